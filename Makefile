@@ -1,0 +1,56 @@
+# Everything starts here: `make help`. Needs Python >= 3.10 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+QUICKSTART := build/quickstart
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test check docs bench clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+quickstart: $(VENV)/.installed ## Install, then list, summarize, train, evaluate on the sample
+	$(BIN)/cifarzoo models
+	$(BIN)/cifarzoo summary deep_bn
+	@rm -rf $(QUICKSTART)
+	$(BIN)/cifarzoo train simple --data sample --set epochs=60 --output $(QUICKSTART)
+
+test: $(VENV)/.installed-test ## Run the tests with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: $(VENV)/.installed-dev ## Format, lint, types, direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+docs: $(VENV)/.installed-dev ## Build the documentation and run its examples
+	$(BIN)/sphinx-build -n -W -q -b html docs docs/_build/html
+	$(BIN)/sphinx-build -n -W -q -b doctest docs docs/_build/doctest
+
+bench: $(VENV)/.installed-dev ## Measure the claims about speed
+	$(BIN)/python benchmarks/throughput.py
+
+clean: ## Remove everything that was made
+	rm -rf $(VENV) build dist docs/_build
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade 'pip>=25.1'
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	@echo "installing cifarzoo into $(VENV): a few minutes, once"
+	$(PIP) install --editable '.[plots]'
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
+	$(PIP) install --group test
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
+	$(PIP) install --group dev
+	@touch $@

@@ -1,0 +1,83 @@
+"""cifarzoo: the CIFAR-10 model zoo.
+
+Example:
+    >>> import cifarzoo
+    >>> model = cifarzoo.create_model("simple", seed=0)
+    >>> report = cifarzoo.evaluate(model, cifarzoo.load_sample("test"))
+    >>> 0 <= report.accuracy <= 1
+    True
+"""
+
+from cifarzoo.card import ModelCard, Preprocessing, get_card
+from cifarzoo.data import ImageSet, Loader, load_cifar10, load_cifar100, load_sample
+from cifarzoo.errors import CifarZooError
+from cifarzoo.evaluation import (
+    EvaluationReport,
+    Prediction,
+    evaluate,
+    plot_confusion_matrix,
+    plot_history,
+    predict,
+)
+from cifarzoo.factory import create_model, load_model
+from cifarzoo.optimizers import list_optimizers
+from cifarzoo.recipe import Augmentation, Recipe
+from cifarzoo.registry import ModelSpec, WeightsInfo, get_model_info, list_models, register_model
+from cifarzoo.schedulers import list_schedulers, register_scheduler
+from cifarzoo.summary import summary
+from cifarzoo.training import (
+    ConsoleLogger,
+    CSVLogger,
+    EpochRecord,
+    History,
+    JSONLinesLogger,
+    Logger,
+    TensorBoardLogger,
+    Trainer,
+)
+from cifarzoo.weights import load_weights, read_metadata, save_weights
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Augmentation",
+    "CSVLogger",
+    "CifarZooError",
+    "ConsoleLogger",
+    "EpochRecord",
+    "EvaluationReport",
+    "History",
+    "ImageSet",
+    "JSONLinesLogger",
+    "Loader",
+    "Logger",
+    "ModelCard",
+    "ModelSpec",
+    "Prediction",
+    "Preprocessing",
+    "Recipe",
+    "TensorBoardLogger",
+    "Trainer",
+    "WeightsInfo",
+    "__version__",
+    "create_model",
+    "evaluate",
+    "get_card",
+    "get_model_info",
+    "list_models",
+    "list_optimizers",
+    "list_schedulers",
+    "load_cifar10",
+    "load_cifar100",
+    "load_model",
+    "load_sample",
+    "load_weights",
+    "plot_confusion_matrix",
+    "plot_history",
+    "predict",
+    "read_metadata",
+    "register_model",
+    "register_scheduler",
+    "save_weights",
+    "summary",
+]

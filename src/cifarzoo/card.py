@@ -1,0 +1,139 @@
+"""What a network needs beside its parameters: name, options, preprocessing, classes.
+
+The card rides on the module as a plain attribute and in every weights file, so a network can
+never meet images prepared for another one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cifarzoo.errors import ArgumentError
+
+__all__ = [
+    "CIFAR10_CLASSES",
+    "CIFAR10_PREPROCESSING",
+    "ModelCard",
+    "Preprocessing",
+    "attach_card",
+    "get_card",
+    "unwrap",
+]
+
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Per-channel normalization of images in 0..255.
+
+    Args:
+        mean: Mean of each channel, in 0..1.
+        std: Standard deviation of each channel over all pixels, in 0..1.
+
+    Example:
+        >>> CIFAR10_PREPROCESSING.normalize(torch.zeros(1, 3, 2, 2, dtype=torch.uint8))[0, :, 0, 0]
+        tensor([-1.9895, -1.9803, -1.7068])
+    """
+
+    mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
+    std: tuple[float, float, float] = (0.2470, 0.2435, 0.2616)
+
+    def __post_init__(self) -> None:
+        # lists arrive from JSON; the value itself stays hashable
+        object.__setattr__(self, "mean", tuple(float(x) for x in self.mean))
+        object.__setattr__(self, "std", tuple(float(x) for x in self.std))
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ArgumentError(
+                f"preprocessing needs three means and three positive standard deviations in 0..1; "
+                f"got mean={self.mean}, std={self.std}"
+            )
+
+    def scale_and_bias(self) -> tuple[Tensor, Tensor]:
+        """Float32 (3,) each, so that ``pixel * scale + bias`` normalizes a pixel in 0..255."""
+        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+        return 1 / (255 * std), -mean / std
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Normalize uint8 (B, 3, H, W) in 0..255 to float32 of the same shape and layout."""
+        scale, bias = (x.to(images.device).view(3, 1, 1) for x in self.scale_and_bias())
+        return torch.addcmul(bias, images, scale)
+
+
+CIFAR10_PREPROCESSING = Preprocessing()
+"""Mean and per-pixel standard deviation of the 50,000 training images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """Identity of a network: enough to build it again and to feed it correctly.
+
+    Args:
+        name: Registered name, or the class name of a module made elsewhere.
+        num_classes: Size of the output.
+        options: Builder options that differ from the defaults.
+        preprocessing: Normalization the parameters were trained with.
+        classes: Class names in label order; None when unknown.
+    """
+
+    name: str
+    num_classes: int = 10
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    preprocessing: Preprocessing = CIFAR10_PREPROCESSING
+    classes: tuple[str, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelCard:
+        """Read what `to_dict` wrote."""
+        classes = data.get("classes")
+        return cls(
+            name=data["name"],
+            num_classes=data["num_classes"],
+            options=dict(data["options"]),
+            preprocessing=Preprocessing(**data["preprocessing"]),
+            classes=tuple(classes) if classes else None,
+        )
+
+
+def attach_card(model: nn.Module, card: ModelCard) -> None:
+    """Put ``card`` on ``model``; it stays out of ``state_dict()`` and ``print(model)``."""
+    unwrap(model).__dict__["card"] = card
+
+
+def get_card(model: nn.Module) -> ModelCard:
+    """The card of ``model``; a module made elsewhere gets one with CIFAR-10's normalization."""
+    inner = unwrap(model)
+    card = inner.__dict__.get("card")
+    return card if isinstance(card, ModelCard) else ModelCard(name=type(inner).__name__)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The module inside torch.compile, DataParallel or DistributedDataParallel wrappers."""
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, parallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner

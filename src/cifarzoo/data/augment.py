@@ -1,0 +1,101 @@
+"""Augmentation as pure functions of a batch and its draws.
+
+Nothing here draws random numbers: the `Loader` does, so that these can be checked exactly.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["crop", "crop_rows", "cut_out", "flip_first", "reflect_pad"]
+
+
+def reflect_pad(images: Tensor, padding: int) -> Tensor:
+    """Pad with reflections and move channels last.
+
+    Args:
+        images: (N, C, H, W), any dtype.
+        padding: Pixels on each side, below H and W.
+
+    Returns:
+        Contiguous (N, H + 2 padding, W + 2 padding, C) of the same dtype; the edge pixel itself is
+        not repeated, as in ``torch.nn.functional.pad(mode="reflect")``.
+    """
+    count, channels, height, width = images.shape
+    rows, columns = (_reflected(size, padding).to(images.device) for size in (height, width))
+    out = images.new_empty(count, len(rows), len(columns), channels)
+    for start in range(0, count, 1024):  # in pieces, so that no second padded copy exists
+        piece = images[start : start + 1024].permute(0, 2, 3, 1)
+        out[start : start + 1024] = piece[:, rows][:, :, columns]
+    return out
+
+
+def crop_rows(padded: Tensor, width: int) -> Tensor:
+    """Every run of ``width`` neighbouring pixels of ``padded``, without copying.
+
+    Args:
+        padded: Contiguous (N, H, W, C).
+        width: Pixels in a run.
+
+    Returns:
+        (N H W - width + 1, width C): row p holds the pixels p, ..., p + width - 1 of the flattened
+        set. A crop is then one gather of whole rows, see `crop`.
+    """
+    pixels, channels = padded.numel() // padded.shape[-1], padded.shape[-1]
+    return padded.view(-1).as_strided((pixels - width + 1, width * channels), (channels, 1))
+
+
+def crop(padded: Tensor, rows: Tensor, index: Tensor, top: Tensor, left: Tensor) -> Tensor:
+    """Cut one square window out of each chosen image.
+
+    Args:
+        padded: Contiguous (N, H, W, C).
+        rows: ``crop_rows(padded, size)``.
+        index: int64 (B,), which images.
+        top: int64 (B,), first row of each window, in 0..H - size.
+        left: int64 (B,), first column of each window, in 0..W - size.
+
+    Returns:
+        (B, C, size, size) in channels_last layout.
+    """
+    _, height, width, channels = padded.shape
+    size = rows.shape[1] // channels
+    first = (index * height + top) * width + left
+    lines = first[:, None] + torch.arange(size, device=index.device) * width  # (B, size)
+    windows = rows.index_select(0, lines.view(-1))
+    return windows.view(len(index), size, size, channels).permute(0, 3, 1, 2)
+
+
+def flip_first(images: Tensor, count: int) -> Tensor:
+    """Mirror the first ``count`` images left and right, in place.
+
+    The Loader puts the images to mirror first in each batch, so no mask is needed.
+    """
+    if count:
+        images[:count] = images[:count].flip(3)
+    return images
+
+
+def cut_out(images: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+    """Set a square in each image to 0, in place (DeVries & Taylor 2017, arXiv:1708.04552).
+
+    Args:
+        images: (B, C, H, W), normalized, so that 0 is the mean colour.
+        top: int64 (B,), first row of each square; may be negative, the square is then clipped.
+        left: int64 (B,), first column.
+        size: Side of the square in pixels.
+    """
+    height, width = images.shape[2:]
+    row = torch.arange(height, device=images.device) - top[:, None]
+    column = torch.arange(width, device=images.device) - left[:, None]
+    row_inside = (row >= 0) & (row < size)
+    column_inside = (column >= 0) & (column < size)
+    inside = row_inside[:, None, :, None] & column_inside[:, None, None, :]
+    return images.masked_fill_(inside, 0)
+
+
+def _reflected(size: int, padding: int) -> Tensor:
+    """Source position of each padded position along one axis."""
+    position = torch.arange(-padding, size + padding).abs()
+    return (size - 1) - ((size - 1) - position).abs()

@@ -1,0 +1,95 @@
+"""Downloads that resume, fall back to mirrors, and are only believed when the checksum is right."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifarzoo.errors import DownloadError
+from cifarzoo.files import file_digest, make_directory
+from cifarzoo.progress import Advance
+
+__all__ = ["download"]
+
+_TIMEOUT = 30.0  # seconds without a byte before the next address is tried
+_NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
+
+
+def download(
+    urls: Sequence[str], target: str | Path, *, md5: str, advance: Advance | None = None
+) -> Path:
+    """Fetch a file from the first of ``urls`` that delivers it whole.
+
+    What arrived before an interruption is kept beside the target with the suffix ``.part`` and
+    continued, from whichever address answers. The target appears only when its md5 is right.
+
+    Args:
+        urls: Addresses in order of preference.
+        target: Where the file goes.
+        md5: Checksum it must have, hexadecimal.
+        advance: Told the bytes so far and in all.
+
+    Returns:
+        The target's path.
+
+    Raises:
+        DownloadError: No address delivered the file; the message says what each one did.
+        OutputError: The folder cannot be written.
+    """
+    target = Path(target)
+    part = target.with_name(target.name + ".part")
+    make_directory(target.parent)
+    failures = []
+    for url in urls:
+        # a part that turns out wrong may stem from another address: one fresh start for each
+        for attempt in ("continued", "fresh"):
+            resumed = part.exists() and part.stat().st_size > 0
+            try:
+                _fetch(url, part, advance)
+            except _NETWORK_ERRORS as error:
+                failures.append(f"{url}: {error}")
+                break
+            found = file_digest(part, "md5")
+            if found == md5:
+                part.replace(target)
+                return target
+            part.unlink()
+            if attempt == "fresh" or not resumed:
+                failures.append(f"{url}: md5 is {found}, expected {md5}")
+                break
+    tried = "\n  ".join(failures)
+    raise DownloadError(
+        f"cannot download {target.name}:\n  {tried}\n"
+        "check the connection and call again (what arrived is continued), name a mirror in "
+        f"$CIFARZOO_MIRRORS, or put the file at {target} yourself"
+    )
+
+
+def _fetch(url: str, part: Path, advance: Advance | None) -> None:
+    """Append what is missing of ``url`` to ``part``."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "cifarzoo"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing beyond what is here: the checksum decides
+            return
+        raise
+    with response:
+        if response.status != 206:  # the server does not resume
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length is not None else None
+        with part.open("ab" if have else "wb") as file:
+            while piece := response.read(1 << 18):
+                file.write(piece)
+                have += len(piece)
+                if advance is not None:
+                    advance(have, total)
+    if total is not None and have < total:
+        raise OSError(f"connection closed after {have:,} of {total:,} bytes")

@@ -1,0 +1,221 @@
+"""Batches from memory: gathered, augmented and normalized without per-image work."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cifarzoo.card import CIFAR10_PREPROCESSING, Preprocessing
+from cifarzoo.data.augment import crop, crop_rows, cut_out, flip_first, reflect_pad
+from cifarzoo.data.imageset import ImageSet
+from cifarzoo.errors import ArgumentError
+from cifarzoo.recipe import Augmentation
+
+__all__ = ["Loader"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """All random draws of one epoch, in the order of the batches."""
+
+    index: Tensor  # int64 (N,): which image
+    top: Tensor  # int64 (N,): first row of its window in the padded image
+    left: Tensor  # int64 (N,): first column
+    flips: list[int]  # images to mirror in each batch; they come first
+    cutout: tuple[Tensor, Tensor] | None  # int64 (N,) each: corner of the square
+    bounds: list[tuple[int, int]]  # where each batch lies in the tensors above
+
+
+class Loader:
+    """Iterates over an `ImageSet` in batches of normalized images, on any device.
+
+    The set stays uint8 in memory, padded once. All draws of an epoch are made at its beginning from
+    the generator, so an epoch depends on the generator's state alone, can be continued in its
+    middle, and is divided among processes without talking to them.
+
+    Args:
+        images: The set.
+        batch_size: Images in a batch, over all processes together.
+        augmentation: Random changes; none unless given.
+        preprocessing: Normalization; CIFAR-10's unless given.
+        shuffle: New order in each epoch.
+        drop_last: Leave out a last batch that is not full.
+        device: Where the set is held and batches are made.
+        dtype: Of the batches: float32, bfloat16 or float16.
+        channels_last: Memory format of the batches; otherwise contiguous.
+        generator: Source of all randomness, on the CPU; a fresh one with seed 0 unless given.
+        rank: Number of this process.
+        world_size: Number of processes; each takes its own share of every batch.
+
+    Raises:
+        ArgumentError: ``batch_size`` is below 1, or larger than the set with ``drop_last``.
+
+    Example:
+        >>> from cifarzoo import load_sample
+        >>> loader = Loader(load_sample("test"), batch_size=250)
+        >>> images, labels = next(iter(loader))
+        >>> images.shape, images.dtype, len(loader)
+        (torch.Size([250, 3, 32, 32]), torch.float32, 4)
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        batch_size: int,
+        augmentation: Augmentation | None = None,
+        preprocessing: Preprocessing = CIFAR10_PREPROCESSING,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = True,
+        generator: torch.Generator | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.augmentation = augmentation or Augmentation()
+        size, padding = images.images.shape[3], self.augmentation.crop_padding
+        _check(images, batch_size, padding, drop_last=drop_last, world_size=world_size)
+        self.batch_size = batch_size
+        self.preprocessing = preprocessing
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.channels_last = channels_last
+        self.generator = generator or torch.Generator().manual_seed(0)
+        self.rank, self.world_size = rank, world_size
+        self.num_images = len(images)
+        self._labels = images.labels.to(self.device)
+        self._padded = reflect_pad(images.images.to(self.device), padding)
+        self._rows = crop_rows(self._padded, size)
+        # one scale and bias for each value of a row-major, channels-last image
+        scale, bias = preprocessing.scale_and_bias()
+        self._scale, self._bias = (x.repeat(size * size).to(self.device) for x in (scale, bias))
+        self._size = size
+        self._epoch = 0
+        self._next_batch = self._resume_at = 0
+        self._epoch_state = self.generator.get_state()
+
+    def __len__(self) -> int:
+        """Batches in one epoch."""
+        full, rest = divmod(self.num_images, self.batch_size)
+        # every process must have a share of the last batch, or they would wait for each other
+        return full + int(rest >= self.world_size and not self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield ``(images, labels)``: normalized (B, 3, H, W) in ``dtype``, int64 (B,)."""
+        first, self._resume_at = self._resume_at, 0
+        if first == 0:
+            self._epoch_state = self.generator.get_state()
+        plan = self._draw()
+        for batch in range(first, len(plan.bounds)):
+            # counted before it is handed out: the caller may never come back for more
+            is_last = batch + 1 == len(plan.bounds)
+            self._next_batch = 0 if is_last else batch + 1
+            self._epoch += is_last
+            yield self._make(plan, batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the iteration stands: the epoch, its randomness, and the next batch."""
+        is_between = self._next_batch == 0
+        return {
+            "epoch": self._epoch,
+            "next_batch": self._next_batch,
+            "generator": self.generator.get_state() if is_between else self._epoch_state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next iteration continue where ``state`` was taken, with the same draws."""
+        self._epoch = state["epoch"]
+        self._next_batch = self._resume_at = state["next_batch"]
+        self._epoch_state = state["generator"]
+        self.generator.set_state(self._epoch_state)
+
+    def _draw(self) -> _Plan:
+        count, generator = self.num_images, self.generator
+        order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
+        flip = self._draw_flips()
+        places = 2 * self.augmentation.crop_padding + 1
+        offset = torch.randint(places, (2, count), generator=generator) if places > 1 else None
+        side = self.augmentation.cutout
+        corner = (
+            torch.randint(self._size, (2, count), generator=generator) - side // 2 if side else None
+        )
+        shares = [
+            order[start : start + self.batch_size][self.rank :: self.world_size]
+            for start in range(0, len(self) * self.batch_size, self.batch_size)
+        ]
+        flips = [0] * len(shares)
+        if flip is not None:
+            chosen = [flip[share] for share in shares]
+            flips = [int(c.sum()) for c in chosen]
+            shares = [torch.cat((s[c], s[~c])) for s, c in zip(shares, chosen, strict=True)]
+        index = torch.cat(shares)
+        top, left = (offset[0][index], offset[1][index]) if offset is not None else (index * 0,) * 2
+        return _Plan(
+            index=index.to(self.device),
+            top=top.to(self.device),
+            left=left.to(self.device),
+            flips=flips,
+            cutout=None
+            if corner is None
+            else (corner[0][index].to(self.device), corner[1][index].to(self.device)),
+            bounds=_bounds(shares),
+        )
+
+    def _draw_flips(self) -> Tensor | None:
+        """Bool (N,): which images to mirror in this epoch."""
+        if self.augmentation.flip == "none":
+            return None
+        if self.augmentation.flip == "random":
+            return torch.rand(self.num_images, generator=self.generator) < 0.5
+        # alternating: a side for each image, fixed by the seed, that changes with every epoch
+        fixed = torch.Generator().manual_seed(self.generator.initial_seed())
+        side = torch.rand(self.num_images, generator=fixed) < 0.5
+        return side ^ bool(self._epoch % 2)
+
+    def _make(self, plan: _Plan, batch: int) -> tuple[Tensor, Tensor]:
+        part = slice(*plan.bounds[batch])
+        index = plan.index[part]
+        pixels = crop(self._padded, self._rows, index, plan.top[part], plan.left[part])
+        pixels = flip_first(pixels, plan.flips[batch])
+        flat = pixels.permute(0, 2, 3, 1).reshape(len(index), -1)
+        images = torch.addcmul(self._bias, flat, self._scale).to(self.dtype)
+        images = images.view(len(index), self._size, self._size, 3).permute(0, 3, 1, 2)
+        if plan.cutout is not None:
+            top, left = plan.cutout
+            images = cut_out(images, top[part], left[part], self.augmentation.cutout)
+        if not self.channels_last:
+            images = images.contiguous()
+        return images, self._labels.index_select(0, index)
+
+
+def _bounds(shares: list[Tensor]) -> list[tuple[int, int]]:
+    ends = torch.tensor([len(share) for share in shares]).cumsum(0).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def _check(
+    images: ImageSet, batch_size: int, padding: int, *, drop_last: bool, world_size: int
+) -> None:
+    height, width = images.images.shape[2:]
+    if height != width:
+        raise ArgumentError(f"Loader needs square images; got {height}x{width}: resize them first")
+    if padding >= width:
+        raise ArgumentError(f"crop_padding must be below the image size {width}; got {padding}")
+    if batch_size < world_size:
+        raise ArgumentError(
+            f"batch_size must be at least 1 and the number of processes ({world_size}); "
+            f"got {batch_size}"
+        )
+    if drop_last and batch_size > len(images):
+        raise ArgumentError(
+            f"batch_size {batch_size} with drop_last leaves no batch of {len(images)} images; "
+            "use a smaller batch_size or drop_last=False"
+        )

@@ -1,0 +1,266 @@
+"""`evaluate` and the report it returns: numbers with their uncertainty, as text, JSON, Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cifarzoo.card import get_card
+from cifarzoo.data import ImageSet
+from cifarzoo.device import Precision
+from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.evaluation import metrics
+from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_logits
+from cifarzoo.evaluation.plots import plot_confusion_matrix
+from cifarzoo.files import atomic_path, write_text
+
+__all__ = ["ClassScore", "EvaluationReport", "evaluate"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassScore:
+    """How one class fares.
+
+    Args:
+        name: The class.
+        precision: Share of the images predicted as this class that belong to it, 0..1.
+        recall: Share of its images that are recognized, 0..1: the accuracy on this class.
+        f1: Harmonic mean of both.
+        recall_interval: 95 % Wilson interval of the recall; None for a class without images.
+        count: Its images in the set.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    recall_interval: tuple[float, float] | None
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationReport:
+    """What `evaluate` found; every fraction is in 0..1.
+
+    Args:
+        model: Name of the model.
+        data: Name of the image set.
+        tta: Test-time augmentation, "none" or "flip".
+        num_images: Images evaluated.
+        accuracy: Fraction classified correctly.
+        accuracy_interval: Its 95 % Wilson interval.
+        top5_accuracy: Fraction whose label is among the five most probable classes.
+        loss: Mean cross-entropy in nats.
+        expected_calibration_error: Over 15 equal-width bins.
+        brier_score: Mean squared error of the probabilities, in 0..2.
+        classes: A score for each class.
+        confusion: Counts; row is the true class, column the predicted one.
+    """
+
+    model: str
+    data: str
+    tta: str
+    num_images: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    top5_accuracy: float
+    loss: float
+    expected_calibration_error: float
+    brier_score: float
+    classes: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> EvaluationReport:
+        """Read what `to_dict` wrote, also after a way through JSON."""
+        classes = tuple(
+            ClassScore(**{**c, "recall_interval": _pair(c["recall_interval"])})
+            for c in data["classes"]
+        )
+        return cls(
+            **{
+                **data,
+                "accuracy_interval": tuple(data["accuracy_interval"]),
+                "classes": classes,
+                "confusion": tuple(tuple(row) for row in data["confusion"]),
+            }
+        )
+
+    def to_json(self) -> str:
+        """The report as JSON text."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    def to_markdown(self) -> str:
+        """Headline and per-class table as Markdown."""
+        lines = [
+            f"### {self.model} on {self.data} (test-time augmentation: {self.tta})",
+            "",
+            *_markdown_table(("metric", "value"), self._headline()),
+            "",
+            *_markdown_table(("class", "precision", "recall", "F1", "images"), self._class_rows()),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def __str__(self) -> str:
+        width = max(len(name) for name, _ in self._headline())
+        names = [score.name for score in self.classes]
+        name_width = max(len("class"), *(len(name) for name in names))
+        lines = [f"{self.model} on {self.data}, test-time augmentation: {self.tta}", ""]
+        lines += [f"{name:<{width}}  {value}" for name, value in self._headline()]
+        lines += ["", f"{'class':<{name_width}}  precision  recall      F1  images"]
+        lines += [
+            f"{name:<{name_width}}  {precision:>9}  {recall:>6}  {f1:>6}  {count:>6}"
+            for name, precision, recall, f1, count in self._class_rows()
+        ]
+        lines += ["", "confusion matrix (rows true, columns predicted)"]
+        cell = max(6, *(len(str(count)) + 1 for row in self.confusion for count in row))
+        short = [name[: cell - 1] for name in names]
+        lines.append(" " * name_width + "".join(f"{name:>{cell}}" for name in short))
+        lines += [
+            f"{name:<{name_width}}" + "".join(f"{count:>{cell}}" for count in row)
+            for name, row in zip(names, self.confusion, strict=True)
+        ]
+        return "\n".join(lines)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report; the suffix decides: .json, .md, .txt, or .png, .svg, .pdf (matrix).
+
+        Raises:
+            ArgumentError: Another suffix.
+            OutputError: The file cannot be written.
+            MissingExtraError: A picture is wanted and matplotlib is missing.
+        """
+        path = Path(path)
+        texts = {".json": self.to_json, ".md": self.to_markdown, ".txt": self.__str__}
+        suffix = path.suffix.lower()
+        if suffix in texts:
+            return write_text(path, texts[suffix]())
+        if suffix not in (".png", ".svg", ".pdf"):
+            known = ", ".join([*texts, ".png", ".svg", ".pdf"])
+            raise ArgumentError(f"a report is saved as one of {known}; got {path.name!r}")
+        figure = plot_confusion_matrix(
+            self.confusion,
+            [score.name for score in self.classes],
+            title=f"{self.model} on {self.data}: {self.accuracy:.2%}",
+        )
+        with atomic_path(path) as part:
+            figure.savefig(part, dpi=150)
+        return path
+
+    def _headline(self) -> list[tuple[str, str]]:
+        low, high = self.accuracy_interval
+        return [
+            ("accuracy", f"{self.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"),
+            ("top-5 accuracy", f"{self.top5_accuracy:.2%}"),
+            ("loss", f"{self.loss:.4f}"),
+            ("calibration error", f"{self.expected_calibration_error:.4f}"),
+            ("Brier score", f"{self.brier_score:.4f}"),
+            ("images", f"{self.num_images:,}"),
+        ]
+
+    def _class_rows(self) -> list[tuple[str, str, str, str, str]]:
+        return [
+            (s.name, f"{s.precision:.1%}", f"{s.recall:.1%}", f"{s.f1:.1%}", str(s.count))
+            for s in self.classes
+        ]
+
+
+def evaluate(
+    model: nn.Module,
+    images: Images,
+    *,
+    tta: TestTimeAugmentation = "none",
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
+    batch_size: int = 500,
+) -> EvaluationReport:
+    """Measure ``model`` on ``images``.
+
+    The network is put into evaluation mode and gets its mode back; images are normalized as its
+    weights were trained.
+
+    Args:
+        model: A network from images (B, 3, H, W) to logits (B, C).
+        images: An `ImageSet`, or any iterable of batches ``(images, labels)``: uint8 images are
+            normalized here, float ones taken as normalized.
+        tta: Test-time augmentation: "flip" averages each image with its mirror image.
+        device: "auto", or any torch device.
+        precision: "auto" takes bfloat16 where the device computes it natively.
+        batch_size: Images at once, for an ImageSet.
+
+    Raises:
+        InputError: There are no images, a label has no output, or the model returns NaN.
+
+    Example:
+        >>> from cifarzoo import create_model, load_sample
+        >>> report = evaluate(create_model("simple", seed=0), load_sample("test"))
+        >>> report.num_images, sum(map(sum, report.confusion))
+        (1000, 1000)
+    """
+    logits, labels = collect_logits(
+        model, images, tta=tta, device=device, precision=precision, batch_size=batch_size
+    )
+    num_classes = logits.shape[1]
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise InputError(
+            f"labels must be in 0..{num_classes - 1} for a model with {num_classes} classes; got "
+            f"{low}..{high}"
+        )
+    card = get_card(model)
+    classes = images.classes if isinstance(images, ImageSet) else card.classes
+    if classes is None or len(classes) != num_classes:
+        classes = tuple(str(label) for label in range(num_classes))
+    probabilities = logits.double().softmax(1)
+    confusion = metrics.confusion_matrix(labels, probabilities.argmax(1), num_classes)
+    correct = int(confusion.diagonal().sum())
+    return EvaluationReport(
+        model=card.name,
+        data=images.name if isinstance(images, ImageSet) else "batches",
+        tta=tta,
+        num_images=len(labels),
+        accuracy=correct / len(labels),
+        accuracy_interval=metrics.wilson_interval(correct, len(labels)),
+        top5_accuracy=metrics.top_k_accuracy(probabilities, labels, 5),
+        loss=metrics.negative_log_likelihood(logits, labels),
+        expected_calibration_error=metrics.expected_calibration_error(probabilities, labels),
+        brier_score=metrics.brier_score(probabilities, labels),
+        classes=_class_scores(confusion, classes),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+    )
+
+
+def _class_scores(confusion: torch.Tensor, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
+    precision, recall, f1 = metrics.precision_recall_f1(confusion)
+    counts = confusion.sum(1).tolist()
+    hits = confusion.diagonal().tolist()
+    return tuple(
+        ClassScore(
+            name=name,
+            precision=float(precision[i]),
+            recall=float(recall[i]),
+            f1=float(f1[i]),
+            recall_interval=metrics.wilson_interval(hits[i], counts[i]) if counts[i] else None,
+            count=counts[i],
+        )
+        for i, name in enumerate(names)
+    )
+
+
+def _pair(values: Any) -> tuple[float, float] | None:
+    return None if values is None else (values[0], values[1])
+
+
+def _markdown_table(header: tuple[str, ...], rows: list[Any]) -> list[str]:
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]

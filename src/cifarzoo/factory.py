@@ -1,0 +1,97 @@
+"""From a name to a network: spec, builder, weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import cifarzoo.models  # noqa: F401  (registers the zoo's own models)
+from cifarzoo.card import CIFAR10_CLASSES, ModelCard, attach_card
+from cifarzoo.errors import ArgumentError, WeightsError
+from cifarzoo.files import file_digest
+from cifarzoo.names import check_options, unknown_name
+from cifarzoo.registry import ModelSpec, get_model_info
+from cifarzoo.weights import load_weights, read_card
+
+__all__ = ["create_model", "load_model"]
+
+
+def create_model(
+    name: str,
+    *,
+    pretrained: bool | str | Path = False,
+    num_classes: int = 10,
+    seed: int | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Build a model of the zoo.
+
+    Args:
+        name: A name of ``list_models()``.
+        pretrained: False for random parameters, True for the default weights, a tag of
+            ``get_model_info(name).weights``, or the path of a weights file.
+        num_classes: Size of the output.
+        seed: Seed of the random parameters; None takes torch's global generator as it is.
+        **options: Options of that model's builder; see ``get_model_info(name).options``.
+
+    Returns:
+        The network in training mode on the CPU, with its card (preprocessing, classes) attached.
+
+    Raises:
+        UnknownNameError: No model or weights tag has this name; the nearest is suggested.
+        ArgumentError: ``num_classes`` is below 1, or the model has no such option.
+        WeightsError: The weights do not fit or are damaged.
+
+    Example:
+        >>> model = create_model("deep_bn", num_classes=100, seed=0)
+        >>> model(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 100])
+    """
+    spec = get_model_info(name)
+    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
+        raise ArgumentError(f"num_classes must be a whole number of at least 1; got {num_classes}")
+    check_options(f"model {name!r}", options, spec.options)
+    weights = _find_weights(spec, pretrained)
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        model = spec.builder(num_classes=num_classes, **options)
+    classes = CIFAR10_CLASSES if num_classes == 10 else None
+    attach_card(model, ModelCard(name, num_classes, options, classes=classes))
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """Build the model that a weights file of `save_weights` was made from, and load it.
+
+    Raises:
+        WeightsError: The file names no model, or does not fit it.
+        UnknownNameError: Its model is not registered; import the module that registers it.
+    """
+    card = read_card(path)
+    return create_model(card.name, pretrained=path, num_classes=card.num_classes, **card.options)
+
+
+def _find_weights(spec: ModelSpec, pretrained: bool | str | Path) -> Path | None:
+    if pretrained is False:
+        return None
+    tag = "default" if pretrained is True else str(pretrained)
+    info = spec.weights.get(tag)
+    if info is not None:
+        if file_digest(info.path) != info.sha256:
+            raise WeightsError(f"{info.path} is damaged: its sha256 differs; install again")
+        return info.path
+    if pretrained is not True and Path(pretrained).exists():
+        return Path(pretrained)
+    if not spec.weights:
+        raise ArgumentError(
+            f"model {spec.name!r} has no pretrained weights"
+            + ("" if pretrained is True else f" and there is no file {tag!r}")
+            + "; see list_models(pretrained=True)"
+        )
+    raise unknown_name(f"weights of {spec.name!r}:", tag, spec.weights)

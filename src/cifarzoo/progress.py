@@ -1,0 +1,49 @@
+"""Terminal progress bars with rate and time left, through rich."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Advance", "byte_bar"]
+
+Advance = Callable[[int, int | None], None]
+"""Called with the bytes done so far and the total, None while unknown."""
+
+
+@contextlib.contextmanager
+def byte_bar(title: str, console: Console | None = None) -> Iterator[Advance]:
+    """Show a download bar on standard error while the block runs; nothing when it is no terminal.
+
+    Args:
+        title: What is being downloaded.
+        console: Where to draw; standard error unless given.
+    """
+    if console is None and not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console or Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,231 @@
+"""A recipe: everything that decides how a network is trained, as one immutable value."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from cifarzoo.errors import ArgumentError
+from cifarzoo.files import write_text
+from cifarzoo.names import check_options
+from cifarzoo.optimizers import check_optimizer
+from cifarzoo.schedulers import check_scheduler
+
+__all__ = ["Augmentation", "Flip", "Recipe"]
+
+Flip = Literal["none", "random", "alternating"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random changes to training images, drawn anew for each image in each epoch.
+
+    Args:
+        flip: Mirror left and right: "none", "random" (with probability one half) or "alternating"
+            (each image every other epoch; Jordan 2024, arXiv:2404.00498, section 3.6).
+        crop_padding: Pixels of reflection on each side before a random crop of the original size;
+            0 leaves the image in place.
+        cutout: Side in pixels of a square set to the mean colour; 0 for none
+            (DeVries & Taylor 2017, arXiv:1708.04552).
+    """
+
+    flip: Flip = "none"
+    crop_padding: int = 0
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        if self.flip not in get_args(Flip):
+            raise ArgumentError(f"flip must be one of {get_args(Flip)}; got {self.flip!r}")
+        _check_number("crop_padding", self.crop_padding, 0, 31, whole=True)
+        _check_number("cutout", self.cutout, 0, 32, whole=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How to train a network.
+
+    Args:
+        epochs: Passes over the training set.
+        batch_size: Images in one optimizer step, over all processes together.
+        optimizer: A name of ``list_optimizers()``.
+        learning_rate: The peak of the schedule.
+        momentum: Momentum, for the optimizers that have one.
+        weight_decay: Applied to weights, never to biases or normalization parameters.
+        optimizer_options: Further keyword arguments of the optimizer.
+        label_smoothing: Fraction of the target spread over all classes, in [0, 1).
+        scheduler: A name of ``list_schedulers()``.
+        scheduler_options: Options of that scheduler; times are in epochs.
+        augmentation: Random changes to the training images.
+        mixup_alpha: Beta parameter of mixup (Zhang et al. 2018); 0 turns it off.
+        cutmix_alpha: Beta parameter of CutMix (Yun et al. 2019); 0 turns it off. With both on,
+            each batch takes one of the two.
+        ema_decay: Decay per step of an exponential moving average of the weights, which becomes
+            the result; 0 turns it off.
+        clip_norm: Largest gradient norm; 0 turns clipping off.
+        seed: Seed of data order, augmentation and dropout.
+
+    Raises:
+        ArgumentError: A field is out of range or names something unknown.
+
+    Example:
+        >>> recipe = Recipe(epochs=24, learning_rate=0.05)
+        >>> recipe.replace(epochs=2).epochs
+        2
+        >>> Recipe.from_dict(recipe.to_dict()) == recipe
+        True
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    label_smoothing: float = 0.0
+    scheduler: str = "onecycle"
+    scheduler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    augmentation: Augmentation = dataclasses.field(
+        default_factory=lambda: Augmentation(flip="random", crop_padding=4)
+    )
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+    ema_decay: float = 0.0
+    clip_norm: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("optimizer_options", "scheduler_options"):
+            # tuples and lists are one thing in TOML and JSON, so they are one thing here
+            object.__setattr__(self, name, _plain(getattr(self, name), name))
+        if not isinstance(self.augmentation, Augmentation):
+            raise ArgumentError(f"augmentation must be an Augmentation; got {self.augmentation!r}")
+        _check_number("epochs", self.epochs, 1, 100_000, whole=True)
+        _check_number("batch_size", self.batch_size, 1, 1_000_000, whole=True)
+        _check_number("learning_rate", self.learning_rate, 0, 1e6)
+        _check_number("momentum", self.momentum, 0, 1, below=True)
+        _check_number("weight_decay", self.weight_decay, 0, 1e3)
+        _check_number("label_smoothing", self.label_smoothing, 0, 1, below=True)
+        _check_number("mixup_alpha", self.mixup_alpha, 0, 100)
+        _check_number("cutmix_alpha", self.cutmix_alpha, 0, 100)
+        _check_number("ema_decay", self.ema_decay, 0, 1, below=True)
+        _check_number("clip_norm", self.clip_norm, 0, 1e9)
+        _check_number("seed", self.seed, 0, 2**63 - 1, whole=True)
+        check_optimizer(self.optimizer)
+        check_scheduler(self.scheduler, self.scheduler_options)
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A copy with some fields changed; ``augmentation`` may be a mapping of its own fields."""
+        check_options("recipe", changes, _field_names(Recipe))
+        augmentation = changes.get("augmentation")
+        if isinstance(augmentation, Mapping):
+            check_options("recipe.augmentation", augmentation, _field_names(Augmentation))
+            merged = dataclasses.replace(self.augmentation, **augmentation)
+            changes = {**changes, "augmentation": merged}
+        return dataclasses.replace(self, **changes)
+
+    def override(self, field: str, value: Any) -> Recipe:
+        """A copy with one field changed by its dotted name, as on the command line.
+
+        Example:
+            >>> Recipe().override("augmentation.cutout", 8).augmentation.cutout
+            8
+        """
+        outer, dot, inner = field.partition(".")
+        if not dot:
+            # options belong to the scheduler or optimizer they were written for
+            reset: dict[str, Any] = (
+                {f"{field}_options": {}} if field in ("scheduler", "optimizer") else {}
+            )
+            return self.replace(**{field: value, **reset})
+        if outer == "augmentation":
+            return self.replace(augmentation={inner: value})
+        if outer in ("optimizer_options", "scheduler_options"):
+            return self.replace(**{outer: {**getattr(self, outer), inner: value}})
+        raise ArgumentError(f"recipe field {outer!r} has no parts; got {field!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON and TOML; `from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """Build a recipe from plain data; fields left out take their defaults."""
+        data = dict(data)
+        # what a file leaves out is off, whatever the default recipe does
+        if isinstance(data.get("augmentation"), Mapping):
+            check_options("recipe.augmentation", data["augmentation"], _field_names(Augmentation))
+            data["augmentation"] = Augmentation(**data["augmentation"])
+        return cls().replace(**data)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the recipe as JSON or TOML, chosen by the suffix of ``path``."""
+        if _suffix(path) == ".json":
+            return write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
+        import tomli_w
+
+        return write_text(path, tomli_w.dumps(self.to_dict()))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a recipe from a JSON or TOML file.
+
+        Raises:
+            ArgumentError: There is no such file, it does not parse, or a field is wrong.
+        """
+        suffix = _suffix(path)
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            data = json.loads(text) if suffix == ".json" else _parse_toml(text)
+        except (OSError, ValueError) as error:
+            raise ArgumentError(f"cannot read recipe {path}: {error}") from error
+        if not isinstance(data, dict):
+            raise ArgumentError(f"recipe {path} must hold a table of fields")
+        return cls.from_dict(data)
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    data: dict[str, Any] = tomllib.loads(text)
+    return data
+
+
+def _suffix(path: str | Path) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".json", ".toml"):
+        raise ArgumentError(f"a recipe file ends in .toml or .json; got {str(path)!r}")
+    return suffix
+
+
+def _field_names(cls: type[Recipe] | type[Augmentation]) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Copy nested data with tuples as lists; refuse what JSON and TOML cannot hold."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, name) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, name) for item in value]
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise ArgumentError(f"{name} holds plain numbers, strings and lists; got {value!r}")
+
+
+def _check_number(
+    name: str, value: Any, low: float, high: float, *, whole: bool = False, below: bool = False
+) -> None:
+    kinds = (int,) if whole else (int, float)
+    right_type = isinstance(value, kinds) and not isinstance(value, bool)
+    # written so that NaN fails too
+    if not right_type or not low <= value <= high or (below and value == high):
+        kind = "a whole number" if whole else "a number"
+        bracket = ")" if below else "]"
+        raise ArgumentError(f"{name} must be {kind} in [{low:g}, {high:g}{bracket}; got {value!r}")

@@ -1,0 +1,45 @@
+"""Layer-by-layer summaries, through torchinfo."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from torchinfo import ModelStatistics
+
+__all__ = ["summary"]
+
+
+def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> ModelStatistics:
+    """Shapes, parameters and multiply-accumulates of every layer.
+
+    Args:
+        model: Any module that takes images (batch, 3, height, width).
+        batch_size: Images in the pass that is measured.
+        image_size: Height and width in pixels.
+
+    Returns:
+        torchinfo's ``ModelStatistics``: ``print`` it, or read ``total_params`` and
+        ``total_mult_adds``. The model's mode and parameters are left as they were.
+
+    Example:
+        >>> from cifarzoo import create_model
+        >>> summary(create_model("simple")).total_params
+        80090
+    """
+    import torchinfo
+
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return torchinfo.summary(
+        model,
+        input_size=(batch_size, 3, image_size, image_size),
+        device=device,
+        mode="eval",
+        depth=8,
+        col_names=("kernel_size", "output_size", "num_params", "mult_adds"),
+        row_settings=("var_names", "depth"),
+        verbose=0,
+    )

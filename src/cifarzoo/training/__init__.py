@@ -1,0 +1,22 @@
+"""Training: the loop, its history, checkpoints and loggers."""
+
+from cifarzoo.training.history import EpochRecord, History
+from cifarzoo.training.loggers import (
+    ConsoleLogger,
+    CSVLogger,
+    JSONLinesLogger,
+    Logger,
+    TensorBoardLogger,
+)
+from cifarzoo.training.trainer import Trainer
+
+__all__ = [
+    "CSVLogger",
+    "ConsoleLogger",
+    "EpochRecord",
+    "History",
+    "JSONLinesLogger",
+    "Logger",
+    "TensorBoardLogger",
+    "Trainer",
+]

@@ -1,0 +1,75 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cifarzoo.errors import CheckpointError
+from cifarzoo.files import write_bytes
+
+__all__ = [
+    "CHECKPOINT_NAME",
+    "check_same",
+    "find_checkpoint",
+    "read_checkpoint",
+    "write_checkpoint",
+]
+
+CHECKPOINT_NAME = "checkpoint.pt"
+_FORMAT = 1
+
+
+def write_checkpoint(path: str | Path, state: dict[str, Any]) -> Path:
+    """Write ``state`` (tensors and plain data), replacing an older checkpoint atomically.
+
+    Raises:
+        OutputError: It cannot be written; the older checkpoint is still whole.
+    """
+    buffer = io.BytesIO()  # torch reports a full disk as a RuntimeError without a reason
+    torch.save({"format": _FORMAT, **state}, buffer)
+    return write_bytes(path, buffer.getvalue())
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint file at ``path``, which may be the run's folder."""
+    path = Path(path)
+    found = path / CHECKPOINT_NAME if path.is_dir() else path
+    if not found.is_file():
+        raise CheckpointError(f"there is no checkpoint {found}; start the run without resuming")
+    return found
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint without running code from it.
+
+    Raises:
+        CheckpointError: There is none, or it is damaged or of another kind.
+    """
+    found = find_checkpoint(path)
+    try:
+        state = torch.load(found, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"checkpoint {found} is damaged: {reason}") from error
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise CheckpointError(f"{found} is not a checkpoint of this version of cifarzoo")
+    return state
+
+
+def check_same(what: str, saved: dict[str, Any], current: dict[str, Any]) -> None:
+    """Raise CheckpointError naming the fields in which ``saved`` and ``current`` differ."""
+    differing = [
+        f"{key} was {saved.get(key)!r}, is now {current.get(key)!r}"
+        for key in sorted({*saved, *current})
+        if saved.get(key) != current.get(key)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"the checkpoint belongs to another {what}: {'; '.join(differing)}; resume with the "
+            "same one, or start a new run in another folder"
+        )

@@ -1,0 +1,182 @@
+"""From whatever holds the training data to batches a network can take."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cifarzoo.card import Preprocessing
+from cifarzoo.data import ImageSet, Loader
+from cifarzoo.errors import InputError
+from cifarzoo.recipe import Recipe
+from cifarzoo.training.distributed import World
+
+__all__ = ["Batches", "Feed", "Source", "check_batch", "check_labels"]
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+Source = ImageSet | Loader | Batches
+
+_EVALUATION_BATCH = 1000
+# normalized CIFAR images lie within about +-2.2; raw ones reach 255
+_LARGEST_NORMALIZED = 30.0
+
+
+class Feed:
+    """Batches of one data source, epoch after epoch, on the device and in the right dtype.
+
+    Args:
+        source: An `ImageSet`, a `Loader`, or any iterable of ``(images, labels)`` batches: uint8
+            images (B, 3, H, W) are normalized here, float ones are taken as normalized.
+        steps: Batches in an epoch; ``len(source)`` unless given.
+        preprocessing: Normalization of uint8 images.
+        device: Where batches go.
+        dtype: Of the images.
+    """
+
+    def __init__(
+        self,
+        source: Loader | Batches,
+        *,
+        preprocessing: Preprocessing,
+        device: torch.device,
+        dtype: torch.dtype,
+        steps: int | None = None,
+    ) -> None:
+        self.source = source
+        self._preprocessing = preprocessing
+        self._device = device
+        self._dtype = dtype
+        self._has_fixed_steps = steps is not None
+        self.steps = steps if steps is not None else _length(source)
+        if self.steps < 1:
+            raise InputError("the training data has no batch; lower batch_size or drop_last")
+        self._running: Iterator[tuple[Tensor, Tensor]] | None = None
+
+    @classmethod
+    def for_training(
+        cls, source: Source, recipe: Recipe, world: World, *, steps: int | None, **place: Any
+    ) -> Feed:
+        """Batches of ``source`` as ``recipe`` wants them; each process gets its share."""
+        if isinstance(source, ImageSet):
+            source = Loader(
+                source,
+                batch_size=recipe.batch_size,
+                augmentation=recipe.augmentation,
+                shuffle=True,
+                drop_last=True,
+                generator=torch.Generator().manual_seed(recipe.seed),
+                rank=world.rank,
+                world_size=world.size,
+                **place,
+            )
+        return cls(source, steps=steps, **place)
+
+    @classmethod
+    def for_evaluation(cls, source: Source, **place: Any) -> Feed:
+        """Batches of ``source`` in order, unchanged but for the normalization."""
+        if isinstance(source, ImageSet):
+            source = Loader(source, batch_size=_EVALUATION_BATCH, **place)
+        return cls(source, **place)
+
+    def epoch(
+        self, *, skip: int = 0, resumed_rng: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of one epoch, without the first ``skip``.
+
+        Args:
+            skip: Batches that an interrupted run has had already.
+            resumed_rng: State of torch's generator after them.
+
+        Raises:
+            InputError: The source ends early.
+        """
+        batches = self._iterate()
+        if not self._is_stateful():  # a source with a state of its own continues by itself
+            for _ in itertools.islice(batches, skip):
+                pass
+        if resumed_rng is not None:
+            torch.set_rng_state(resumed_rng)
+        count = skip
+        for images, labels in itertools.islice(batches, self.steps - skip):
+            count += 1
+            yield self._place(images), labels.to(self._device, non_blocking=True)
+        if count < self.steps:
+            raise InputError(
+                f"the data ended after {count} of {self.steps} batches; pass something that can "
+                "be iterated once an epoch, such as a list, a Loader or a DataLoader"
+            )
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """The source's own state, for those that have one, as our Loader does."""
+        return self.source.state_dict() if self._is_stateful() else None  # type: ignore[union-attr]  # checked
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """Let the source continue where ``state`` was taken."""
+        if state is not None and self._is_stateful():
+            self.source.load_state_dict(state)  # type: ignore[union-attr]  # checked
+
+    def _is_stateful(self) -> bool:
+        return hasattr(self.source, "state_dict") and hasattr(self.source, "load_state_dict")
+
+    def _iterate(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if not self._has_fixed_steps:
+            return iter(self.source)
+        # with a stated number of steps the source may be longer or shorter than an epoch
+        if self._running is None:
+            self._running = itertools.chain.from_iterable(_again(self.source))
+        return self._running
+
+    def _place(self, images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:
+            images = self._preprocessing.normalize(images.to(self._device, non_blocking=True))
+        return images.to(self._device, self._dtype, non_blocking=True)
+
+
+def check_batch(images: Tensor, labels: Tensor) -> None:
+    """Raise InputError when a batch is not normalized images with one label each."""
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise InputError(
+            "batches must hold images of shape (batch, 3, height, width); got "
+            f"{tuple(images.shape)}"
+        )
+    largest = float(images.abs().max())
+    if not largest <= _LARGEST_NORMALIZED:  # NaN fails too
+        raise InputError(
+            f"float images must be normalized; the largest value is {largest:.4g}: pass uint8 "
+            "images, which are normalized here, or (images / 255 - mean) / std"
+        )
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise InputError(
+            f"labels must be int64 ({len(images)},), one for each image; got {labels.dtype} "
+            f"{tuple(labels.shape)}"
+        )
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise InputError when a label has no output in a network with ``num_classes``."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise InputError(
+            f"labels must be in 0..{num_classes - 1} for a model with {num_classes} classes; got "
+            f"{low}..{high}: build the model with num_classes={high + 1}, or check the labels"
+        )
+
+
+def _length(source: Any) -> int:
+    try:
+        return len(source)
+    except TypeError:
+        raise InputError(
+            f"{type(source).__name__} has no length; pass steps_per_epoch to fit()"
+        ) from None
+
+
+def _again(source: Batches) -> Iterator[Batches]:
+    """Yield ``source`` for ever, but stop at one that is exhausted for good."""
+    yield source
+    while iter(source) is not source:
+        yield source

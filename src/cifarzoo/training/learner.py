@@ -1,0 +1,178 @@
+"""What learns: the network with its optimizer, schedule and average, one step at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from cifarzoo.card import attach_card, get_card, unwrap
+from cifarzoo.device import autocast
+from cifarzoo.optimizers import OptimizerFactory, build_optimizer
+from cifarzoo.recipe import Recipe
+from cifarzoo.schedulers import SchedulerFactory, build_scheduler
+from cifarzoo.training.distributed import World
+from cifarzoo.training.feed import Feed
+from cifarzoo.training.targets import Mixer, build_mixer
+
+__all__ = ["Learner"]
+
+
+class Learner:
+    """A network and everything that changes it.
+
+    Args:
+        model: Trained in place; already on the device.
+        recipe: How.
+        optimizer: A name or a factory.
+        scheduler: A name or a factory.
+        device: Where.
+        precision: Dtype of the forward pass; parameters stay float32.
+        world: The processes that average their gradients.
+        steps_per_epoch: Optimizer steps in an epoch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        *,
+        optimizer: str | OptimizerFactory,
+        scheduler: str | SchedulerFactory,
+        device: torch.device,
+        precision: torch.dtype,
+        world: World,
+        steps_per_epoch: int,
+    ) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.device, self.precision = device, precision
+        self._network = world.wrap(model, device)
+        self.optimizer = build_optimizer(
+            optimizer,
+            model,
+            learning_rate=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            options=recipe.optimizer_options,
+        )
+        self.scheduler = build_scheduler(
+            scheduler,
+            self.optimizer,
+            epochs=recipe.epochs,
+            steps_per_epoch=steps_per_epoch,
+            options=recipe.scheduler_options,
+        )
+        self._steps_by_metric = isinstance(self.scheduler, ReduceLROnPlateau)
+        self._ema: Any = _build_ema(model, recipe)
+        self._mix: Mixer | None = None
+        self._steps = 0
+        self.learning_rate = recipe.learning_rate
+
+    @torch.no_grad()
+    def probe(self, images: Tensor) -> int:
+        """Number of classes, by one pass of the first image; nothing is changed by it."""
+        self.model.eval()  # a pass in training mode would move the running statistics
+        with autocast(self.device, self.precision):
+            num_classes = int(self.model(images[:1]).shape[1])
+        self.model.train()
+        self._mix = build_mixer(self.recipe, num_classes)
+        return num_classes
+
+    def step(
+        self, images: Tensor, labels: Tensor, *, loss_out: Tensor, correct_out: Tensor
+    ) -> None:
+        """Forward, backward, update.
+
+        Args:
+            images: (B, 3, H, W), normalized, in the precision of the run.
+            labels: int64 (B,).
+            loss_out: Scalar tensor that receives the loss summed over the batch.
+            correct_out: Scalar tensor that receives the number of correct images.
+        """
+        targets = labels
+        if self._mix is not None:
+            images, targets = self._mix(images, labels)
+        with autocast(self.device, self.precision):
+            logits = self._network(images)
+        logits = logits.float()
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if self.recipe.clip_norm > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.learning_rate = float(self.optimizer.param_groups[0]["lr"])
+        self.optimizer.step()
+        self._steps += 1
+        if not self._steps_by_metric:
+            self.scheduler.step()
+        if self._ema is not None:
+            self._ema.update(self.model, step=self._steps)
+        torch.mul(loss.detach(), len(labels), out=loss_out)
+        correct_out.copy_((logits.detach().argmax(1) == labels).sum())
+
+    def end_epoch(self, loss: float) -> None:
+        """Let a schedule that goes by the loss see it."""
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(loss)
+
+    @torch.no_grad()
+    def validate(self, feed: Feed) -> tuple[float, float]:
+        """Mean loss and accuracy on ``feed``, with the averaged weights if there are any."""
+        network = self._ema.module if self._ema is not None else self.model
+        network.eval()
+        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+        count = 0
+        for images, labels in feed.epoch():
+            with autocast(self.device, self.precision):
+                logits = network(images)
+            loss = F.cross_entropy(logits.float(), labels, reduction="sum")
+            correct = (logits.argmax(1) == labels).sum()
+            totals += torch.stack((loss.double(), correct.double()))
+            count += len(labels)
+        loss_sum, correct_sum = totals.tolist()
+        return loss_sum / count, correct_sum / count
+
+    def finish(self) -> None:
+        """Give the model the averaged weights, if there are any."""
+        if self._ema is not None:
+            self.model.load_state_dict(self._ema.module.state_dict())
+
+    def train(self) -> None:
+        """Switch to training mode."""
+        self._network.train()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes, as tensors and plain data."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "ema": self._ema.module.state_dict() if self._ema is not None else None,
+            "steps": self._steps,
+            "learning_rate": self.learning_rate,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to what `state_dict` returned."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        if self._ema is not None:
+            self._ema.module.load_state_dict(state["ema"])
+        self._steps = state["steps"]
+        self.learning_rate = state["learning_rate"]
+
+
+def _build_ema(model: nn.Module, recipe: Recipe) -> Any:
+    """Timm's average of weights and buffers; None when the recipe wants none."""
+    if not recipe.ema_decay:
+        return None
+    from timm.utils import ModelEmaV3
+
+    ema = ModelEmaV3(unwrap(model), decay=recipe.ema_decay, use_warmup=True)
+    attach_card(ema.module, get_card(model))
+    return ema

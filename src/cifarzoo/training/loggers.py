@@ -1,0 +1,265 @@
+"""Loggers: the one way to watch a run. Each is told of its start, progress, epochs and end."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from cifarzoo.errors import MissingExtraError
+from cifarzoo.files import make_directory
+from cifarzoo.recipe import Recipe
+from cifarzoo.training.history import EpochRecord, History
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = [
+    "CSVLogger",
+    "ConsoleLogger",
+    "JSONLinesLogger",
+    "Logger",
+    "RunStart",
+    "StepProgress",
+    "TensorBoardLogger",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunStart:
+    """What is known when a run starts or continues.
+
+    Args:
+        name: Name of the model.
+        network: The module that is trained.
+        recipe: How.
+        steps_per_epoch: Optimizer steps in an epoch.
+        epochs_done: Finished epochs; above 0 when the run continues.
+        device: Where it runs.
+        precision: Dtype of the computation.
+        images: One batch as the network sees it, (B, 3, H, W).
+    """
+
+    name: str
+    network: nn.Module
+    recipe: Recipe
+    steps_per_epoch: int
+    epochs_done: int
+    device: torch.device
+    precision: torch.dtype
+    images: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class StepProgress:
+    """Where the run stands; sent a few times a second, not at every step.
+
+    Args:
+        epoch: Number of the running epoch, from 1.
+        step: Finished steps of this epoch.
+        loss: Mean training loss of the epoch so far.
+        accuracy: Training accuracy of the epoch so far, 0..1.
+        learning_rate: Of the first parameter group.
+        images_per_second: In this epoch so far.
+    """
+
+    epoch: int
+    step: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    images_per_second: float
+
+
+class Logger:
+    """Base of all loggers; override what you need."""
+
+    def on_start(self, run: RunStart) -> None:
+        """The run starts or continues."""
+
+    def on_progress(self, progress: StepProgress) -> None:
+        """Some steps were made."""
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """An epoch ended."""
+
+    def on_end(self, history: History) -> None:
+        """The run ended, was interrupted or failed; close what is open."""
+
+
+class ConsoleLogger(Logger):
+    """A progress bar with loss, accuracy, learning rate, rate and time left; a line an epoch.
+
+    Args:
+        console: Where to draw; a rich console on standard error unless given. Without a terminal
+            only the lines are written.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        from rich.console import Console
+
+        self._console = console or Console(stderr=True)
+
+    def on_start(self, run: RunStart) -> None:
+        """Draw the bar of the whole run."""
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._epochs = run.recipe.epochs
+        self._steps = run.steps_per_epoch
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        # without a terminal the bar would only leave empty lines between the epochs
+        self._bar = Progress(
+            *columns, console=self._console, disable=not self._console.is_terminal, transient=True
+        )
+        self._task = self._bar.add_task(
+            run.name, total=self._epochs * self._steps, completed=run.epochs_done * self._steps
+        )
+        self._bar.start()
+
+    def on_progress(self, progress: StepProgress) -> None:
+        """Move the bar."""
+        self._bar.update(
+            self._task,
+            completed=(progress.epoch - 1) * self._steps + progress.step,
+            description=(
+                f"epoch {progress.epoch}/{self._epochs}  loss {progress.loss:.3f}  "
+                f"acc {progress.accuracy:.1%}  lr {progress.learning_rate:.2g}  "
+                f"{progress.images_per_second:,.0f} images/s"
+            ),
+        )
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """Write the epoch's line above the bar."""
+        validation = (
+            f"  val loss {record.val_loss:.3f}  val acc {record.val_accuracy:6.2%}"
+            if record.val_loss is not None
+            else ""
+        )
+        self._console.print(
+            f"epoch {record.epoch:>{len(str(self._epochs))}}/{self._epochs}"
+            f"  train loss {record.train_loss:.3f}  train acc {record.train_accuracy:6.2%}"
+            f"{validation}  lr {record.learning_rate:<8.2g} {record.seconds:6.1f} s"
+            f"  {record.images_per_second:>7,.0f} images/s",
+            highlight=False,
+            soft_wrap=True,
+        )
+        self._bar.update(self._task, completed=record.epoch * self._steps)
+
+    def on_end(self, history: History) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+class _FileLogger(Logger):
+    """Appends to a file; a run that starts anew replaces it, one that continues does not."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_start(self, run: RunStart) -> None:
+        make_directory(self.path.parent)
+        if run.epochs_done == 0:
+            self.path.unlink(missing_ok=True)
+
+
+class CSVLogger(_FileLogger):
+    """A row an epoch.
+
+    Args:
+        path: The file.
+    """
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """Append the row, under a header when the file is new."""
+        is_new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(record.to_dict()))
+            if is_new:
+                writer.writeheader()
+            writer.writerow(record.to_dict())
+
+
+class JSONLinesLogger(_FileLogger):
+    """A JSON object an epoch, one a line.
+
+    Args:
+        path: The file.
+    """
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """Append the line."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record.to_dict()) + "\n")
+
+
+class TensorBoardLogger(Logger):
+    """Loss, accuracy and learning rate as scalars, and the network's graph.
+
+    Args:
+        folder: Log folder of the run.
+
+    Raises:
+        MissingExtraError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtraError(
+                "TensorBoardLogger needs tensorboard: pip install 'cifarzoo[tensorboard]'"
+            ) from error
+        self._writer: Any = SummaryWriter(str(make_directory(folder)))
+
+    def on_start(self, run: RunStart) -> None:
+        """Draw the graph, once."""
+        if run.epochs_done:
+            return
+        network, images = run.network, run.images[:1].float()
+        was_training = network.training
+        network.eval()  # a traced pass in training mode would change the running statistics
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # tracing warns of every shape check
+            self._writer.add_graph(network, images)
+        network.train(was_training)
+        self._writer.add_text("recipe", f"```\n{json.dumps(run.recipe.to_dict(), indent=1)}\n```")
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """Add the epoch's scalars."""
+        scalars = {
+            "loss/train": record.train_loss,
+            "loss/val": record.val_loss,
+            "accuracy/train": record.train_accuracy,
+            "accuracy/val": record.val_accuracy,
+            "learning_rate": record.learning_rate,
+            "images_per_second": record.images_per_second,
+        }
+        for name, value in scalars.items():
+            if value is not None and math.isfinite(value):
+                self._writer.add_scalar(name, value, record.epoch)
+        self._writer.flush()
+
+    def on_end(self, history: History) -> None:
+        """Close the log."""
+        self._writer.close()

@@ -1,0 +1,364 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cifarzoo.card import get_card
+from cifarzoo.device import Precision, resolve_device, resolve_precision
+from cifarzoo.errors import ArgumentError, CheckpointError, NonFiniteLossError
+from cifarzoo.files import make_directory
+from cifarzoo.optimizers import OptimizerFactory
+from cifarzoo.recipe import Recipe
+from cifarzoo.schedulers import SchedulerFactory
+from cifarzoo.training.checkpoint import (
+    CHECKPOINT_NAME,
+    check_same,
+    read_checkpoint,
+    write_checkpoint,
+)
+from cifarzoo.training.distributed import World, joined_world
+from cifarzoo.training.feed import Feed, Source, check_batch, check_labels
+from cifarzoo.training.history import EpochRecord, History
+from cifarzoo.training.interrupt import StopRequest, stop_on_interrupt
+from cifarzoo.training.learner import Learner
+from cifarzoo.training.loggers import Logger, RunStart, StepProgress
+
+__all__ = ["Trainer"]
+
+_TICK = 0.2  # seconds between two looks at the losses: progress costs nothing in between
+
+
+class Trainer:
+    """Trains a model by a recipe.
+
+    Under ``torchrun`` every process runs the same program: gradients are averaged, each process
+    takes its share of every batch, and only the first one writes.
+
+    Args:
+        model: Any module from images (B, 3, H, W) to logits (B, classes). It is moved to the
+            device and trained in place.
+        recipe: How; the default recipe unless given.
+        optimizer: A name or a factory, instead of the recipe's.
+        scheduler: A name or a factory ``(optimizer, epochs, steps_per_epoch) -> LRScheduler``,
+            instead of the recipe's.
+        device: "auto", or any torch device.
+        precision: "auto" takes bfloat16 autocast where the device computes it natively.
+        loggers: Told of the run's start, progress, epochs and end.
+        output: Folder for the checkpoint, written after every epoch; none unless given.
+
+    Raises:
+        ArgumentError: The device, precision or recipe cannot be used.
+        OutputError: ``output`` cannot be written.
+
+    Example:
+        >>> from cifarzoo import create_model, load_sample
+        >>> trainer = Trainer(create_model("simple", seed=0), Recipe(epochs=1, batch_size=500))
+        >>> history = trainer.fit(load_sample("train"))
+        >>> len(history)
+        1
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe | None = None,
+        *,
+        optimizer: str | OptimizerFactory | None = None,
+        scheduler: str | SchedulerFactory | None = None,
+        device: str | torch.device = "auto",
+        precision: Precision = "auto",
+        loggers: Iterable[Logger] = (),
+        output: str | Path | None = None,
+    ) -> None:
+        recipe = Recipe() if recipe is None else recipe
+        if not isinstance(recipe, Recipe):
+            raise ArgumentError(f"recipe must be a Recipe; got {recipe!r}: Recipe.load() reads one")
+        if isinstance(optimizer, str):
+            recipe = recipe.replace(optimizer=optimizer)
+        if isinstance(scheduler, str):
+            recipe = recipe.replace(scheduler=scheduler, scheduler_options={})
+        self.model = model
+        self.recipe = recipe
+        self.device = resolve_device(device)
+        self.precision = resolve_precision(precision, self.device)
+        self.loggers = tuple(loggers)
+        self.output = make_directory(output) if output is not None else None
+        self.optimizer: str | OptimizerFactory = optimizer or recipe.optimizer
+        self.scheduler: str | SchedulerFactory = scheduler or recipe.scheduler
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Where the checkpoint is written; None without an output folder."""
+        return self.output / CHECKPOINT_NAME if self.output is not None else None
+
+    def fit(
+        self,
+        train: Source,
+        val: Source | None = None,
+        *,
+        resume: bool | str | Path = False,
+        steps_per_epoch: int | None = None,
+    ) -> History:
+        """Train for the recipe's epochs.
+
+        Args:
+            train: An ImageSet (augmented as the recipe says), a Loader, or any iterable of
+                ``(images, labels)`` batches; uint8 images are normalized, float ones taken as
+                normalized. A first batch is checked before any step.
+            val: Measured after every epoch; nothing is chosen by it.
+            resume: True continues from the checkpoint in ``output``, a path from that one: with
+                the same data the result is the same as without the interruption.
+            steps_per_epoch: Optimizer steps in an epoch, for data without a length.
+
+        Returns:
+            A record for each epoch, those before a resumed checkpoint included.
+
+        Raises:
+            InputError: The data is not as described.
+            CheckpointError: The checkpoint is damaged, belongs to another run, or one is in
+                ``output`` already and ``resume`` is off.
+            NonFiniteLossError: The loss became NaN or infinite; the last checkpoint is kept.
+            KeyboardInterrupt: Ctrl-C; the step was finished and the state saved.
+        """
+        saved = self._read_saved(resume)
+        # dropout and mixing draw from torch's global generator: it is ours for the run only
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with (
+            torch.random.fork_rng(devices=cuda),
+            joined_world(self.device) as world,
+            stop_on_interrupt() as stop,
+        ):
+            torch.manual_seed(self.recipe.seed + world.rank)
+            run = _Run(self, world, stop, train, val, steps_per_epoch)
+            if saved is not None:
+                run.restore(saved)
+            return run.finish()
+
+    def _read_saved(self, resume: bool | str | Path) -> dict[str, Any] | None:
+        if resume is False:
+            if self.checkpoint is not None and self.checkpoint.exists():
+                raise CheckpointError(
+                    f"{self.checkpoint} exists; continue it with resume=True, or choose another "
+                    "output folder"
+                )
+            return None
+        source = self.output if resume is True else Path(resume)
+        if source is None:
+            raise ArgumentError("resume=True needs an output folder; or pass the checkpoint's path")
+        saved = read_checkpoint(source)
+        check_same("model", saved["card"], get_card(self.model).to_dict())
+        check_same("recipe", saved["recipe"], self.recipe.to_dict())
+        return saved
+
+
+class _Run:
+    """One run of a Trainer: its epochs, what it measures, what it saves."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        world: World,
+        stop: StopRequest,
+        train: Source,
+        val: Source | None,
+        steps: int | None,
+    ) -> None:
+        self.recipe, self.device, self.precision = trainer.recipe, trainer.device, trainer.precision
+        self.checkpoint = trainer.checkpoint
+        self.world, self.stop = world, stop
+        self.loggers = trainer.loggers if world.is_main else ()
+        self.card = get_card(trainer.model)
+        place: dict[str, Any] = {
+            "preprocessing": self.card.preprocessing,
+            "device": self.device,
+            "dtype": self.precision,
+        }
+        self.train = Feed.for_training(train, self.recipe, world, steps=steps, **place)
+        self.val = Feed.for_evaluation(val, **place) if val is not None else None
+        self.learner = Learner(
+            trainer.model.to(self.device).to(memory_format=torch.channels_last),
+            self.recipe,
+            optimizer=trainer.optimizer,
+            scheduler=trainer.scheduler,
+            device=self.device,
+            precision=self.precision,
+            world=world,
+            steps_per_epoch=self.train.steps,
+        )
+        self.records: list[EpochRecord] = []
+        self.step = 0  # finished steps of the running epoch
+        self.images = 0  # seen by this process in the running epoch
+        self.seconds = 0.0  # spent on the running epoch before an interruption
+        # summed loss and number of correct images of each step, read only now and then
+        self.meter = torch.zeros(self.train.steps, 2, device=self.device)
+        self.epoch_rng = torch.get_rng_state()
+        self.resumed_rng: Tensor | None = None
+        self.is_started = False
+
+    def finish(self) -> History:
+        """Run the epochs that are left."""
+        try:
+            while len(self.records) < self.recipe.epochs:
+                record = self.train_epoch()
+                self.records.append(record)
+                self.step = self.images = 0
+                self.seconds = 0.0
+                self.save()
+                for logger in self.loggers:
+                    logger.on_epoch(record)
+                stopping = self.world.any(self.stop.requested, self.device)
+                if stopping and len(self.records) < self.recipe.epochs:
+                    self.leave()
+            self.learner.finish()
+            return History(tuple(self.records))
+        finally:
+            if self.is_started:
+                for logger in self.loggers:
+                    logger.on_end(History(tuple(self.records)))
+
+    def train_epoch(self) -> EpochRecord:
+        """All steps of an epoch, then the validation."""
+        learner, meter = self.learner, self.meter
+        learner.train()
+        if self.resumed_rng is None:
+            self.epoch_rng = torch.get_rng_state()
+        batches = self.train.epoch(skip=self.step, resumed_rng=self.resumed_rng)
+        self.resumed_rng = None
+        began = last_look = time.perf_counter()
+        for images, labels in batches:
+            if not self.is_started:
+                self.start(images, labels)
+            row = meter[self.step]
+            learner.step(images, labels, loss_out=row[0], correct_out=row[1])
+            self.step += 1
+            self.images += len(labels)
+            now = time.perf_counter()
+            if now - last_look >= _TICK:
+                last_look = now
+                self.look(self.seconds + now - began)
+            if self.stop.requested and self.world.size == 1 and self.step < self.train.steps:
+                self.seconds += time.perf_counter() - began
+                self.save()
+                self.leave()
+        self.check_finite()
+        totals = torch.cat((meter.double().sum(0), meter.new_tensor([self.images])))
+        loss, correct, count = self.world.sum(totals).tolist()
+        seconds = self.seconds + time.perf_counter() - began
+        val_loss, val_accuracy = (None, None) if self.val is None else learner.validate(self.val)
+        learner.end_epoch(loss / count if val_loss is None else val_loss)
+        return EpochRecord(
+            epoch=len(self.records) + 1,
+            train_loss=loss / count,
+            train_accuracy=correct / count,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            learning_rate=learner.learning_rate,
+            seconds=seconds,
+            images_per_second=count / seconds,
+        )
+
+    def start(self, images: Tensor, labels: Tensor) -> None:
+        """Check the first batch, then tell the loggers; nothing is trained or written before."""
+        check_batch(images, labels)
+        check_labels(labels, self.learner.probe(images))
+        run = RunStart(
+            name=self.card.name,
+            network=self.learner.model,
+            recipe=self.recipe,
+            steps_per_epoch=self.train.steps,
+            epochs_done=len(self.records),
+            device=self.device,
+            precision=self.precision,
+            images=images,
+        )
+        self.is_started = True
+        for logger in self.loggers:
+            logger.on_start(run)
+
+    def look(self, seconds: float) -> None:
+        """Read the losses so far: report progress, and stop at one that is not finite."""
+        if self.world.size == 1:
+            self.check_finite()
+        if not self.loggers:
+            return
+        loss, correct = self.meter[: self.step].sum(0).tolist()
+        progress = StepProgress(
+            epoch=len(self.records) + 1,
+            step=self.step,
+            loss=loss / self.images,
+            accuracy=correct / self.images,
+            learning_rate=self.learner.learning_rate,
+            images_per_second=self.images * self.world.size / seconds,
+        )
+        for logger in self.loggers:
+            logger.on_progress(progress)
+
+    def check_finite(self) -> None:
+        """Raise NonFiniteLossError at the first step whose loss is NaN or infinite."""
+        bad = (~self.meter[: self.step, 0].isfinite()).nonzero()
+        if not self.world.any(len(bad) > 0, self.device):
+            return
+        place = f"step {int(bad[0]) + 1}" if len(bad) else "a step of another process"
+        raise NonFiniteLossError(
+            f"the loss is not finite in epoch {len(self.records) + 1}, {place} of "
+            f"{self.train.steps} (learning rate {self.learner.learning_rate:.3g}); lower "
+            f"learning_rate (try {self.recipe.learning_rate / 3:.2g}), set clip_norm=1, or warm "
+            "up longer"
+        )
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        if self.checkpoint is None or not self.world.is_main:
+            return
+        on_cuda = self.device.type == "cuda"
+        state = {
+            "card": self.card.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            "learner": self.learner.state_dict(),
+            "data": self.train.state_dict(),
+            "rng": torch.get_rng_state(),
+            "epoch_rng": self.epoch_rng,
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if on_cuda else None,
+            "records": [record.to_dict() for record in self.records],
+            "step": self.step,
+            "images": self.images,
+            "seconds": self.seconds,
+            "meter": self.meter[: self.step].cpu(),
+        }
+        write_checkpoint(self.checkpoint, state)
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go back to a saved state."""
+        self.learner.load_state_dict(saved["learner"])
+        self.train.load_state_dict(saved["data"])
+        self.records = list(History.from_list(saved["records"]).records)
+        self.step, self.images, self.seconds = saved["step"], saved["images"], saved["seconds"]
+        self.meter[: self.step] = saved["meter"].to(self.device)
+        if saved["cuda_rng"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(saved["cuda_rng"], self.device)
+        rng = saved["rng"]
+        if self.world.rank:  # only the first process was saved; the others draw anew
+            seed = self.recipe.seed + self.world.rank + self.world.size * len(self.records)
+            rng = torch.Generator().manual_seed(seed).get_state()
+        if self.step:  # within an epoch: its order is drawn again from where the epoch began
+            self.epoch_rng, self.resumed_rng = saved["epoch_rng"], rng
+            rng = self.epoch_rng
+        torch.set_rng_state(rng)
+
+    def leave(self) -> None:
+        """Raise KeyboardInterrupt, saying where the run can go on."""
+        where = (
+            f"continue with resume={str(self.checkpoint)!r}"
+            if self.checkpoint is not None
+            else "nothing was saved, for the Trainer has no output folder"
+        )
+        raise KeyboardInterrupt(
+            f"stopped in epoch {len(self.records) + 1} after step {self.step}; {where}"
+        )

@@ -1,0 +1,236 @@
+"""Weights files: safetensors that carry the model's card and provenance; foreign checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cifarzoo.card import ModelCard, Preprocessing, attach_card, get_card, unwrap
+from cifarzoo.errors import WeightsError
+from cifarzoo.files import write_bytes
+
+__all__ = ["load_weights", "read_card", "read_metadata", "save_weights", "tensors_sha256"]
+
+_FORMAT = 1
+# where other trainers put the state dict inside a checkpoint
+_NESTED = ("state_dict", "model_state_dict", "model", "net")
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def save_weights(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write parameters and buffers as safetensors, atomically, with the model's card.
+
+    Args:
+        model: The network; wrappers such as torch.compile are looked through.
+        path: Where the file goes; an existing file is replaced only by a complete new one.
+        metadata: Further facts that JSON can hold: recipe, metrics, command.
+        dtype: Type to store floating-point tensors in, as in ``torch.float16``.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: The file cannot be written; an older one is still whole.
+    """
+    from safetensors.torch import save
+
+    tensors = {
+        name: (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor)
+        .detach()
+        .cpu()
+        .contiguous()
+        .clone()
+        for name, tensor in unwrap(model).state_dict().items()
+    }
+    facts = {
+        "format": _FORMAT,
+        "card": get_card(model).to_dict(),
+        "sha256": tensors_sha256(tensors),
+        "versions": _versions(),
+        "metadata": dict(metadata or {}),
+    }
+    header = {key: json.dumps(value) for key, value in facts.items()}
+    return write_bytes(path, save(tensors, metadata=header))
+
+
+def load_weights(
+    model: nn.Module, path: str | Path, *, preprocessing: Preprocessing | None = None
+) -> dict[str, Any]:
+    """Load a weights file into ``model``: all of it, or nothing.
+
+    Safetensors files of this library bring their card, normalization included, and are checked
+    against their own sha256. Legacy ``.pt`` and ``.th`` files are read without running code; the
+    state dict is found inside a checkpoint, and ``module.`` and ``_orig_mod.`` are stripped.
+
+    Args:
+        model: The network to fill.
+        path: The file.
+        preprocessing: Normalization a foreign file was trained with; CIFAR-10's unless given.
+
+    Returns:
+        What `read_metadata` returns; empty for foreign files.
+
+    Raises:
+        WeightsError: The file is missing, damaged, or does not fit; the layers are named and the
+            model is unchanged.
+    """
+    path = Path(path)
+    tensors, facts = _read(path)
+    made_by = ModelCard.from_dict(facts["card"]) if "card" in facts else None
+    inner = unwrap(model)
+    _check_fit(inner.state_dict(), tensors, path, made_by)
+    inner.load_state_dict(tensors)
+    card = made_by or get_card(model)
+    if preprocessing is not None:
+        card = ModelCard(**{**vars(card), "preprocessing": preprocessing})
+    attach_card(model, card)
+    return facts
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """The facts in a weights file: ``format``, ``card``, ``sha256``, ``versions``, ``metadata``.
+
+    Empty for files of another origin. The tensors are not read.
+
+    Raises:
+        WeightsError: The file is missing, truncated or not safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    _check_exists(Path(path))
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is truncated or not a safetensors file: {error}") from error
+    if "card" not in header:
+        return {}
+    return {key: json.loads(value) for key, value in header.items()}
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """The card in a weights file; raises WeightsError when it has none."""
+    facts = read_metadata(path)
+    if not facts:
+        raise WeightsError(
+            f"{path} does not say which model it belongs to; build the model by name and call "
+            "load_weights(model, path)"
+        )
+    return ModelCard.from_dict(facts["card"])
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Checksum over names, dtypes, shapes and contents, in the order of names."""
+    running = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # bfloat16 has no numpy type: hash the bytes themselves
+        running.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return running.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    _check_exists(path)
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start == b"PK" or start[:1] == b"\x80":
+        return _read_legacy(path), {}
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    facts = read_metadata(path)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is truncated or not a safetensors file: {error}") from error
+    if facts and tensors_sha256(tensors) != facts["sha256"]:
+        raise WeightsError(f"{path} is damaged: its sha256 differs from the one it carries")
+    return _strip(tensors), facts
+
+
+def _read_legacy(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(
+            f"{path} cannot be read without running code from it, or is damaged ({reason}); "
+            "save the bare state_dict() again and load that"
+        ) from error
+    return _strip(_find_state_dict(content, path))
+
+
+def _find_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    while isinstance(content, Mapping):
+        if content and all(isinstance(value, Tensor) for value in content.values()):
+            return dict(content)
+        key = next((k for k in _NESTED if isinstance(content.get(k), Mapping)), None)
+        if key is None:
+            break
+        content = content[key]
+    raise WeightsError(f"{path} holds no state dict, nor one under {', '.join(_NESTED)}")
+
+
+def _strip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    stripped = dict(tensors)
+    while stripped and any(all(name.startswith(w) for name in stripped) for w in _WRAPPERS):
+        stripped = {name.split(".", 1)[1]: tensor for name, tensor in stripped.items()}
+    return stripped
+
+
+def _check_fit(
+    expected: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    path: Path,
+    made_by: ModelCard | None,
+) -> None:
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    shapes = [
+        f"{name} (file {tuple(found[name].shape)}, model {tuple(expected[name].shape)})"
+        for name in expected
+        if name in found and found[name].shape != expected[name].shape
+    ]
+    problems = [
+        f"{title}: {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if names[5:] else "")
+        for title, names in (
+            ("missing in the file", missing),
+            ("unknown to the model", unexpected),
+            ("other shape", shapes),
+        )
+        if names
+    ]
+    if problems:
+        origin = f" (made by {made_by.name!r})" if made_by else ""
+        details = "\n  ".join(problems)
+        raise WeightsError(f"{path}{origin} does not fit this model:\n  {details}")
+
+
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"there is no weights file {path}")
+
+
+def _versions() -> dict[str, str]:
+    from cifarzoo import __version__
+
+    return {
+        "cifarzoo": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
