@@ -35,9 +35,8 @@ from cifarzoo.training import (
     TensorBoardLogger,
     Trainer,
 )
+from cifarzoo.version import __version__
 from cifarzoo.weights import load_weights, read_metadata, save_weights
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Augmentation",

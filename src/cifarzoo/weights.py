@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cifarzoo.card import ModelCard, Preprocessing, attach_card, get_card, unwrap
 from cifarzoo.errors import WeightsError
 from cifarzoo.files import write_bytes
+from cifarzoo.version import __version__
 
 __all__ = ["load_weights", "read_card", "read_metadata", "save_weights", "tensors_sha256"]
 
@@ -227,8 +228,6 @@ def _check_exists(path: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    from cifarzoo import __version__
-
     return {
         "cifarzoo": __version__,
         "torch": str(torch.__version__),

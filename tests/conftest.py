@@ -1,0 +1,65 @@
+"""Fixtures and options shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+import cifarzoo
+from cifarzoo import ImageSet
+
+hypothesis.settings.register_profile(
+    "default",
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("default")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
+
+
+@pytest.fixture(scope="session")
+def sample_train() -> ImageSet:
+    """2,000 training images of CIFAR-10."""
+    return cifarzoo.load_sample("train")
+
+
+@pytest.fixture(scope="session")
+def sample_test() -> ImageSet:
+    """1,000 test images of CIFAR-10."""
+    return cifarzoo.load_sample("test")
+
+
+@pytest.fixture(scope="session")
+def few(sample_train: ImageSet) -> ImageSet:
+    """200 training images, 20 of each class: enough to train on for a moment."""
+    return sample_train.split(200, seed=0)[1]
+
+
+@pytest.fixture(scope="session")
+def real_root() -> Path | None:
+    """Folder of the official CIFAR-10 files; None when $CIFARZOO_DATA does not point at them."""
+    root = os.environ.get("CIFARZOO_DATA")
+    if root and (Path(root) / "cifar-10-batches-py").is_dir():
+        return Path(root)
+    return None
+
+
+@pytest.fixture(scope="session")
+def cifar_test(real_root: Path | None, sample_test: ImageSet) -> ImageSet:
+    """The official test images where they are at hand, the sample's otherwise."""
+    return cifarzoo.load_cifar10("test", root=real_root) if real_root else sample_test
+
+
+@pytest.fixture(scope="session")
+def cifar_train(real_root: Path | None, sample_train: ImageSet) -> ImageSet:
+    """The official training images where they are at hand, the sample's otherwise."""
+    return cifarzoo.load_cifar10("train", root=real_root) if real_root else sample_train
