@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 QUICKSTART := build/quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check docs bench clean
+.PHONY: help environment quickstart test check docs bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -16,6 +16,8 @@ quickstart: $(VENV)/.installed ## Install, then list, summarize, train, evaluate
 	$(BIN)/cifarzoo summary deep_bn
 	@rm -rf $(QUICKSTART)
 	$(BIN)/cifarzoo train simple --data sample --set epochs=60 --output $(QUICKSTART)
+
+environment: $(VENV)/.installed ## Create the environment and install
 
 test: $(VENV)/.installed-test ## Run the tests with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term

@@ -32,7 +32,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     try:
         resolved = torch.device(device)
         torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:  # each backend has its own
         reason = str(error).splitlines()[0]
         raise ArgumentError(
             f"device {str(device)!r} cannot be used here ({reason}); try 'auto' or 'cpu'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import InputError
@@ -10,14 +11,21 @@ from cifarzoo.errors import InputError
 __all__ = ["BatchNorm1d", "BatchNorm2d", "check_images"]
 
 
-class _PlainRepr:
-    """Lists a normalization the same way under every version of torch; newer ones add to it."""
+class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """torch's batch normalization, except in two points.
 
-    num_features: int
-    eps: float
-    momentum: float | None
-    affine: bool
-    track_running_stats: bool
+    It lists itself the same way under every version of torch (newer ones add to the listing), and
+    in training a batch with a single value per channel, which has no variance, is normalized by
+    the running statistics instead of being refused.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize (B, C, ...), keeping the shape."""
+        if self.training and self.track_running_stats and x.numel() == x.shape[1]:
+            self._check_input_dim(x)
+            mean, variance = self.running_mean, self.running_var
+            return F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
 
     def extra_repr(self) -> str:
         return (
@@ -26,12 +34,12 @@ class _PlainRepr:
         )
 
 
-class BatchNorm1d(_PlainRepr, nn.BatchNorm1d):
-    """torch's, with the listing of the documents."""
+class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
+    """Batch normalization of (B, C) with torch's parameters and defaults."""
 
 
-class BatchNorm2d(_PlainRepr, nn.BatchNorm2d):
-    """torch's, with the listing of the documents."""
+class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
+    """Batch normalization of (B, C, H, W) with torch's parameters and defaults."""
 
 
 def check_images(images: Tensor, weight: Tensor, size: int | None = None) -> None:

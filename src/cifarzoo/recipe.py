@@ -100,8 +100,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("optimizer_options", "scheduler_options"):
+            options = getattr(self, name)
+            if not isinstance(options, Mapping):
+                raise ArgumentError(f"{name} must be a mapping of names to values; got {options!r}")
             # tuples and lists are one thing in TOML and JSON, so they are one thing here
-            object.__setattr__(self, name, _plain(getattr(self, name), name))
+            object.__setattr__(self, name, _plain(options, name))
         if not isinstance(self.augmentation, Augmentation):
             raise ArgumentError(f"augmentation must be an Augmentation; got {self.augmentation!r}")
         _check_number("epochs", self.epochs, 1, 100_000, whole=True)

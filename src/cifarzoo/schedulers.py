@@ -117,15 +117,31 @@ def build_scheduler(
     options = dict(options or {})
     if isinstance(scheduler, str):
         check_scheduler(scheduler, options)
-        if scheduler.startswith("timm."):
-            return _TimmScheduler(optimizer, scheduler[5:], epochs, steps_per_epoch, options)
-        scheduler = _FACTORIES[scheduler]
-    built = scheduler(optimizer, epochs, steps_per_epoch, **options)
+        built = _build_named(scheduler, optimizer, epochs, steps_per_epoch, options)
+    else:
+        built = scheduler(optimizer, epochs, steps_per_epoch, **options)
     if not isinstance(built, LRScheduler | ReduceLROnPlateau):
         raise ArgumentError(
             f"a scheduler factory must return a torch LRScheduler; got {type(built).__name__}"
         )
     return built
+
+
+def _build_named(
+    name: str,
+    optimizer: Optimizer,
+    epochs: int,
+    steps_per_epoch: int,
+    options: Mapping[str, Any],
+) -> LRScheduler:
+    try:
+        if name.startswith("timm."):
+            return _TimmScheduler(optimizer, name[5:], epochs, steps_per_epoch, options)
+        return _FACTORIES[name](optimizer, epochs, steps_per_epoch, **options)
+    except ArgumentError:
+        raise
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ArgumentError(f"scheduler {name!r} cannot be built: {error}") from error
 
 
 def _schedule(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import platform
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -166,9 +166,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _read_legacy(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch finds odd it then refuses, or it is fine
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes that are no checkpoint make torch raise nearly anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"{path} cannot be read without running code from it, or is damaged ({reason}); "
             "save the bare state_dict() again and load that"

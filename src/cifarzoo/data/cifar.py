@@ -101,6 +101,7 @@ def load_cifar10(
         DataError: A file is altered or truncated.
         DownloadError: No address delivered the archive.
     """
+    _check_split(split)
     files = _locate(_CIFAR10, root, download=download, mirrors=mirrors, progress=progress)
     return _read(_CIFAR10, files, split, "labels", "label_names")
 
@@ -118,6 +119,7 @@ def load_cifar100(
 
     Arguments, result and errors are those of `load_cifar10`; the folder is ``cifar-100-python``.
     """
+    _check_split(split)
     if labels not in ("fine", "coarse"):
         raise ArgumentError(f"labels must be 'fine' or 'coarse'; got {labels!r}")
     files = _locate(_CIFAR100, root, download=download, mirrors=mirrors, progress=progress)
@@ -133,6 +135,11 @@ def data_root(root: str | Path | None = None) -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("cifarzoo", appauthor=False))
+
+
+def _check_split(split: Split) -> None:
+    if split not in ("train", "test"):
+        raise ArgumentError(f"split must be 'train' or 'test'; got {split!r}")
 
 
 def _locate(
@@ -188,8 +195,6 @@ def _unpack(files: _Files, archive: Path, folder: Path) -> None:
 
 
 def _read(files: _Files, folder: Path, split: Split, label_key: str, names_key: str) -> ImageSet:
-    if split not in ("train", "test"):
-        raise ArgumentError(f"split must be 'train' or 'test'; got {split!r}")
     parts = files.train if split == "train" else files.test
     batches = [_unpickle(folder / name, md5) for name, md5 in parts.items()]
     meta = _unpickle(folder / files.meta[0], files.meta[1])

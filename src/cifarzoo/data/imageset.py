@@ -194,4 +194,5 @@ def to_uint8(image: Any) -> Tensor:
         array = np.repeat(array[:, :, None], 3, axis=2)
     if array.shape[2] not in (3, 4):
         raise InputError(f"an image array must have 3 channels, last; got {array.shape}")
-    return torch.from_numpy(np.ascontiguousarray(array[:, :, :3])).permute(2, 0, 1)
+    # copied: PIL hands out read-only arrays, which torch warns about
+    return torch.from_numpy(array[:, :, :3].copy()).permute(2, 0, 1)

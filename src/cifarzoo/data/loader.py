@@ -52,7 +52,8 @@ class Loader:
         world_size: Number of processes; each takes its own share of every batch.
 
     Raises:
-        ArgumentError: ``batch_size`` is below 1, or larger than the set with ``drop_last``.
+        ArgumentError: ``batch_size`` is below 1, or larger than the set with ``drop_last``; the
+            images are not square, not larger than ``crop_padding``, or fewer than the processes.
 
     Example:
         >>> from cifarzoo import load_sample
@@ -213,6 +214,10 @@ def _check(
         raise ArgumentError(
             f"batch_size must be at least 1 and the number of processes ({world_size}); "
             f"got {batch_size}"
+        )
+    if len(images) < world_size:
+        raise ArgumentError(
+            f"{len(images)} images cannot be divided among {world_size} processes; use fewer"
         )
     if drop_last and batch_size > len(images):
         raise ArgumentError(

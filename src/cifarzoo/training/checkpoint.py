@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +52,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     found = find_checkpoint(path)
     try:
         state = torch.load(found, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # bytes that are no checkpoint make torch raise nearly anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"checkpoint {found} is damaged: {reason}") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise CheckpointError(f"{found} is not a checkpoint of this version of cifarzoo")

@@ -101,7 +101,8 @@ class Feed:
         if resumed_rng is not None:
             torch.set_rng_state(resumed_rng)
         count = skip
-        for images, labels in itertools.islice(batches, self.steps - skip):
+        for batch in itertools.islice(batches, self.steps - skip):
+            images, labels = _pair(batch)
             count += 1
             yield self._place(images), labels.to(self._device, non_blocking=True)
         if count < self.steps:
@@ -132,17 +133,14 @@ class Feed:
 
     def _place(self, images: Tensor) -> Tensor:
         if images.dtype == torch.uint8:
+            _check_shape(images)  # normalizing would broadcast one channel to three
             images = self._preprocessing.normalize(images.to(self._device, non_blocking=True))
         return images.to(self._device, self._dtype, non_blocking=True)
 
 
 def check_batch(images: Tensor, labels: Tensor) -> None:
     """Raise InputError when a batch is not normalized images with one label each."""
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise InputError(
-            "batches must hold images of shape (batch, 3, height, width); got "
-            f"{tuple(images.shape)}"
-        )
+    _check_shape(images)
     largest = float(images.abs().max())
     if not largest <= _LARGEST_NORMALIZED:  # NaN fails too
         raise InputError(
@@ -164,6 +162,25 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
             f"labels must be in 0..{num_classes - 1} for a model with {num_classes} classes; got "
             f"{low}..{high}: build the model with num_classes={high + 1}, or check the labels"
         )
+
+
+def _check_shape(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
+        raise InputError(
+            "batches must hold images of shape (batch, 3, height, width); got "
+            f"{tuple(images.shape)}"
+        )
+
+
+def _pair(batch: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        images, labels = batch
+        if isinstance(images, Tensor) and isinstance(labels, Tensor):
+            return images, labels
+        got = f"({type(images).__name__}, {type(labels).__name__})"
+    else:
+        got = type(batch).__name__
+    raise InputError(f"batches must be pairs of tensors (images, labels); got {got}")
 
 
 def _length(source: Any) -> int:

@@ -15,7 +15,7 @@ from cifarzoo.optimizers import OptimizerFactory, build_optimizer
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory, build_scheduler
 from cifarzoo.training.distributed import World
-from cifarzoo.training.feed import Feed
+from cifarzoo.training.feed import Feed, check_batch, check_labels
 from cifarzoo.training.targets import Mixer, build_mixer
 
 __all__ = ["Learner"]
@@ -127,8 +127,12 @@ class Learner:
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         count = 0
         for images, labels in feed.epoch():
+            if count == 0:
+                check_batch(images, labels)
             with autocast(self.device, self.precision):
                 logits = network(images)
+            if count == 0:
+                check_labels(labels, logits.shape[1])
             loss = F.cross_entropy(logits.float(), labels, reduction="sum")
             correct = (logits.argmax(1) == labels).sum()
             totals += torch.stack((loss.double(), correct.double()))

@@ -117,16 +117,17 @@ class ConsoleLogger(Logger):
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
+        from rich.table import Column
 
         self._epochs = run.recipe.epochs
         self._steps = run.steps_per_epoch
+        is_wide = self._console.width >= 110
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
+            BarColumn(bar_width=20),  # gives way first where the terminal is narrow
+            *((TaskProgressColumn(), TimeElapsedColumn()) if is_wide else ()),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
         )
         # without a terminal the bar would only leave empty lines between the epochs
         self._bar = Progress(

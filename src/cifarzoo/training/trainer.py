@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cifarzoo.card import get_card
+from cifarzoo.data import ImageSet
 from cifarzoo.device import Precision, resolve_device, resolve_precision
 from cifarzoo.errors import ArgumentError, CheckpointError, NonFiniteLossError
 from cifarzoo.files import make_directory
@@ -80,10 +81,13 @@ class Trainer:
         recipe = Recipe() if recipe is None else recipe
         if not isinstance(recipe, Recipe):
             raise ArgumentError(f"recipe must be a Recipe; got {recipe!r}: Recipe.load() reads one")
+        # options belong to the optimizer or scheduler that the recipe wrote them for
         if isinstance(optimizer, str):
-            recipe = recipe.replace(optimizer=optimizer)
+            recipe = recipe.replace(optimizer=optimizer, optimizer_options={})
         if isinstance(scheduler, str):
             recipe = recipe.replace(scheduler=scheduler, scheduler_options={})
+        elif scheduler is not None:
+            recipe = recipe.replace(scheduler_options={})
         self.model = model
         self.recipe = recipe
         self.device = resolve_device(device)
@@ -175,6 +179,8 @@ class _Run:
         self.world, self.stop = world, stop
         self.loggers = trainer.loggers if world.is_main else ()
         self.card = get_card(trainer.model)
+        # a label without an output may stand in any batch, not only the first
+        self.all_labels = [s.labels for s in (train, val) if isinstance(s, ImageSet)]
         place: dict[str, Any] = {
             "preprocessing": self.card.preprocessing,
             "device": self.device,
@@ -245,6 +251,7 @@ class _Run:
                 self.look(self.seconds + now - began)
             if self.stop.requested and self.world.size == 1 and self.step < self.train.steps:
                 self.seconds += time.perf_counter() - began
+                self.check_finite()
                 self.save()
                 self.leave()
         self.check_finite()
@@ -267,7 +274,9 @@ class _Run:
     def start(self, images: Tensor, labels: Tensor) -> None:
         """Check the first batch, then tell the loggers; nothing is trained or written before."""
         check_batch(images, labels)
-        check_labels(labels, self.learner.probe(images))
+        num_classes = self.learner.probe(images)
+        for each in (labels, *self.all_labels):
+            check_labels(each, num_classes)
         run = RunStart(
             name=self.card.name,
             network=self.learner.model,
@@ -327,6 +336,7 @@ class _Run:
             "epoch_rng": self.epoch_rng,
             "cuda_rng": torch.cuda.get_rng_state(self.device) if on_cuda else None,
             "records": [record.to_dict() for record in self.records],
+            "steps_per_epoch": self.train.steps,
             "step": self.step,
             "images": self.images,
             "seconds": self.seconds,
@@ -336,7 +346,14 @@ class _Run:
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go back to a saved state."""
-        self.learner.load_state_dict(saved["learner"])
+        length = {"steps_per_epoch": saved["steps_per_epoch"]}
+        check_same("data set", length, {"steps_per_epoch": self.train.steps})
+        try:
+            self.learner.load_state_dict(saved["learner"])
+        except (RuntimeError, ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(
+                f"the checkpoint belongs to another model, optimizer or scheduler: {error}"
+            ) from error
         self.train.load_state_dict(saved["data"])
         self.records = list(History.from_list(saved["records"]).records)
         self.step, self.images, self.seconds = saved["step"], saved["images"], saved["seconds"]

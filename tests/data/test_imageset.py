@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from strategies import image_sets
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.datasets import FakeData, ImageFolder
+from torchvision.transforms import v2
+from torchvision.transforms.functional import pil_to_tensor, to_tensor
+
+from cifarzoo import ImageSet
+from cifarzoo.data.imageset import to_uint8
+from cifarzoo.errors import ArgumentError, InputError
+
+CLASSES = ("cat", "dog")
+
+
+def pixels(count: int, *, side: int = 4) -> Tensor:
+    generator = torch.Generator().manual_seed(count)
+    return torch.randint(256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
+
+
+def numbered(images: ImageSet) -> ImageSet:
+    """The same set with each image's position in its first pixel."""
+    marked = images.images.clone()
+    marked[:, 0, 0, 0] = torch.arange(len(images)).to(torch.uint8)
+    return dataclasses.replace(images, images=marked)
+
+
+def positions(images: ImageSet) -> list[int]:
+    return images.images[:, 0, 0, 0].tolist()
+
+
+def by_class(labels: list[int]) -> ImageSet:
+    classes = tuple(str(i) for i in range(max(labels) + 1))
+    return numbered(ImageSet(pixels(len(labels)), torch.tensor(labels), classes))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (
+            pixels(2).float(),
+            torch.tensor([0, 1]),
+            r"uint8 \(N, 3, H, W\).*got torch.float32 \(2, 3",
+        ),
+        (pixels(2)[0], torch.tensor([0, 1]), r"got torch.uint8 \(3, 4, 4\).*from_dataset\(\)"),
+        (pixels(2)[:, :1], torch.tensor([0, 1]), r"got torch.uint8 \(2, 1, 4, 4\)"),
+        (pixels(2), torch.tensor([0]), r"int64 \(2,\), one for each image; got torch.int64 \(1,\)"),
+        (pixels(2), torch.tensor([0.0, 1.0]), r"labels must be int64.*got torch.float32"),
+        (pixels(2), torch.tensor([[0], [1]]), r"labels must be int64.*got torch.int64 \(2, 1\)"),
+        (pixels(2), torch.tensor([0, 2]), r"labels must be in 0..1 for 2 classes; got 0..2"),
+        (pixels(2), torch.tensor([-1, 0]), r"labels must be in 0..1 for 2 classes; got -1..0"),
+        (pixels(2)[:0], torch.tensor([0])[:0], r"at least one image; got none"),
+    ],
+)
+def test_wrong_tensors_are_refused(images: Tensor, labels: Tensor, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ImageSet(images, labels, CLASSES)
+
+
+def test_set_is_a_sequence_of_image_and_label() -> None:
+    images = ImageSet(pixels(3), torch.tensor([0, 1, 1]), CLASSES, "pets")
+    assert len(images) == 3
+    image, label = images[2]
+    assert torch.equal(image, images.images[2])
+    assert (label, type(label)) == (1, int)
+    assert [label for _, label in images] == [0, 1, 1]
+    assert repr(images) == "ImageSet('pets', 3 images 4x4, 2 classes)"
+
+
+def test_classes_become_a_tuple() -> None:
+    images = ImageSet(pixels(1), torch.tensor([0]), ["cat", "dog"])  # type: ignore[arg-type]  # what callers do
+    assert images.classes == CLASSES
+
+
+def test_torch_dataloader_batches_the_set() -> None:
+    images = ImageSet(pixels(5), torch.tensor([0, 1, 1, 0, 1]), CLASSES)
+    batches = list(DataLoader(images, batch_size=2))
+    assert torch.equal(torch.cat([batch for batch, _ in batches]), images.images)
+    assert torch.equal(torch.cat([labels for _, labels in batches]), images.labels)
+
+
+def test_subset_takes_the_images_in_the_order_given() -> None:
+    images = by_class([0, 1, 2, 0])
+    taken = images.subset([3, 1, 1], name="taken")
+    assert positions(taken) == [3, 1, 1]
+    assert taken.labels.tolist() == [0, 1, 1]
+    assert taken.classes == images.classes
+    assert (taken.name, images.subset(torch.tensor([0])).name) == ("taken", "images")
+
+
+def test_subset_is_a_copy() -> None:
+    images = by_class([0, 0])
+    images.subset([0, 1]).images.zero_()
+    assert positions(images) == [0, 1]
+
+
+def test_subset_refuses_to_be_empty() -> None:
+    with pytest.raises(InputError, match="at least one image"):
+        by_class([0, 0]).subset([])
+
+
+@given(image_sets(max_size=40).filter(lambda s: len(s) > 1), st.data(), st.integers(0, 2**62))
+def test_split_divides_the_set(images: ImageSet, data: st.DataObject, seed: int) -> None:
+    size = data.draw(st.integers(1, len(images) - 1))
+    images = numbered(images)
+    rest, held_out = images.split(size, seed=seed)
+    assert len(held_out) == size
+    assert sorted(positions(rest) + positions(held_out)) == list(range(len(images)))
+    for part in (rest, held_out):
+        assert positions(part) == sorted(positions(part))
+        assert torch.equal(part.images, images.images[positions(part)])
+        assert torch.equal(part.labels, images.labels[positions(part)])
+        assert part.classes == images.classes
+
+
+@given(image_sets(max_size=40).filter(lambda s: len(s) > 1), st.data())
+def test_one_share_fits_every_class_to_half_an_image(images: ImageSet, data: st.DataObject) -> None:
+    _, held_out = images.split(data.draw(st.integers(1, len(images) - 1)))
+    members = images.labels.bincount(minlength=len(images.classes)).double()
+    held = held_out.labels.bincount(minlength=len(images.classes)).double()
+    present = members > 0
+    lowest = ((held - 0.5) / members)[present].max()
+    highest = ((held + 0.5) / members)[present].min()
+    assert lowest <= highest + 1e-12
+
+
+@given(st.integers(1, 4), st.integers(2, 5), st.data())
+def test_split_of_a_balanced_set_is_balanced(
+    num_classes: int, members: int, data: st.DataObject
+) -> None:
+    each = data.draw(st.integers(1, members - 1))
+    images = by_class(list(range(num_classes)) * members)
+    rest, held_out = images.split(each * num_classes)
+    assert held_out.labels.bincount().tolist() == [each] * num_classes
+    assert rest.labels.bincount().tolist() == [members - each] * num_classes
+
+
+def test_split_is_decided_by_the_seed(sample_train: ImageSet) -> None:
+    first, again, other = (sample_train.split(200, seed=seed)[1] for seed in (1, 1, 2))
+    assert first.sha256() == again.sha256()
+    assert first.sha256() != other.sha256()
+
+
+def test_split_is_the_same_everywhere() -> None:
+    _, held_out = by_class([0, 1, 2] * 8).split(6, seed=0)
+    assert positions(held_out) == [3, 5, 7, 12, 13, 20]
+
+
+def test_split_names_the_part_held_out(sample_train: ImageSet) -> None:
+    rest, held_out = sample_train.split(10)
+    assert rest.name == "cifar10 sample train"
+    assert held_out.name == "cifar10 sample train held out"
+
+
+def test_split_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    by_class([0, 1, 0, 1]).split(2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 4, 5])
+def test_split_refuses_to_leave_a_part_empty(size: int) -> None:
+    with pytest.raises(
+        ArgumentError, match=rf"split size must be in 1..3 for a set of 4; got {size}"
+    ):
+        by_class([0, 1, 0, 1]).split(size)
+
+
+def test_checksum_depends_on_every_pixel_and_label() -> None:
+    images = by_class([0, 1, 1])
+    other_pixel = dataclasses.replace(images, images=images.images.clone())
+    assert other_pixel.sha256() == images.sha256()
+    other_pixel.images[2, 2, 3, 3] += 1
+    other_label = dataclasses.replace(images, labels=torch.tensor([0, 1, 0]))
+    assert len({images.sha256(), other_pixel.sha256(), other_label.sha256()}) == 3
+
+
+def test_checksum_is_of_the_values_and_not_of_their_layout() -> None:
+    images = by_class([0, 1, 1])
+    channels_last = images.images.contiguous(memory_format=torch.channels_last)
+    assert dataclasses.replace(images, images=channels_last).sha256() == images.sha256()
+
+
+def as_array(image: Tensor) -> Any:
+    return image.permute(1, 2, 0).contiguous().numpy()
+
+
+FORMS = {
+    "uint8 tensor": lambda image: image,
+    "float tensor": lambda image: image.float() / 255,
+    "half tensor": lambda image: image.double().div(255).to(torch.float16),
+    "uint8 array": as_array,
+    "array view": lambda image: image.permute(1, 2, 0).numpy(),
+    "array with alpha": lambda image: np.dstack([as_array(image), np.zeros((4, 4), np.uint8)]),
+    "PIL": lambda image: Image.fromarray(as_array(image)),
+    "PIL with alpha": lambda image: Image.fromarray(as_array(image)).convert("RGBA"),
+    "read-only array": lambda image: np.frombuffer(as_array(image).tobytes(), np.uint8).reshape(
+        4, 4, 3
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_from_dataset_reads_every_form_of_an_image(form: str) -> None:
+    images = ImageSet(pixels(3), torch.tensor([0, 1, 1]), CLASSES)
+    dataset = [(FORMS[form](image), label) for image, label in images]
+    read = ImageSet.from_dataset(dataset, classes=CLASSES)
+    assert read.sha256() == images.sha256()
+    assert (read.classes, read.name) == (CLASSES, "list")
+
+
+def test_float_images_give_every_pixel_value_back() -> None:
+    image = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).repeat(3, 1, 1)
+    assert torch.equal(to_uint8(to_tensor(as_array(image))), image)
+
+
+@pytest.mark.parametrize("gray", [np.uint8([[0, 7], [255, 9]]), Image.new("L", (2, 2), 7)])
+def test_gray_images_get_three_equal_channels(gray: Any) -> None:
+    expected = torch.from_numpy(np.array(gray)).expand(3, 2, 2)
+    assert torch.equal(to_uint8(gray), expected)
+
+
+def test_palette_images_are_read_in_colour() -> None:
+    image = Image.new("RGB", (4, 4), (200, 30, 60)).quantize(4)
+    assert image.mode == "P"
+    assert to_uint8(image)[:, 0, 0].tolist() == [200, 30, 60]
+
+
+def test_converted_array_is_independent_of_the_original() -> None:
+    array = as_array(pixels(1)[0])
+    converted = to_uint8(array)
+    expected = converted.clone()
+    array[:] = 0
+    assert torch.equal(converted, expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.zeros(4, 4, 3), r"shape \(3, height, width\); got \(4, 4, 3\)"),
+        (torch.zeros(1, 3, 4, 4), r"shape \(3, height, width\); got \(1, 3, 4, 4\)"),
+        (torch.full((3, 4, 4), 1.5), r"not normalized; got torch.float32 in 1.5..1.5"),
+        (torch.full((3, 4, 4), -0.1), r"not normalized; got torch.float32 in -0.1..-0.1"),
+        (torch.full((3, 4, 4), float("nan")), r"not normalized; got torch.float32 in nan..nan"),
+        (torch.zeros(3, 4, 4, dtype=torch.int64), r"got torch.int64 in 0..0"),
+        (np.zeros((4, 4, 3)), r"uint8 \(height, width, 3\) in 0..255; got float64 \(4, 4, 3\)"),
+        (np.zeros(4, np.uint8), r"got uint8 \(4,\)"),
+        (np.zeros((3, 4, 4, 3), np.uint8), r"got uint8 \(3, 4, 4, 3\)"),
+        (np.zeros((3, 4, 5), np.uint8), r"3 channels, last; got \(3, 4, 5\)"),
+        ("frog.png", r"an image array must be uint8"),
+    ],
+)
+def test_other_forms_are_refused(image: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        to_uint8(image)
+
+
+def test_from_dataset_reads_torchvision_fake_data() -> None:
+    fake = FakeData(size=5, image_size=(3, 8, 6), num_classes=3, random_offset=1)
+    read = ImageSet.from_dataset(fake)
+    assert torch.equal(read.images, torch.stack([pil_to_tensor(image) for image, _ in fake]))
+    assert read.labels.tolist() == [int(label) for _, label in fake]
+    assert read.name == "FakeData"
+    assert read.classes == tuple(str(i) for i in range(int(read.labels.max()) + 1))
+
+
+@pytest.mark.parametrize(
+    "transform", [None, v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])]
+)
+def test_from_dataset_reads_a_torchvision_image_folder(tmp_path: Path, transform: Any) -> None:
+    originals = pixels(2)
+    for name, image in zip(("dog", "cat"), originals, strict=True):
+        (tmp_path / name).mkdir()
+        Image.fromarray(as_array(image)).save(tmp_path / name / "1.png")
+    read = ImageSet.from_dataset(ImageFolder(str(tmp_path), transform=transform), name="pets")
+    assert torch.equal(read.images, originals.flip(0))
+    assert read.labels.tolist() == [0, 1]
+    assert (read.classes, read.name) == (CLASSES, "pets")
+
+
+def test_from_dataset_reads_a_tensor_dataset() -> None:
+    labels = torch.tensor([1, 0, 1])
+    read = ImageSet.from_dataset(TensorDataset(pixels(3), labels), classes=CLASSES)
+    assert torch.equal(read.images, pixels(3))
+    assert torch.equal(read.labels, labels)
+
+
+def test_from_dataset_refuses_images_of_several_sizes() -> None:
+    dataset = [(pixels(1)[0], 0), (pixels(1, side=5)[0], 0)]
+    with pytest.raises(InputError, match=r"one size; got \[\(3, 4, 4\), \(3, 5, 5\)\]"):
+        ImageSet.from_dataset(dataset)
+
+
+def test_from_dataset_refuses_an_empty_dataset() -> None:
+    with pytest.raises(InputError, match="the dataset is empty"):
+        ImageSet.from_dataset([])
+
+
+def test_from_dataset_refuses_labels_without_a_class() -> None:
+    with pytest.raises(InputError, match=r"0..1 for 2 classes; got 0..2"):
+        ImageSet.from_dataset([(image, i) for i, image in enumerate(pixels(3))], classes=CLASSES)

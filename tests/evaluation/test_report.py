@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import cifarzoo
+from cifarzoo import EvaluationReport, ImageSet, Preprocessing
+from cifarzoo.card import ModelCard, attach_card
+from cifarzoo.errors import ArgumentError, InputError, MissingExtraError, OutputError
+
+
+class Brightness(nn.Module):
+    """Class 1 for images whose left half is brighter than 0 after normalization, else class 0."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        left = images[:, :, :, : images.shape[3] // 2].mean((1, 2, 3))
+        return torch.stack((torch.zeros_like(left), left), 1)
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return cifarzoo.create_model("simple", seed=0)
+
+
+@pytest.fixture
+def halves() -> ImageSet:
+    """Bright-left images of class 1, dark images of class 0."""
+    images = torch.zeros(6, 3, 8, 8, dtype=torch.uint8)
+    images[:3, :, :, :4] = 255
+    return ImageSet(images, torch.tensor([1, 1, 1, 0, 0, 0]), ("dark", "bright"))
+
+
+def test_report_counts_what_is_there(halves: ImageSet) -> None:
+    report = cifarzoo.evaluate(Brightness(), halves, precision="float32")
+    assert report.accuracy == 1
+    assert report.confusion == ((3, 0), (0, 3))
+    assert [score.name for score in report.classes] == ["dark", "bright"]
+    assert report.num_images == 6
+    assert report.accuracy_interval[0] < 1 == report.accuracy_interval[1]
+
+
+def test_flip_averages_with_the_mirror_image(halves: ImageSet) -> None:
+    report = cifarzoo.evaluate(Brightness(), halves, tta="flip", precision="float32")
+    mirrored = ImageSet(halves.images.flip(3), halves.labels, halves.classes)
+    again = cifarzoo.evaluate(Brightness(), mirrored, tta="flip", precision="float32")
+    plain = cifarzoo.evaluate(Brightness(), mirrored, precision="float32")
+    assert report.loss == pytest.approx(again.loss)
+    assert report.loss != pytest.approx(plain.loss)
+    assert report.tta == "flip"
+
+
+def test_the_models_own_normalization_is_used(halves: ImageSet) -> None:
+    model = Brightness()
+    attach_card(model, ModelCard("b", 2, preprocessing=Preprocessing((1.5, 1.5, 1.5), (1, 1, 1))))
+    report = cifarzoo.evaluate(model, halves, precision="float32")
+    assert report.confusion == ((3, 0), (3, 0))  # nothing is brighter than a mean of 1.5
+
+
+def test_mode_of_every_module_is_restored(model: nn.Module, few: ImageSet) -> None:
+    deep = cifarzoo.create_model("deep_bn").train()
+    deep.get_submodule("bn_conv1").eval()
+    before = {k: v.clone() for k, v in deep.state_dict().items()}
+    cifarzoo.evaluate(deep, few)
+    assert deep.training
+    assert not deep.get_submodule("bn_conv1").training
+    assert all(torch.equal(before[k], v) for k, v in deep.state_dict().items())
+
+
+def test_evaluation_ignores_the_mode_it_finds(few: ImageSet) -> None:
+    deep = cifarzoo.create_model("deep_bn", seed=0)
+    assert cifarzoo.evaluate(deep.train(), few) == cifarzoo.evaluate(deep.eval(), few)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_batches_from_anywhere_give_the_same_report(
+    model: nn.Module, few: ImageSet, normalized: bool
+) -> None:
+    batches = list(DataLoader(few, batch_size=64))
+    if normalized:
+        prepare = cifarzoo.get_card(model).preprocessing.normalize
+        batches = [(prepare(images), labels) for images, labels in batches]
+    expected = cifarzoo.evaluate(model, few, precision="float32")
+    found = cifarzoo.evaluate(model, batches, precision="float32")
+    assert found.confusion == expected.confusion
+    assert found.loss == pytest.approx(expected.loss, abs=1e-5)
+    assert found.classes == expected.classes
+
+
+def test_batch_size_changes_nothing(model: nn.Module, few: ImageSet) -> None:
+    small, large = (
+        cifarzoo.evaluate(model, few, batch_size=size, precision="float32") for size in (7, 200)
+    )
+    assert small.confusion == large.confusion
+    assert small.loss == pytest.approx(large.loss, abs=1e-5)
+
+
+def test_bfloat16_stays_close(model: nn.Module, few: ImageSet) -> None:
+    exact, rough = (
+        cifarzoo.evaluate(model, few, precision=name) for name in ("float32", "bfloat16")
+    )
+    assert rough.loss == pytest.approx(exact.loss, abs=0.01)
+
+
+def test_report_survives_json(model: nn.Module, few: ImageSet) -> None:
+    report = cifarzoo.evaluate(model, few)
+    assert EvaluationReport.from_dict(json.loads(report.to_json())) == report
+
+
+def test_a_class_without_images_has_no_interval(halves: ImageSet) -> None:
+    three = ImageSet(halves.images, halves.labels, ("dark", "bright", "absent"))
+
+    class Three(Brightness):
+        def forward(self, images: Tensor) -> Tensor:
+            return nn.functional.pad(super().forward(images), (0, 1), value=-9.0)
+
+    report = cifarzoo.evaluate(Three(), three)
+    absent = report.classes[2]
+    assert (absent.count, absent.recall, absent.recall_interval) == (0, 0.0, None)
+    assert EvaluationReport.from_dict(json.loads(report.to_json())) == report
+
+
+def test_texts_hold_the_numbers(model: nn.Module, few: ImageSet) -> None:
+    report = cifarzoo.evaluate(model, few)
+    for text in (str(report), report.to_markdown()):
+        assert f"{report.accuracy:.2%}" in text
+        assert all(name in text for name in few.classes)
+    assert "| class | precision | recall | F1 | images |" in report.to_markdown()
+    assert "confusion matrix (rows true, columns predicted)" in str(report)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".md", ".txt", ".png", ".svg", ".pdf"])
+def test_saves_by_suffix(model: nn.Module, few: ImageSet, tmp_path: Path, suffix: str) -> None:
+    report = cifarzoo.evaluate(model, few)
+    path = report.save(tmp_path / f"report{suffix}")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_size > 500
+    if suffix == ".png":
+        with Image.open(path) as picture:
+            assert picture.size[0] > 500
+
+
+def test_save_refuses_what_it_cannot_write(model: nn.Module, few: ImageSet, tmp_path: Path) -> None:
+    report = cifarzoo.evaluate(model, few)
+    with pytest.raises(ArgumentError, match=r"one of \.json, \.md.*got 'report\.docx'"):
+        report.save(tmp_path / "report.docx")
+    (tmp_path / "file").touch()
+    for name in ("report.json", "report.png"):
+        with pytest.raises(OutputError, match="cannot write"):
+            report.save(tmp_path / "file" / name)
+
+
+def test_pictures_without_matplotlib_name_the_extra(
+    model: nn.Module, few: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'cifarzoo\[plots\]'"):
+        cifarzoo.evaluate(model, few).save(tmp_path / "matrix.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input_is_refused(model: nn.Module, few: ImageSet) -> None:
+    with pytest.raises(InputError, match="no images to evaluate"):
+        cifarzoo.evaluate(model, [])
+    with pytest.raises(ArgumentError, match="tta must be one of"):
+        cifarzoo.evaluate(model, few, tta="mirror")  # type: ignore[arg-type]
+    narrow = cifarzoo.create_model("simple", num_classes=3)
+    with pytest.raises(InputError, match=r"labels must be in 0\.\.2 .* got 0\.\.9"):
+        cifarzoo.evaluate(narrow, few)
+
+
+def test_nan_is_refused(model: nn.Module, few: ImageSet) -> None:
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(InputError, match="NaN for 200 of 200 images"):
+        cifarzoo.evaluate(model, few)

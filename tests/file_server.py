@@ -1,0 +1,86 @@
+"""A web server on this machine for tests of downloads."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["FileServer", "Served", "serve_files"]
+
+
+@dataclasses.dataclass
+class Served:
+    """How one file is answered.
+
+    Args:
+        content: The whole file.
+        resumes: Whether Range requests are honoured.
+        cut: Bytes after which the connection is closed; None sends all that is asked for.
+        has_length: Whether Content-Length is sent.
+        requests: Header Range of every request so far.
+    """
+
+    content: bytes
+    resumes: bool = True
+    cut: int | None = None
+    has_length: bool = True
+    requests: list[str | None] = dataclasses.field(default_factory=list)
+
+
+class FileServer(http.server.ThreadingHTTPServer):
+    """Serves the files in ``served``, by name; everything else is 404."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.served: dict[str, Served] = {}
+
+    def add(self, name: str, served: Served) -> str:
+        """Serve a file and return its address."""
+        self.served[name] = served
+        return f"{self.base}/{name}"
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+@contextmanager
+def serve_files() -> Iterator[FileServer]:
+    """Run a FileServer while the block runs."""
+    with FileServer() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: FileServer
+
+    def do_GET(self) -> None:
+        served = self.server.served.get(self.path.lstrip("/"))
+        if served is None:
+            self.send_error(404)
+            return
+        asked = self.headers["Range"]
+        served.requests.append(asked)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and served.resumes else 0
+        if asked and start >= len(served.content):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        if served.has_length:
+            self.send_header("Content-Length", str(len(served.content) - start))
+        self.end_headers()
+        self.wfile.write(served.content[start:][: served.cut])
+
+    def log_message(self, *args: object) -> None:
+        """Stay silent."""

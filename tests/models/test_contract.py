@@ -1,0 +1,184 @@
+"""What every registered model must do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import cifarzoo
+from cifarzoo import ModelCard
+from cifarzoo.errors import ArgumentError, InputError
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+MODELS = cifarzoo.list_models()
+
+each_model = pytest.mark.parametrize("name", MODELS)
+
+
+def describe(model: nn.Module) -> str:
+    """Layer listing, then for each layer its output shape, parameters and MACs."""
+    statistics = cifarzoo.summary(model)
+    rows = [
+        f"{'  ' * layer.depth}{layer.var_name}: {tuple(layer.output_size)}, "
+        f"{layer.num_params:,} parameters, {layer.macs:,} MACs"
+        for layer in statistics.summary_list
+    ]
+    total = f"total: {statistics.total_params:,} parameters, {statistics.total_mult_adds:,} MACs"
+    return "\n".join([str(model), "", *rows, "", total]) + "\n"
+
+
+@each_model
+def test_listing_shapes_and_counts_match_the_golden_file(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    path = GOLDEN / f"{name}.txt"
+    found = describe(cifarzoo.create_model(name))
+    if request.config.getoption("--update-golden"):
+        path.write_text(found, encoding="utf-8")
+    assert found == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["simple", "deep_bn"])
+def test_listing_is_the_reports_line_for_line(name: str) -> None:
+    stated = (GOLDEN / f"report_{name}.txt").read_text(encoding="utf-8").splitlines()
+    found = str(cifarzoo.create_model(name)).splitlines()
+    assert found[1:] == stated[1:]
+
+
+@each_model
+def test_declared_counts_are_counted_again(name: str) -> None:
+    spec = cifarzoo.get_model_info(name)
+    model = cifarzoo.create_model(name)
+    assert sum(p.numel() for p in model.parameters()) == spec.parameters
+    assert cifarzoo.summary(model).total_mult_adds == spec.macs
+
+
+@given(
+    name=st.sampled_from(MODELS),
+    batch=st.integers(1, 5),
+    num_classes=st.integers(1, 101),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
+    memory_format=st.sampled_from([torch.contiguous_format, torch.channels_last]),
+    training=st.booleans(),
+)
+def test_output_is_one_row_of_finite_logits_for_each_image(
+    name: str,
+    batch: int,
+    num_classes: int,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format,
+    training: bool,
+) -> None:
+    model = cifarzoo.create_model(name, num_classes=num_classes, seed=0).to(dtype).train(training)
+    generator = torch.Generator().manual_seed(batch)
+    images = torch.randn(batch, 3, 32, 32, generator=generator).to(dtype)
+    output = model(images.to(memory_format=memory_format))
+    assert output.shape == (batch, num_classes)
+    assert output.dtype == dtype
+    assert output.isfinite().all()
+
+
+@each_model
+def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
+    model = cifarzoo.create_model(name, seed=0)
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    nn.functional.cross_entropy(model(images), torch.arange(8)).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+@each_model
+def test_evaluation_of_an_image_does_not_depend_on_its_batch(name: str) -> None:
+    model = cifarzoo.create_model(name, seed=0).eval()
+    images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        together = model(images)
+        alone = torch.cat([model(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+@each_model
+def test_state_dict_survives_a_weights_file(name: str, tmp_path: Path) -> None:
+    model = cifarzoo.create_model(name, seed=1)
+    cifarzoo.save_weights(model, tmp_path / "w.safetensors")
+    again = cifarzoo.create_model(name, pretrained=tmp_path / "w.safetensors")
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[key]), key
+
+
+@each_model
+def test_exports_with_any_batch_size(name: str) -> None:
+    model = cifarzoo.create_model(name, seed=0).eval()
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    exported = torch.export.export(
+        model, (torch.zeros(3, 3, 32, 32),), dynamic_shapes=({0: batch},)
+    )
+    images = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(exported.module()(images), model(images), rtol=1e-4, atol=1e-4)
+
+
+@each_model
+def test_seed_decides_the_parameters_and_leaves_the_global_generator(name: str) -> None:
+    state = torch.get_rng_state()
+    first, same, other = (cifarzoo.create_model(name, seed=s) for s in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    values = [torch.cat([p.flatten() for p in m.parameters()]) for m in (first, same, other)]
+    assert torch.equal(values[0], values[1])
+    assert not torch.equal(values[0], values[2])
+
+
+@each_model
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 1, 32, 32), (2, 32, 32, 3)])
+def test_images_of_a_wrong_shape_are_refused(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"\(batch, 3, height, width\)"):
+        cifarzoo.create_model(name)(torch.zeros(shape))
+
+
+@each_model
+def test_images_of_a_wrong_dtype_are_refused(name: str) -> None:
+    model = cifarzoo.create_model(name)
+    with pytest.raises(InputError, match="normalize them first"):
+        model(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+    with pytest.raises(InputError, match="float64"):
+        model(torch.zeros(2, 3, 32, 32, dtype=torch.float64))
+
+
+@each_model
+def test_other_sizes_work_or_are_refused_with_the_size(name: str) -> None:
+    model, images = cifarzoo.create_model(name).eval(), torch.zeros(2, 3, 48, 48)
+    size = cifarzoo.get_model_info(name).image_size
+    if size is None:
+        assert model(images).shape == (2, 10)
+    else:
+        with pytest.raises(InputError, match=f"needs {size}x{size} images; got 48x48"):
+            model(images)
+
+
+@each_model
+def test_has_a_card_that_names_it(name: str) -> None:
+    card = cifarzoo.get_card(cifarzoo.create_model(name, num_classes=7))
+    assert card == ModelCard(name, num_classes=7)
+
+
+@each_model
+@pytest.mark.parametrize("num_classes", [0, -1, 1.5, True])
+def test_num_classes_must_be_a_positive_whole_number(name: str, num_classes: int) -> None:
+    with pytest.raises(ArgumentError, match="num_classes must be a whole number of at least 1"):
+        cifarzoo.create_model(name, num_classes=num_classes)
+
+
+@each_model
+def test_has_the_recipes_and_texts_that_the_zoo_shows(name: str) -> None:
+    spec = cifarzoo.get_model_info(name)
+    assert spec.recipe.epochs > 0
+    assert spec.description.endswith(".")
+    assert spec.source
+    if spec.stated_accuracy is not None:
+        assert spec.recipes["original"].epochs == 8

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import cifarzoo
+from cifarzoo import History, Recipe
+from cifarzoo.cli import app
+
+COMMANDS = ("models", "info", "summary", "data", "train", "evaluate", "predict")
+
+
+def run(*arguments: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short run on the sample."""
+    folder = tmp_path_factory.mktemp("runs") / "simple"
+    run("train", "simple", "--data", "sample", "--set", "epochs=2", "--output", folder)
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    assert f"cifarzoo {command}" in run(command, "--help").output.replace("\n", " ")
+
+
+def test_version() -> None:
+    assert cifarzoo.__version__ in run("--version").output
+
+
+def test_models_lists_the_zoo() -> None:
+    output = run("models").output
+    assert all(name in output for name in cifarzoo.list_models())
+    names = [entry["name"] for entry in json.loads(run("models", "resnet*", "--json").stdout)]
+    assert names == cifarzoo.list_models("resnet*")
+    assert json.loads(run("models", "--pretrained", "--json").stdout) == []
+
+
+def test_info_tells_source_and_recipes() -> None:
+    output = run("info", "deep_bn").output
+    for text in ("453,242", "69 %", "recipe original", "scheduler=multistep"):
+        assert text in output
+    assert json.loads(run("info", "deep_bn", "--json").stdout)["image_size"] == 32
+
+
+def test_summary_prints_the_layers() -> None:
+    assert "453,242" in run("summary", "deep_bn").output
+
+
+def test_data_checks_the_files() -> None:
+    assert "cifar10 sample test: 1,000 images, 10 classes, intact" in run("data", "sample").output
+    facts = json.loads(run("data", "sample", "--json").stdout)
+    assert [entry["images"] for entry in facts] == [2000, 1000]
+
+
+def test_train_keeps_everything(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert names == {
+        "checkpoint.pt",
+        "confusion.png",
+        "curves.png",
+        "history.csv",
+        "history.json",
+        "recipe.toml",
+        "report-flip.json",
+        "report.json",
+        "run.json",
+        "weights.safetensors",
+    }
+    assert len(History.load(trained / "history.json")) == 2
+    assert Recipe.load(trained / "recipe.toml").epochs == 2
+    with Image.open(trained / "confusion.png") as picture:
+        assert picture.size[0] > 500
+    facts = cifarzoo.read_metadata(trained / "weights.safetensors")["metadata"]
+    assert facts["recipe"]["epochs"] == 2
+    assert facts["data_sha256"] == cifarzoo.load_sample("train").sha256()
+    assert len(facts["history"]) == 2
+    report = json.loads((trained / "report.json").read_text())
+    assert facts["test_accuracy"]["none"] == report["accuracy"]
+
+
+def test_evaluate_finds_the_accuracy_again(trained: Path, tmp_path: Path) -> None:
+    stated = json.loads((trained / "report.json").read_text())
+    found = run("evaluate", trained, "--data", "sample", "--json").stdout
+    assert json.loads(found)["accuracy"] == stated["accuracy"]
+    matrix = tmp_path / "matrix.svg"
+    weights = trained / "weights.safetensors"
+    output = run("evaluate", weights, "--data", "sample", "--tta", "flip", "--save", matrix).output
+    assert "test-time augmentation: flip" in output
+    assert matrix.exists()
+
+
+def test_predict_names_what_it_sees(trained: Path, tmp_path: Path) -> None:
+    pixels = cifarzoo.load_sample("test").images[0].permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).resize((64, 48)).save(tmp_path / "a.png")
+    output = run("predict", trained, tmp_path / "a.png").output
+    assert re.search(r"a\.png: \w+ \d+\.\d%, .*\(resized from 64x48 to 32x32\)", output)
+    answer = json.loads(run("predict", trained, tmp_path / "a.png", "--json").stdout)
+    assert len(answer[0]["top"]) == 5
+
+
+def test_recipe_fields_can_be_overridden(tmp_path: Path) -> None:
+    run(
+        "train",
+        "simple",
+        *("--data", "sample", "--recipe", "original", "--seed", "7", "--val-size", "500"),
+        *("--set", "epochs=1", "--set", "augmentation.flip=random"),
+        *("--set", "scheduler=cosine", "--set", "scheduler_options.warmup_epochs=0.5"),
+        *("--output", tmp_path / "run", "--tensorboard"),
+    )
+    recipe = Recipe.load(tmp_path / "run" / "recipe.toml")
+    assert (recipe.epochs, recipe.seed, recipe.batch_size) == (1, 7, 64)
+    assert recipe.augmentation.flip == "random"
+    assert (recipe.scheduler, recipe.scheduler_options) == ("cosine", {"warmup_epochs": 0.5})
+    assert History.load(tmp_path / "run" / "history.json")[0].val_accuracy is not None
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_a_recipe_file_is_a_recipe(tmp_path: Path) -> None:
+    path = Recipe(epochs=1, batch_size=500).save(tmp_path / "mine.toml")
+    run("train", "simple", "--data", "sample", "--recipe", path, "--output", tmp_path / "run")
+    assert Recipe.load(tmp_path / "run" / "recipe.toml") == Recipe.load(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("info", "deepbn"), "did you mean 'deep_bn'?"),
+        (("train", "simple", "--data", "sample", "--set", "epoch=2"), "did you mean 'epochs'?"),
+        (("train", "simple", "--data", "sample", "--set", "epochs"), "--set takes NAME=VALUE"),
+        (("train", "simple", "--data", "sample", "--set", "epochs=-1"), "epochs must be"),
+        (("train", "simple", "--data", "sample", "--recipe", "orig"), "did you mean 'original'?"),
+        (("train", "simple", "--data", "sample", "--val-size", "9999"), "split size must be"),
+        (("train", "simple", "--resume", "nowhere"), "there is no checkpoint"),
+        (("train", "simple", "--resume", "x", "--seed", "1"), "--resume continues a run as it is"),
+        (("evaluate", "lost.safetensors", "--data", "sample"), "there is no weights file"),
+        (("evaluate", "simple", "--data", "sample"), "has no pretrained weights"),
+        (("data", "--root", "{tmp}", "--no-download"), "no cifar-10-batches-py in"),
+        (("train", "simple", "--data", "sample", "--device", "tpu9"), "cannot be used here"),
+    ],
+)
+def test_bad_input_exits_1_with_the_reason(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*(a.format(tmp=tmp_path) for a in arguments), code=1)
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_wrong_usage_exits_2() -> None:
+    run("train", code=2)
+    run("evaluate", "x", "--tta", "twice", code=2)
+
+
+def test_a_finished_run_is_not_overwritten(trained: Path) -> None:
+    before = (trained / "weights.safetensors").read_bytes()
+    again = ("train", "simple", "--data", "sample", "--output", trained)
+    assert "holds a run already" in run(*again, code=1).stderr
+    assert (trained / "weights.safetensors").read_bytes() == before
+
+
+def test_resume_refuses_another_model_or_other_data(trained: Path) -> None:
+    other = run("train", "deep_bn", "--data", "sample", "--resume", trained, code=1)
+    assert "trained with another model: simple" in other.stderr
+    data = ("train", "simple", "--data", "sample", "--val-size", "100", "--resume", trained)
+    assert "another data_sha256" in run(*data, code=1).stderr
+
+
+@pytest.mark.slow
+def test_interrupted_run_exits_130_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, "-m", "cifarzoo", "train", "simple", "--data", "sample"]
+    changes = ["--set", "epochs=25", "--set", "batch_size=50"]
+
+    def start(*more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*arguments, *more],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    first = start(*changes, "--output", str(tmp_path / "stopped"))
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "stopped" / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGINT)
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 130, errors
+    assert "continue with resume=" in errors
+    assert not (tmp_path / "stopped" / "weights.safetensors").exists()
+    second = start("--resume", str(tmp_path / "stopped"))
+    third = start(*changes, "--output", str(tmp_path / "whole"))
+    for process in (second, third):
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    models = [
+        cifarzoo.load_model(tmp_path / name / "weights.safetensors")
+        for name in ("stopped", "whole")
+    ]
+    for ours, theirs in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(ours, theirs)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+import cifarzoo
+from cifarzoo import Recipe, registry
+from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+
+
+def register(name: str, builder: object) -> None:
+    facts = {"description": "A test.", "source": "here", "parameters": 1, "macs": 1}
+    cifarzoo.register_model(name=name, **facts)(builder)  # type: ignore[arg-type]
+
+
+def tiny(*, num_classes: int = 10, width: int = 4) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, width), nn.Linear(width, num_classes))
+
+
+def test_the_reports_networks_are_there() -> None:
+    assert {"simple", "deep_bn", "resnet18", "resnet18_cifar"} <= set(cifarzoo.list_models())
+
+
+def test_patterns_select() -> None:
+    assert cifarzoo.list_models("resnet*") == ["resnet18", "resnet18_cifar"]
+    assert cifarzoo.list_models("nothing*") == []
+
+
+def test_pretrained_divides_the_list() -> None:
+    some, none = (cifarzoo.list_models(pretrained=value) for value in (True, False))
+    assert sorted([*some, *none]) == cifarzoo.list_models()
+
+
+def test_unknown_model_suggests_the_nearest() -> None:
+    message = r"unknown model 'deepbn'; did you mean 'deep_bn'\? See list_models\(\)\."
+    with pytest.raises(UnknownNameError, match=message):
+        cifarzoo.get_model_info("deepbn")
+    with pytest.raises(ValueError, match="known: deep_bn, resnet18"):
+        cifarzoo.create_model("")
+
+
+def test_a_third_party_model_is_a_model_like_any_other() -> None:
+    register("tiny", tiny)
+    assert "tiny" in cifarzoo.list_models()
+    assert cifarzoo.get_model_info("tiny").options == {"width": 4}
+    assert cifarzoo.create_model("tiny", width=6)[1].out_features == 6  # type: ignore[index]
+    assert cifarzoo.get_model_info("tiny").recipe == Recipe()
+
+
+def test_duplicate_names_raise() -> None:
+    with pytest.raises(DuplicateNameError, match="'simple' is already registered"):
+        register("simple", tiny)
+
+
+def test_builder_must_take_num_classes() -> None:
+    with pytest.raises(ArgumentError, match="must take num_classes"):
+        register("bad", lambda *, width=1: nn.Identity())
+
+
+def test_builder_parameters_must_be_keyword_only() -> None:
+    with pytest.raises(ArgumentError, match="has the parameter 'width'; all must be keyword-only"):
+        register("bad", lambda width=1, *, num_classes=10: nn.Identity())
+
+
+def test_unknown_option_names_the_allowed() -> None:
+    register("tiny", tiny)
+    with pytest.raises(ArgumentError, match=r"did you mean 'width'\? allowed: width"):
+        cifarzoo.create_model("tiny", widht=3)
+    with pytest.raises(ArgumentError, match=r"unknown option 'depth' of model 'simple'.*none"):
+        cifarzoo.create_model("simple", depth=3)
+
+
+def test_unknown_recipe_names_the_model() -> None:
+    with pytest.raises(UnknownNameError, match=r"did you mean 'original'\?"):
+        cifarzoo.get_model_info("simple").get_recipe("orginal")

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import cifarzoo
+from cifarzoo import Preprocessing, WeightsInfo, registry
+from cifarzoo.card import ModelCard, attach_card
+from cifarzoo.errors import ArgumentError, OutputError, UnknownNameError, WeightsError
+from cifarzoo.files import file_digest
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return cifarzoo.create_model("simple", seed=3)
+
+
+@pytest.fixture
+def weights(model: nn.Module, tmp_path: Path) -> Path:
+    return cifarzoo.save_weights(
+        model, tmp_path / "simple.safetensors", metadata={"accuracy": 0.5, "recipe": {"epochs": 2}}
+    )
+
+
+def equal(first: nn.Module, second: nn.Module) -> bool:
+    ours, theirs = first.state_dict(), second.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_metadata_travels_with_the_weights(weights: Path) -> None:
+    facts = cifarzoo.read_metadata(weights)
+    assert facts["metadata"] == {"accuracy": 0.5, "recipe": {"epochs": 2}}
+    assert facts["card"]["name"] == "simple"
+    assert facts["versions"]["torch"] == torch.__version__
+    assert len(facts["sha256"]) == 64
+
+
+def test_preprocessing_travels_with_the_weights(tmp_path: Path, model: nn.Module) -> None:
+    other = Preprocessing((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    attach_card(model, ModelCard("simple", preprocessing=other))
+    path = cifarzoo.save_weights(model, tmp_path / "w.safetensors")
+    assert cifarzoo.get_card(cifarzoo.load_model(path)).preprocessing == other
+
+
+def test_load_model_needs_only_the_file(weights: Path, model: nn.Module) -> None:
+    assert equal(cifarzoo.load_model(weights), model)
+
+
+def test_load_model_keeps_the_number_of_classes(tmp_path: Path) -> None:
+    wide = cifarzoo.create_model("deep_bn", num_classes=100)
+    path = cifarzoo.save_weights(wide, tmp_path / "w.safetensors")
+    assert equal(cifarzoo.load_model(path), wide)
+
+
+def test_float16_halves_the_file_and_loads_as_float32(tmp_path: Path, model: nn.Module) -> None:
+    full = cifarzoo.save_weights(model, tmp_path / "full.safetensors")
+    half = cifarzoo.save_weights(model, tmp_path / "half.safetensors", dtype=torch.float16)
+    assert half.stat().st_size < 0.52 * full.stat().st_size
+    loaded = cifarzoo.load_model(half)
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    for ours, theirs in zip(loaded.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs.half().float())
+
+
+def test_mismatches_name_the_layers_and_change_nothing(weights: Path) -> None:
+    other = cifarzoo.create_model("simple", num_classes=7, seed=0)
+    before = {k: v.clone() for k, v in other.state_dict().items()}
+    with pytest.raises(WeightsError, match=r"other shape: fc3.weight \(file \(10, 32\), model"):
+        cifarzoo.load_weights(other, weights)
+    with pytest.raises(WeightsError, match=r"made by 'simple'.*\n.*missing in the file: bn_conv1"):
+        cifarzoo.load_weights(cifarzoo.create_model("deep_bn"), weights)
+    assert all(torch.equal(before[k], v) for k, v in other.state_dict().items())
+
+
+@pytest.mark.parametrize("keep", [0, 4, 2000, -1])
+def test_truncated_file_is_refused(weights: Path, keep: int) -> None:
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(WeightsError, match="truncated or not a safetensors file"):
+        cifarzoo.load_weights(cifarzoo.create_model("simple"), weights)
+
+
+def test_altered_tensor_is_refused(weights: Path) -> None:
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    with pytest.raises(WeightsError, match="damaged: its sha256 differs"):
+        cifarzoo.load_weights(cifarzoo.create_model("simple"), weights)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no weights file .*nothing\.safetensors"):
+        cifarzoo.load_model(tmp_path / "nothing.safetensors")
+
+
+@pytest.mark.parametrize("wrap", ["module.", "_orig_mod.", "module._orig_mod.", ""])
+@pytest.mark.parametrize("nest", [None, "state_dict", "model", "net", "model_state_dict"])
+def test_foreign_checkpoints_load(
+    tmp_path: Path, model: nn.Module, wrap: str, nest: str | None
+) -> None:
+    content: Any = {wrap + key: value for key, value in model.state_dict().items()}
+    if nest:
+        content = {"epoch": 3, nest: content}
+    torch.save(content, tmp_path / "model.pt")
+    other = cifarzoo.create_model("simple", seed=9)
+    assert cifarzoo.load_weights(other, tmp_path / "model.pt") == {}
+    assert equal(other, model)
+
+
+def test_foreign_safetensors_take_a_stated_preprocessing(tmp_path: Path, model: nn.Module) -> None:
+    save_file(model.state_dict(), tmp_path / "foreign.safetensors")
+    other = cifarzoo.create_model("simple", seed=9)
+    stated = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    cifarzoo.load_weights(other, tmp_path / "foreign.safetensors", preprocessing=stated)
+    assert cifarzoo.get_card(other).preprocessing == stated
+    assert equal(other, model)
+    with pytest.raises(WeightsError, match="does not say which model"):
+        cifarzoo.load_model(tmp_path / "foreign.safetensors")
+
+
+class _Attack:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        return (os.mkdir, (str(self.target),))
+
+
+@pytest.mark.parametrize("how", [pickle.dump, torch.save])
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, how: Any) -> None:
+    with (tmp_path / "evil.pt").open("wb") as file:
+        how({"state_dict": _Attack(tmp_path / "executed")}, file)
+    with pytest.raises(WeightsError, match="without running code"):
+        cifarzoo.load_weights(cifarzoo.create_model("simple"), tmp_path / "evil.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_checkpoint_without_tensors_is_refused(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "empty.pt")
+    with pytest.raises(WeightsError, match="holds no state dict"):
+        cifarzoo.load_weights(cifarzoo.create_model("simple"), tmp_path / "empty.pt")
+
+
+def test_a_failed_save_leaves_the_old_file(
+    weights: Path, model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = weights.read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match="no space left on device"):
+        cifarzoo.save_weights(model, weights)
+    monkeypatch.undo()
+    assert weights.read_bytes() == before
+    assert list(weights.parent.iterdir()) == [weights]
+
+
+def test_pretrained_finds_registered_weights(
+    weights: Path, model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = cifarzoo.get_model_info("simple")
+    info = WeightsInfo(weights, file_digest(weights))
+    with_weights = registry.ModelSpec(**{**vars(spec), "weights": {"default": info}})
+    monkeypatch.setitem(registry._SPECS, "simple", with_weights)
+    assert cifarzoo.list_models(pretrained=True) == ["simple"]
+    assert equal(cifarzoo.create_model("simple", pretrained=True), model)
+    assert equal(cifarzoo.create_model("simple", pretrained="default"), model)
+    with pytest.raises(UnknownNameError, match=r"did you mean 'default'\?"):
+        cifarzoo.create_model("simple", pretrained="defualt")
+    weights.write_bytes(weights.read_bytes() + b" ")
+    with pytest.raises(WeightsError, match="its sha256 differs"):
+        cifarzoo.create_model("simple", pretrained=True)
+
+
+def test_no_pretrained_weights_says_so() -> None:
+    with pytest.raises(ArgumentError, match="'resnet18' has no pretrained weights; see"):
+        cifarzoo.create_model("resnet18", pretrained=True)
+    with pytest.raises(ArgumentError, match=r"there is no file 'lost\.safetensors'"):
+        cifarzoo.create_model("resnet18", pretrained="lost.safetensors")
+
+
+def test_card_is_plain_json(model: nn.Module) -> None:
+    card = cifarzoo.get_card(model)
+    assert ModelCard.from_dict(json.loads(json.dumps(card.to_dict()))) == card
