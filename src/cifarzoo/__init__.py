@@ -8,7 +8,13 @@ Example:
     True
 """
 
-from cifarzoo.card import ModelCard, Preprocessing, get_card
+from cifarzoo.card import (
+    CIFAR10_CLASSES,
+    CIFAR10_PREPROCESSING,
+    ModelCard,
+    Preprocessing,
+    get_card,
+)
 from cifarzoo.data import ImageSet, Loader, load_cifar10, load_cifar100, load_sample
 from cifarzoo.errors import CifarZooError
 from cifarzoo.evaluation import (
@@ -39,6 +45,8 @@ from cifarzoo.version import __version__
 from cifarzoo.weights import load_weights, read_metadata, save_weights
 
 __all__ = [
+    "CIFAR10_CLASSES",
+    "CIFAR10_PREPROCESSING",
     "Augmentation",
     "CSVLogger",
     "CifarZooError",

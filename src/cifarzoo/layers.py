@@ -22,7 +22,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize (B, C, ...), keeping the shape."""
         if self.training and self.track_running_stats and x.numel() == x.shape[1]:
-            self._check_input_dim(x)
+            self._check_input_dim(x)  # type: ignore[no-untyped-call]  # torch leaves it untyped
             mean, variance = self.running_mean, self.running_var
             return F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
         return super().forward(x)

@@ -165,6 +165,11 @@ def _locate(
     make_directory(base)
     archive = base / files.archive
     if not archive.exists() or file_digest(archive, "md5") != files.archive_md5:
+        if not download:
+            raise DataError(
+                f"{archive} is altered or truncated: its md5 is not {files.archive_md5}; delete "
+                "it, or pass download=True to fetch it again"
+            )
         named = os.environ.get("CIFARZOO_MIRRORS", "").split(",")
         bases = [_OFFICIAL, *mirrors, *(m.strip() for m in named if m.strip())]
         urls = [f"{b.rstrip('/')}/{files.archive}" for b in bases]

@@ -1,0 +1,418 @@
+"""How fast, against the plain way: training, loader, evaluation, start-up, memory.
+
+Usage: python benchmarks/throughput.py [--rounds 5] [--only train,loader] [--output FILE]
+
+Needs the official CIFAR-10 files ($CIFARZOO_DATA). Every comparison runs in this one process, the
+contenders in turn, and is reported as the median over rounds with its spread; ratios are medians of
+the ratios within a round. The contenders:
+
+plain   torchvision's dataset and transforms, DataLoader with 2 workers, float32, contiguous
+tuned   the same dataset read as uint8 tensors with torchvision's v2 transforms, DataLoader with 2
+        persistent workers, bfloat16 autocast, channels_last, fused optimizer
+hand    a bare loop over our Loader with the same step as the Trainer: what the Trainer adds
+ours    ``Trainer.fit``
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+
+import cifarzoo
+from cifarzoo import CIFAR10_PREPROCESSING, Augmentation, ImageSet, Loader
+from cifarzoo.data.cifar import data_root
+from cifarzoo.device import computes_bfloat16
+
+BATCH = 128
+WARMUP = 8  # batches before the clock starts: workers come up, kernels are chosen
+STEPS = {"simple": 200, "deep_bn": 60, "resnet18_cifar": 10}
+RESULTS = Path(__file__).parent / "results" / "throughput.json"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+MIXED = computes_bfloat16(DEVICE)
+FAST = torch.bfloat16 if MIXED else torch.float32
+AUGMENTATION = Augmentation(flip="random", crop_padding=4)
+MEAN, STD = CIFAR10_PREPROCESSING.mean, CIFAR10_PREPROCESSING.std
+
+Contender = Callable[[], float]
+
+
+def main() -> None:
+    """Measure, print tables, write JSON."""
+    sections = {
+        "train": measure_training,
+        "loader": measure_loader,
+        "evaluation": measure_evaluation,
+        "start": measure_start,
+        "memory": measure_memory,
+    }
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default=",".join(sections), help="comma-separated sections")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    results["machine"] = describe_machine()
+    for name in arguments.only.split(","):
+        results[name] = sections[name](arguments.rounds)
+        show(name, results[name])
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    Console().print(f"written: {arguments.output}")
+
+
+def interleave(contenders: dict[str, Contender], rounds: int, *, against: str) -> dict[str, Any]:
+    """Run all contenders in turn, ``rounds`` times; rates and ratios to ``against``."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            rates[name].append(run())
+    return {
+        name: {
+            "median": statistics.median(values),
+            "low": min(values),
+            "high": max(values),
+            "ratio": statistics.median(v / b for v, b in zip(values, rates[against], strict=True)),
+        }
+        for name, values in rates.items()
+    }
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def measure_training(rounds: int) -> dict[str, Any]:
+    """Images a second of a training epoch with augmentation, batch 128."""
+    train = cifarzoo.load_cifar10("train", download=False)
+    found = {}
+    for name, steps in STEPS.items():
+        contenders = {
+            "plain": plain_training(name, steps),
+            "tuned": tuned_training(name, steps),
+            "hand": hand_written_training(name, train, steps),
+            "ours": our_training(name, train, steps),
+        }
+        found[name] = interleave(contenders, rounds, against="plain")
+    return found
+
+
+def plain_training(name: str, steps: int) -> Contender:
+    """What most scripts do."""
+    model = cifarzoo.create_model(name, seed=0).to(DEVICE)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True)
+
+    def step(images: torch.Tensor, labels: torch.Tensor) -> None:
+        images, labels = images.to(DEVICE), labels.to(DEVICE)
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+    return lambda: rate_of_steps(plain_batches(), step, steps)
+
+
+def tuned_training(name: str, steps: int) -> Contender:
+    """A DataLoader used as well as it can be."""
+    step = fast_step(name)
+    return lambda: rate_of_steps(tuned_batches(), step, steps)
+
+
+def hand_written_training(name: str, train: ImageSet, steps: int) -> Contender:
+    """The Trainer's step in a bare loop over our Loader: no progress, no meter, no checks."""
+    step = fast_step(name)
+    loader = our_loader(few(train, steps + WARMUP))
+    return lambda: rate_of_steps(loader, step, steps)
+
+
+def fast_step(name: str) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    """Mixed precision, channels_last, fused optimizer."""
+    model = cifarzoo.create_model(name, seed=0).to(DEVICE).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.01, momentum=0.9, nesterov=True, fused=True
+    )
+
+    def step(images: torch.Tensor, labels: torch.Tensor) -> None:
+        images = images.to(DEVICE, FAST, memory_format=torch.channels_last, non_blocking=True)
+        labels = labels.to(DEVICE, non_blocking=True)
+        with torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=MIXED):
+            logits = model(images)
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def our_training(name: str, train: ImageSet, steps: int) -> Contender:
+    """The Trainer: the second epoch's rate, as its own record states it."""
+    images = few(train, steps)
+    recipe = cifarzoo.get_model_info(name).recipe.replace(
+        epochs=2, batch_size=BATCH, learning_rate=0.01
+    )
+
+    def run() -> float:
+        model = cifarzoo.create_model(name, seed=0)
+        history = cifarzoo.Trainer(model, recipe, device=DEVICE).fit(images)
+        return history[1].images_per_second
+
+    return run
+
+
+# --- loader --------------------------------------------------------------------------------------
+
+
+def measure_loader(rounds: int) -> dict[str, Any]:
+    """Images a second of the batches alone: flip, 4-pixel reflect crop, normalization."""
+    train = cifarzoo.load_cifar10("train", download=False)
+    loader = our_loader(train)
+
+    def ours() -> float:
+        start = time.perf_counter()
+        count = sum(len(labels) for _, labels in loader)
+        synchronize()
+        return count / (time.perf_counter() - start)
+
+    def nothing(images: torch.Tensor, labels: torch.Tensor) -> None:
+        pass
+
+    contenders = {
+        "plain": lambda: rate_of_steps(plain_batches(), nothing, 150),
+        "tuned": lambda: rate_of_steps(tuned_batches(), nothing, 150),
+        "ours": ours,
+    }
+    return {"batches": interleave(contenders, rounds, against="plain")}
+
+
+def our_loader(images: ImageSet) -> Loader:
+    """The batches the Trainer makes."""
+    return Loader(
+        images,
+        batch_size=BATCH,
+        augmentation=AUGMENTATION,
+        shuffle=True,
+        drop_last=True,
+        device=DEVICE,
+        dtype=FAST,
+    )
+
+
+def plain_batches() -> DataLoader[Any]:
+    """The dataset and transforms of torchvision, two workers."""
+    transform = torchvision.transforms.Compose(
+        [
+            torchvision.transforms.RandomCrop(32, padding=4, padding_mode="reflect"),
+            torchvision.transforms.RandomHorizontalFlip(),
+            torchvision.transforms.ToTensor(),
+            torchvision.transforms.Normalize(MEAN, STD),
+        ]
+    )
+    dataset = torchvision.datasets.CIFAR10(str(data_root()), transform=transform)
+    return DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=2, drop_last=True)
+
+
+def tuned_batches() -> DataLoader[Any]:
+    """uint8 tensors, v2 transforms, persistent workers, pinned memory where there is a GPU."""
+    transform = v2.Compose(
+        [
+            v2.RandomCrop(32, padding=4, padding_mode="reflect"),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+    images = cifarzoo.load_cifar10("train", download=False)
+
+    class Transformed(torch.utils.data.Dataset[Any]):
+        def __len__(self) -> int:
+            return len(images)
+
+        def __getitem__(self, index: int) -> Any:
+            image, label = images[index]
+            return transform(image), label
+
+    return DataLoader(
+        Transformed(),
+        batch_size=BATCH,
+        shuffle=True,
+        num_workers=2,
+        drop_last=True,
+        persistent_workers=True,
+        prefetch_factor=4,
+        pin_memory=DEVICE.type == "cuda",
+    )
+
+
+def rate_of_steps(batches: Iterable[Any], step: Callable[..., None], steps: int) -> float:
+    """Images a second over ``steps`` batches, after the warm-up."""
+    iterator = iter(batches)
+    for images, labels in itertools.islice(iterator, WARMUP):
+        step(images, labels)
+    synchronize()
+    start = time.perf_counter()
+    count = 0
+    for images, labels in itertools.islice(iterator, steps):
+        step(images, labels)
+        count += len(labels)
+    synchronize()
+    return count / (time.perf_counter() - start)
+
+
+# --- evaluation ----------------------------------------------------------------------------------
+
+
+def measure_evaluation(rounds: int) -> dict[str, Any]:
+    """Images a second over the 10,000 test images, report included."""
+    test = cifarzoo.load_cifar10("test", download=False)
+    transform = torchvision.transforms.Compose(
+        [torchvision.transforms.ToTensor(), torchvision.transforms.Normalize(MEAN, STD)]
+    )
+    dataset = torchvision.datasets.CIFAR10(str(data_root()), train=False, transform=transform)
+    found = {}
+    for name in ("simple", "deep_bn"):
+        model = cifarzoo.create_model(name, seed=0).to(DEVICE)
+
+        @torch.no_grad()
+        def plain(model: nn.Module = model) -> float:
+            start, correct = time.perf_counter(), 0
+            model.eval()
+            for images, labels in DataLoader(dataset, batch_size=BATCH, num_workers=2):
+                correct += int((model(images.to(DEVICE)).argmax(1).cpu() == labels).sum())
+            return len(dataset) / (time.perf_counter() - start)
+
+        def ours(model: nn.Module = model) -> float:
+            start = time.perf_counter()
+            cifarzoo.evaluate(model, test)
+            return len(test) / (time.perf_counter() - start)
+
+        ours()
+        found[name] = interleave({"plain": plain, "ours": ours}, rounds, against="plain")
+    return found
+
+
+# --- start-up and memory -------------------------------------------------------------------------
+
+
+def measure_start(rounds: int) -> dict[str, Any]:
+    """Seconds until the library is there, in processes of their own."""
+    programs = {
+        "import torch": "import torch",
+        "import cifarzoo": "import cifarzoo",
+        **{
+            f"create_model({name!r})": f"import cifarzoo as z; CLOCK(); z.create_model({name!r})"
+            for name in cifarzoo.list_models()
+        },
+    }
+    found = {}
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(rounds):
+        for name, program in programs.items():
+            times[name].append(seconds_of(program))
+    for name, values in times.items():
+        base = times["import torch"]
+        found[name] = {
+            "median": statistics.median(values),
+            "low": min(values),
+            "high": max(values),
+            "ratio": statistics.median(v / b for v, b in zip(values, base, strict=True)),
+        }
+    return {"seconds": found}
+
+
+def seconds_of(program: str) -> float:
+    """Seconds ``program`` takes in a new process, from its ``CLOCK()`` on if it has one."""
+    script = (
+        "import time\nstart = time.perf_counter()\n"
+        "def CLOCK():\n    global start\n    start = time.perf_counter()\n"
+        f"{program}\nprint(time.perf_counter() - start)"
+    )
+    return float(subprocess.check_output([sys.executable, "-c", script], text=True))
+
+
+def measure_memory(rounds: int) -> dict[str, Any]:
+    """Peak memory in MB of training ``simple`` on the full set, above ``import torch``."""
+    script = """
+import resource, torch
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+import cifarzoo
+train = cifarzoo.load_cifar10("train", download=False)
+recipe = cifarzoo.get_model_info("simple").recipe.replace(epochs=1)
+cifarzoo.Trainer(cifarzoo.create_model("simple"), recipe, device="cpu").fit(train)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    values = [
+        float(subprocess.check_output([sys.executable, "-c", script], text=True))
+        for _ in range(min(rounds, 3))
+    ]
+    found = {"median": statistics.median(values), "low": min(values), "high": max(values)}
+    return {"simple, MB above import torch": {"ours": found}}
+
+
+# --- what surrounds the numbers ------------------------------------------------------------------
+
+
+def few(images: ImageSet, steps: int) -> ImageSet:
+    """Enough images for ``steps`` batches."""
+    return images.subset(range(steps * BATCH))
+
+
+def synchronize() -> None:
+    """Wait for a GPU's queue, so that the clock sees the work."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, threads, versions: what a number means nothing without."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next(line.split(":")[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        processor = platform.processor() or platform.machine()
+    return {
+        "processor": processor,
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "bfloat16": computes_bfloat16(DEVICE),
+        "torch": str(torch.__version__),
+        "cifarzoo": cifarzoo.__version__,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def show(section: str, found: dict[str, Any]) -> None:
+    """Print one section as a table."""
+    table = Table(title=section)
+    for column in ("what", "contender", "median", "spread", "ratio"):
+        table.add_column(column, justify="left" if column in ("what", "contender") else "right")
+    for what, contenders in found.items():
+        for name, value in contenders.items():
+            ratio = f"{value['ratio']:.2f}x" if "ratio" in value else ""
+            low, high, median = (number(value[key]) for key in ("low", "high", "median"))
+            table.add_row(what, name, median, f"{low} to {high}", ratio)
+    Console().print(table)
+
+
+def number(value: float) -> str:
+    """Readable at any size."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    main()
