@@ -30,9 +30,10 @@ def drop_once(
 
 
 def main(output: Path) -> None:
+    """Train with both schedules and draw their learning rates."""
     train = cifarzoo.load_sample("train")
-    recipe = cifarzoo.Recipe(epochs=8, batch_size=200, learning_rate=0.02)
-    named = recipe.replace(scheduler="drop_once", scheduler_options={"at": 0.75})
+    recipe = cifarzoo.Recipe(epochs=6, batch_size=200, learning_rate=0.02)
+    named = recipe.replace(scheduler="drop_once", scheduler_options={"at": 2 / 3})
     histories = {}
 
     trainer = cifarzoo.Trainer(cifarzoo.create_model("simple", seed=0), recipe, scheduler=restarts)

@@ -13,6 +13,7 @@ import cifarzoo
 
 
 def main(output: Path) -> None:
+    """Train for a moment, evaluate, and write the report in all its forms."""
     train, test = cifarzoo.load_sample("train"), cifarzoo.load_sample("test")
     train, val = train.split(200, seed=0)
     model = cifarzoo.create_model("simple", seed=0)
@@ -28,8 +29,9 @@ def main(output: Path) -> None:
 
     worst = min(plain.classes, key=lambda score: score.recall)
     row = plain.confusion[test.classes.index(worst.name)]
-    wrong = [(count, name) for count, name in zip(row, test.classes) if name != worst.name]
-    print(f"hardest class: {worst.name}, most often taken for {max(wrong)[1]}")
+    mistakes = dict(zip(test.classes, row, strict=True))
+    del mistakes[worst.name]
+    print(f"hardest class: {worst.name}, most often taken for {max(mistakes, key=mistakes.get)}")
 
     for name in ("report.txt", "report.json", "report.md", "confusion.png"):
         print(f"written: {plain.save(output / name)}")

@@ -23,6 +23,7 @@ class Tiny(nn.Module):
         self.head = nn.Linear(2 * width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, num_classes) of normalized float images (B, 3, H, W)."""
         x = self.pool(torch.relu(self.conv1(images)))
         x = torch.relu(self.conv2(x))
         return self.head(x.mean((2, 3)))
@@ -41,6 +42,7 @@ def tiny(*, num_classes: int = 10, width: int = 16) -> Tiny:
 
 
 def main(output: Path) -> None:
+    """Use the registered network as any other of the zoo."""
     print(f"models: {', '.join(cifarzoo.list_models())}")
     spec = cifarzoo.get_model_info("tiny")
     model = cifarzoo.create_model("tiny", seed=0)

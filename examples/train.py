@@ -20,6 +20,7 @@ SEED = 0
 
 
 def load_data() -> tuple[cifarzoo.ImageSet, cifarzoo.ImageSet]:
+    """CIFAR-10 when it is here, else the sample; training images, then test images."""
     try:
         load = cifarzoo.load_cifar10
         return load("train", download=False), load("test", download=False)
@@ -29,6 +30,7 @@ def load_data() -> tuple[cifarzoo.ImageSet, cifarzoo.ImageSet]:
 
 
 def main(output: Path) -> None:
+    """Train, or continue; then evaluate the last epoch on the test images."""
     train, test = load_data()
     recipe = cifarzoo.get_model_info(MODEL).get_recipe(RECIPE).replace(seed=SEED)
     if "sample" in train.name:

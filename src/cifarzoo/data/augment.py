@@ -39,8 +39,8 @@ def crop_rows(padded: Tensor, width: int) -> Tensor:
         width: Pixels in a run.
 
     Returns:
-        (N H W - width + 1, width C): row p holds the pixels p, ..., p + width - 1 of the flattened
-        set. A crop is then one gather of whole rows, see `crop`.
+        Rows (N H W - width + 1, width C); row p holds the pixels p, ..., p + width - 1 of the
+        flattened set. A crop is then one gather of whole rows, see `crop`.
     """
     pixels, channels = padded.numel() // padded.shape[-1], padded.shape[-1]
     return padded.view(-1).as_strided((pixels - width + 1, width * channels), (channels, 1))

@@ -1,0 +1,71 @@
+"""Sphinx settings; what is generated at build time is made in pages.py."""
+
+import sys
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import pages
+
+import cifarzoo
+
+project = "cifarzoo"
+project_copyright = "the cifarzoo developers"
+version = release = cifarzoo.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.doctest",
+    "sphinx_autodoc_typehints",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build", "**/generated/_*"]
+default_role = "any"  # docstrings name things in single backticks
+
+html_theme = "furo"
+html_title = f"cifarzoo {release}"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+html_copy_source = False
+html_show_sourcelink = False
+
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+typehints_defaults = None
+always_use_bars_union = True
+
+# sphinx-autodoc-typehints still calls what Sphinx 10 will remove; nothing of ours
+warnings.filterwarnings("ignore", module="sphinx_autodoc_typehints")
+
+# examples read and write in a folder of their own; each page starts anew
+doctest_global_setup = """
+import os, tempfile
+import torch
+import cifarzoo
+_home, _folder = os.getcwd(), tempfile.TemporaryDirectory()
+os.chdir(_folder.name)
+"""
+doctest_global_cleanup = """
+os.chdir(_home)
+_folder.cleanup()
+"""
+
+nitpick_ignore_regex = [
+    # the documentation is built without a network, so nothing outside it can be linked
+    (r"py:.*", r"(torch|torchinfo|matplotlib|rich|pathlib|typing|collections\.abc)\..*"),
+    (r"py:data", r"Ellipsis"),  # of tuple[int, ...]
+]
+
+
+def setup(app):
+    app.connect("builder-inited", lambda app: pages.write(Path(app.srcdir)))

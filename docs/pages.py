@@ -1,0 +1,191 @@
+"""The pages that are made from the library itself: models, schedulers, the command line, a run.
+
+Nothing in them is typed: what they show is read from the registry, from the command, and from
+a run of examples/quickstart.py on the embedded sample.
+"""
+
+import contextlib
+import inspect
+import io
+import runpy
+import sys
+from pathlib import Path
+
+import tomli_w
+import typer
+from torch import nn
+from typer.testing import CliRunner
+
+import cifarzoo
+from cifarzoo import cli, models, schedulers
+from cifarzoo.names import keyword_options
+
+
+def write(docs: Path) -> None:
+    """Bring all generated pages below ``docs`` up to date."""
+    _write_folder(docs / "models/generated", model_pages())
+    reference = {"_cli.md": command_line(), "_schedulers.md": scheduler_table()}
+    _write_folder(docs / "reference/generated", reference)
+    _run_quickstart(docs.parent / "examples/quickstart.py", docs / "generated")
+
+
+def model_pages() -> dict[str, str]:
+    """A page for each registered model, and the table of all."""
+    names = cifarzoo.list_models()
+    pages = {f"{name}.md": model_page(name) for name in names}
+    rows = []
+    for name in names:
+        spec = cifarzoo.get_model_info(name)
+        stated = f"{spec.stated_accuracy:g} %" if spec.stated_accuracy else ""
+        rows.append(
+            (
+                f"[`{name}`](generated/{name}.md)",
+                f"{spec.parameters:,}",
+                f"{spec.macs:,}",
+                stated,
+                spec.description,
+            )
+        )
+    header = ("model", "parameters", "MACs", "stated", "description")
+    return {**pages, "_table.md": _table(header, rows, numbers=(1, 2, 3))}
+
+
+def model_page(name: str) -> str:
+    """What is known about the model called ``name``."""
+    spec = cifarzoo.get_model_info(name)
+    model = cifarzoo.create_model(name)
+    network = type(model)
+    size = f"{spec.image_size}x{spec.image_size}" if spec.image_size else "any size"
+    options = ", ".join(f"`{key}={value!r}`" for key, value in spec.options.items())
+    facts = [
+        ("source", spec.source),
+        ("stated accuracy", f"{spec.stated_accuracy:g} %" if spec.stated_accuracy else "none"),
+        ("parameters", f"{spec.parameters:,}"),
+        ("MACs", f"{spec.macs:,} for one 3x32x32 image"),
+        ("images", size),
+        ("options", options or "none beside `num_classes`"),
+    ]
+    parts = [
+        f"# {name}",
+        spec.description,
+        _table(("", ""), facts),
+        _block("python", f'model = cifarzoo.create_model("{name}")'),
+        *_about(network),
+        *_weights(spec),
+        "## Recipes",
+        "As `cifarzoo train " + name + " --recipe NAME` takes them, and as `Recipe.load` reads "
+        "them. Every field is explained at {py:class}`cifarzoo.Recipe`.",
+    ]
+    for recipe_name, recipe in spec.recipes.items():
+        fields = {key: value for key, value in recipe.to_dict().items() if value != {}}
+        parts += [f"### {recipe_name}", _block("toml", tomli_w.dumps(fields))]
+    parts += [
+        "## Layers",
+        "`print(model)`:",
+        _block("text", str(model), css="wide"),
+        f"## Summary\n\n`cifarzoo summary {name}`: output shapes, parameters and "
+        "multiply-accumulates of every layer.",
+        _block("text", _summary(model), css="wide"),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def command_line() -> str:
+    """The help of every command, as the command itself prints it."""
+    parts = [_block("text", _help())]
+    for name in commands():
+        parts += [f"## cifarzoo {name}", _block("text", _help(name))]
+    return "\n\n".join(parts) + "\n"
+
+
+def commands() -> list[str]:
+    """Names of the registered commands, in the order of the help."""
+    return list(typer.main.get_command(cli.app).commands)
+
+
+def scheduler_table() -> str:
+    """Every named schedule of the library's own, with its options."""
+    rows = []
+    for name, factory in sorted(schedulers._FACTORIES.items()):
+        options = keyword_options(factory).values()
+        shown = ", ".join(f"`{option.name}={option.default!r}`" for option in options)
+        rows.append((f"`{name}`", inspect.getdoc(factory).splitlines()[0], shown))
+    return _table(("name", "schedule", "options"), rows)
+
+
+def _summary(model: nn.Module) -> str:
+    """The summary, in columns that fit a page."""
+    statistics = cifarzoo.summary(model)
+    statistics.formatting.col_width = 16
+    return str(statistics)
+
+
+def _about(network: type) -> list[str]:
+    """What the network's own docstring tells of it, for the zoo's networks."""
+    if network not in vars(models).values():
+        return []
+    text = inspect.getdoc(network).split("\nArgs:")[0]
+    link = f"{{py:class}}`cifarzoo.models.{network.__name__}`"
+    return ["## The network", _block("{eval-rst}", text), f"Built as {link}."]
+
+
+def _weights(spec: cifarzoo.ModelSpec) -> list[str]:
+    """The pretrained weights, with the accuracy that their files carry."""
+    if not spec.weights:
+        return []
+    rows = []
+    for tag, info in spec.weights.items():
+        accuracy = cifarzoo.read_metadata(info.path)["metadata"].get("test_accuracy", {})
+        shown = [f"{accuracy[tta]:.2%}" if tta in accuracy else "" for tta in ("none", "flip")]
+        rows.append((f"`{tag}`", *shown, f"`{info.sha256[:12]}`"))
+    header = ("tag", "test accuracy", "with the mirrored image", "sha256 begins")
+    return ["## Pretrained weights", _table(header, rows, numbers=(1, 2))]
+
+
+def _help(*command: str) -> str:
+    """What ``cifarzoo COMMAND --help`` prints, without rich's frames."""
+    mode, cli.app.rich_markup_mode = cli.app.rich_markup_mode, None
+    try:
+        environment = {"COLUMNS": "80", "NO_COLOR": "1"}
+        result = CliRunner().invoke(
+            cli.app, [*command, "--help"], prog_name="cifarzoo", env=environment
+        )
+    finally:
+        cli.app.rich_markup_mode = mode
+    assert result.exit_code == 0, result.output
+    return result.output.replace("`", "").strip()
+
+
+def _run_quickstart(program: Path, folder: Path) -> None:
+    arguments, sys.argv = sys.argv, [str(program), str(folder)]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            runpy.run_path(str(program), run_name="__main__")
+    finally:
+        sys.argv = arguments
+
+
+def _table(
+    header: tuple[str, ...], rows: list[tuple[str, ...]], numbers: tuple[int, ...] = ()
+) -> str:
+    rule = ["--:" if column in numbers else ":--" for column in range(len(header))]
+    lines = [header, rule, *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _block(language: str, text: str, css: str = "") -> str:
+    options = f":class: {css}\n\n" if css else ""
+    name = f"{{code-block}} {language}" if css else language
+    return f"```{name}\n{options}{text.rstrip()}\n```"
+
+
+def _write_folder(folder: Path, pages: dict[str, str]) -> None:
+    """Write ``pages`` into ``folder`` and nothing else; what is the same stays untouched."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.iterdir():
+        if stale.name not in pages:
+            stale.unlink()
+    for name, text in pages.items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")

@@ -1,0 +1,133 @@
+"""The documentation covers what there is, and the examples in docstrings are right."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+
+import cifarzoo
+from cifarzoo import cli, registry, schedulers
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def modules_with_examples() -> list[str]:
+    """Dotted names of the library's modules whose docstrings hold examples."""
+    source = ROOT / "src"
+    return [
+        ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
+        for path in sorted(source.rglob("*.py"))
+        if ">>> " in path.read_text(encoding="utf-8")
+    ]
+
+
+@pytest.fixture(scope="module")
+def pages() -> ModuleType:
+    """docs/pages.py, which makes the generated pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS))
+        return importlib.import_module("pages")
+
+
+@pytest.fixture(scope="module")
+def reference() -> str:
+    """The text of all reference pages."""
+    pages = sorted((DOCS / "reference").glob("*.md"))
+    return "\n".join(page.read_text(encoding="utf-8") for page in pages)
+
+
+@pytest.mark.parametrize("module", modules_with_examples())
+def test_examples_in_docstrings_run(
+    module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # an example may register something: on copies, so that it can run again
+    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    monkeypatch.setattr(schedulers, "_FACTORIES", dict(schedulers._FACTORIES))
+    monkeypatch.chdir(tmp_path)
+    results = doctest.testmod(importlib.import_module(module), raise_on_error=False)
+    assert results.failed == 0
+    assert results.attempted > 0
+
+
+@pytest.mark.parametrize("name", cifarzoo.__all__)
+def test_every_public_name_is_in_the_reference(name: str, reference: str) -> None:
+    assert re.search(rf"\bcifarzoo\.{re.escape(name)}\b(?!\.)", reference)
+
+
+def test_every_reference_page_is_reachable() -> None:
+    index = (DOCS / "reference/index.md").read_text(encoding="utf-8")
+    for page in (DOCS / "reference").glob("*.md"):
+        assert page.stem == "index" or f"\n{page.stem}\n" in index
+
+
+def test_every_command_has_its_help_in_the_page(pages: ModuleType) -> None:
+    text = pages.command_line()
+    registered = typer.main.get_command(cli.app)
+    names = list(registered.commands)
+    assert {"train", "evaluate", "predict"} <= set(names)
+    for name in names:
+        assert f"## cifarzoo {name}\n\n```text\nUsage: cifarzoo {name} " in text
+        for parameter in registered.commands[name].params:
+            assert max(parameter.opts, key=len) in text
+    assert cli.app.rich_markup_mode == "markdown"
+
+
+@pytest.mark.parametrize("name", cifarzoo.list_models())
+def test_every_model_has_a_page(name: str, pages: ModuleType) -> None:
+    spec = cifarzoo.get_model_info(name)
+    text = pages.model_page(name)
+    assert text.startswith(f"# {name}\n\n{spec.description}\n")
+    for fact in (spec.source, f"{spec.parameters:,}", f"{spec.macs:,}"):
+        assert fact in text
+    for recipe in spec.recipes:
+        assert f"\n### {recipe}\n\n```toml\nepochs = " in text
+    assert f"\n\n{cifarzoo.create_model(name)}\n```\n" in text
+    assert "Output Shape" in text
+
+
+def test_recipes_on_a_page_can_be_loaded(pages: ModuleType, tmp_path: Path) -> None:
+    blocks = re.findall(r"### (\w+)\n\n```toml\n(.*?)```", pages.model_page("deep_bn"), re.DOTALL)
+    recipes = cifarzoo.get_model_info("deep_bn").recipes
+    assert [name for name, _ in blocks] == list(recipes)
+    for name, text in blocks:
+        path = tmp_path / f"{name}.toml"
+        path.write_text(text, encoding="utf-8")
+        assert cifarzoo.Recipe.load(path) == recipes[name]
+
+
+def test_the_table_of_models_links_every_page(pages: ModuleType) -> None:
+    made = pages.model_pages()
+    linked = re.findall(r"\(generated/(\w+\.md)\)", made["_table.md"])
+    assert linked == sorted(set(made) - {"_table.md"})
+    assert len(linked) == len(cifarzoo.list_models())
+
+
+def test_pretrained_weights_show_the_accuracy_in_their_file(
+    pages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    metadata = {"test_accuracy": {"none": 0.125, "flip": 0.25}}
+    model = cifarzoo.create_model("simple")
+    path = cifarzoo.save_weights(model, tmp_path / "w.safetensors", metadata=metadata)
+    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    info = cifarzoo.WeightsInfo(path, "0123456789abcdef")
+
+    @cifarzoo.register_model(
+        description="d", source="s", parameters=1, macs=1, weights={"default": info}
+    )
+    def weighted(*, num_classes: int = 10) -> object:
+        return cifarzoo.create_model("simple", num_classes=num_classes)
+
+    assert "| `default` | 12.50% | 25.00% | `0123456789ab` |" in pages.model_page("weighted")
+
+
+def test_every_schedule_is_in_the_table(pages: ModuleType) -> None:
+    table = pages.scheduler_table()
+    own = [name for name in cifarzoo.list_schedulers() if not name.startswith("timm.")]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == own

@@ -1,0 +1,127 @@
+"""The example programs run, on the sample, and write what they say they write."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+import cifarzoo
+from cifarzoo import registry, schedulers
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What an example registers is forgotten; the full data set is not found."""
+    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    monkeypatch.setattr(schedulers, "_FACTORIES", dict(schedulers._FACTORIES))
+    monkeypatch.setenv("CIFARZOO_DATA", str(tmp_path / "no-data"))
+
+
+def run(
+    name: str, output: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
+    """Run one example as a program; return what it printed, after checking the files it names."""
+    program = EXAMPLES / f"{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(program), str(output)])
+    runpy.run_path(str(program), run_name="__main__")
+    printed = capsys.readouterr().out
+    named = [Path(path) for path in re.findall(r"^written: (.+)$", printed, re.MULTILINE)]
+    assert named
+    for path in named:
+        assert path.is_relative_to(output)
+        assert path.stat().st_size > 0
+    return printed
+
+
+def test_every_example_is_tested() -> None:
+    tested = re.findall(r'run\(\s*"(\w+)"', Path(__file__).read_text(encoding="utf-8"))
+    assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == sorted(set(tested))
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_says_how_to_run_it(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert f"Run: python examples/{path.name} [output folder]" in text
+    assert f'"build/examples/{path.stem}"' in text
+
+
+def test_quickstart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = run("quickstart", tmp_path, monkeypatch, capsys)
+    assert "first test image: a cat, taken for a " in printed
+    assert (tmp_path / "report.txt").read_text(encoding="utf-8") in printed
+    for name in ("confusion.png", "curves.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    model = cifarzoo.load_model(tmp_path / "simple.safetensors")
+    accuracy = cifarzoo.evaluate(model, cifarzoo.load_sample("test")).accuracy
+    assert accuracy > 0.2  # twice as good as guessing, or nothing was learned
+    assert f"{accuracy:.2%}" in printed
+
+
+def test_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = run("train", tmp_path, monkeypatch, capsys)
+    (folder,) = tmp_path.glob("*sample*")
+    recipe = cifarzoo.Recipe.load(folder / "recipe.toml")
+    rows = (folder / "history.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + recipe.epochs
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    facts = cifarzoo.read_metadata(folder / "weights.safetensors")["metadata"]
+    assert facts["recipe"] == recipe.to_dict()
+    assert facts["accuracy"] == report["accuracy"]
+    assert f"{report['accuracy']:.2%}" in printed
+    # a second start finds nothing left to do, and comes to the same result
+    again = run("train", tmp_path, monkeypatch, capsys)
+    assert again.splitlines()[-1] == printed.splitlines()[-1]
+    assert (folder / "history.csv").read_text(encoding="utf-8").splitlines() == rows
+
+
+def test_custom_scheduler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = run("custom_scheduler", tmp_path, monkeypatch, capsys)
+    rates = {
+        name: [float(rate) for rate in re.findall(r"\d[\d.e-]*", line)]
+        for name, line in re.findall(r"^(\w+): learning rate .*?epoch (.*)$", printed, re.MULTILINE)
+    }
+    half = len(rates["restarts"]) // 2
+    assert rates["restarts"][:half] == rates["restarts"][half:]
+    assert rates["restarts"][0] > rates["restarts"][half - 1]
+    assert max(rates["drop_once"]) == pytest.approx(10 * min(rates["drop_once"]))
+    assert "drop_once" in cifarzoo.list_schedulers()
+
+
+def test_register_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = run("register_model", tmp_path, monkeypatch, capsys)
+    assert "tiny" in printed.splitlines()[0]
+    spec = cifarzoo.get_model_info("tiny")
+    counted = cifarzoo.summary(cifarzoo.create_model("tiny"))
+    assert (spec.parameters, spec.macs) == (counted.total_params, counted.total_mult_adds)
+    assert cifarzoo.read_metadata(tmp_path / "tiny.safetensors")["card"]["name"] == "tiny"
+
+
+def test_evaluate_and_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = run("evaluate_and_plot", tmp_path, monkeypatch, capsys)
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    report = cifarzoo.EvaluationReport.from_dict(content)
+    assert report.num_images == sum(map(sum, report.confusion)) == 1_000
+    assert f"accuracy {report.accuracy:.1%}" in printed
+    assert (tmp_path / "report.txt").read_text(encoding="utf-8") == str(report)
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == report.to_markdown()
+    hardest = min(report.classes, key=lambda score: score.recall).name
+    assert f"hardest class: {hardest}" in printed
+    for name in ("confusion.png", "curves.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
