@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from hypothesis import strategies as st
 
 from cifarzoo import Augmentation, ImageSet, Recipe
 
-__all__ = ["augmentations", "image_sets", "recipes"]
+__all__ = ["augmentations", "image_sets", "recipes", "schedules"]
 
 
 @st.composite
@@ -55,3 +57,37 @@ def recipes() -> st.SearchStrategy[Recipe]:
         clip_norm=st.floats(0, 10),
         seed=st.integers(0, 2**63 - 1),
     )
+
+
+def _schedule_options(name: str, epochs: int) -> st.SearchStrategy[dict[str, Any]]:
+    """Valid options of the scheduler called ``name`` in a run of ``epochs``."""
+    factor, time = st.floats(0, 1), st.floats(0, 2 * epochs)
+    warmup = {"warmup_epochs": time}
+    known: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+        "constant": warmup,
+        "cosine": {**warmup, "final_factor": factor},
+        "linear": {**warmup, "final_factor": factor},
+        "multistep": {**warmup, "gamma": factor, "milestones": st.lists(time, max_size=4)},
+        "step": {**warmup, "gamma": factor, "every_epochs": st.floats(0.1, 5)},
+        "onecycle": {
+            "peak_at": st.floats(0, 1, exclude_min=True, exclude_max=True),
+            "initial_factor": factor,
+            "final_factor": factor,
+            "anneal": st.sampled_from(["cos", "linear"]),
+        },
+        "plateau": {"gamma": st.floats(0.01, 0.99), "patience": st.integers(0, 5)},
+        "timm.rsqrt": {"stable_timescale": st.floats(0.1, 5), "decay_epochs": st.just(1)},
+        "timm.wsd": {"stable_timescale": st.floats(0.1, 5), "decay_epochs": st.just(1)},
+    }
+    others = {"min_lr": st.floats(0, 0.1), "warmup_epochs": st.integers(0, epochs - 1)}
+    return st.fixed_dictionaries({}, optional=known.get(name, others))
+
+
+@st.composite
+def schedules(draw: st.DrawFn, name: str) -> tuple[int, int, dict[str, Any]]:
+    """Epochs, steps in an epoch, and options of the scheduler called ``name``."""
+    epochs, steps = draw(st.integers(1, 8)), draw(st.integers(1, 8))
+    options = draw(_schedule_options(name, epochs))
+    if name in ("timm.rsqrt", "timm.wsd"):  # these two cannot do without
+        options = {"stable_timescale": 1.0, "decay_epochs": 1, **options}
+    return epochs, steps, options

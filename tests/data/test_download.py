@@ -218,6 +218,6 @@ def test_folder_that_cannot_be_written(server: FileServer, tmp_path: Path) -> No
     served = Served(CONTENT)
     url = server.add("file.bin", served)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot write .*file"):
+    with pytest.raises(OutputError, match=r"cannot write .*file"):
         download([url], tmp_path / "file" / "file.bin", md5=MD5)
     assert served.requests == []

@@ -225,6 +225,11 @@ def test_float_images_give_every_pixel_value_back() -> None:
     assert torch.equal(to_uint8(to_tensor(as_array(image))), image)
 
 
+@pytest.mark.parametrize(("value", "expected"), [(0.4, 0), (0.6, 1), (127.6, 128), (254.4, 254)])
+def test_float_images_are_rounded_to_the_nearest_value(value: float, expected: int) -> None:
+    assert to_uint8(torch.full((3, 1, 1), value / 255)).tolist() == [[[expected]]] * 3
+
+
 @pytest.mark.parametrize("gray", [np.uint8([[0, 7], [255, 9]]), Image.new("L", (2, 2), 7)])
 def test_gray_images_get_three_equal_channels(gray: Any) -> None:
     expected = torch.from_numpy(np.array(gray)).expand(3, 2, 2)
