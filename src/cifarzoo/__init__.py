@@ -13,6 +13,7 @@ from cifarzoo.card import (
     CIFAR10_PREPROCESSING,
     ModelCard,
     Preprocessing,
+    attach_card,
     get_card,
 )
 from cifarzoo.data import ImageSet, Loader, load_cifar10, load_cifar100, load_sample
@@ -25,6 +26,7 @@ from cifarzoo.evaluation import (
     plot_history,
     predict,
 )
+from cifarzoo.export import export_onnx
 from cifarzoo.factory import create_model, load_model
 from cifarzoo.optimizers import list_optimizers
 from cifarzoo.recipe import Augmentation, Recipe
@@ -67,8 +69,10 @@ __all__ = [
     "Trainer",
     "WeightsInfo",
     "__version__",
+    "attach_card",
     "create_model",
     "evaluate",
+    "export_onnx",
     "get_card",
     "get_model_info",
     "list_models",

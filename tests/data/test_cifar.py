@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import pickle
+import shutil
 import struct
 import tarfile
 import warnings
@@ -389,10 +390,27 @@ def test_missing_files_are_not_fetched_against_the_callers_will(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("download", [True, False])
-def test_archive_at_hand_is_unpacked(cifar10: Official, tmp_path: Path, download: bool) -> None:
+def test_archive_at_hand_is_unpacked_and_kept(
+    cifar10: Official, tmp_path: Path, download: bool
+) -> None:
     (tmp_path / cifar10.archive).write_bytes(cifar10.packed)
     assert len(load_cifar10("test", root=tmp_path, download=download)) == 3
-    assert names_in(tmp_path) == [cifar10.folder]
+    assert names_in(tmp_path) == sorted([cifar10.folder, cifar10.archive])  # it was theirs
+
+
+def test_another_process_that_was_faster_is_no_error(
+    cifar10: Official, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / cifar10.archive).write_bytes(cifar10.packed)
+    replace = Path.replace
+
+    def late(self: Path, target: Path) -> Path:
+        shutil.copytree(self, target)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", late)
+    assert len(load_cifar10("test", root=tmp_path)) == 3
+    assert names_in(tmp_path) == sorted([cifar10.folder, cifar10.archive])
     assert names_in(tmp_path / cifar10.folder) == sorted(cifar10.files)
 
 

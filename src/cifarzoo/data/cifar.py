@@ -164,22 +164,24 @@ def _locate(
         )
     make_directory(base)
     archive = base / files.archive
-    if not archive.exists() or file_digest(archive, "md5") != files.archive_md5:
-        if not download:
-            raise DataError(
-                f"{archive} is altered or truncated: its md5 is not {files.archive_md5}; delete "
-                "it, or pass download=True to fetch it again"
-            )
-        named = os.environ.get("CIFARZOO_MIRRORS", "").split(",")
-        bases = [_OFFICIAL, *mirrors, *(m.strip() for m in named if m.strip())]
-        urls = [f"{b.rstrip('/')}/{files.archive}" for b in bases]
-        if progress:
-            with byte_bar(files.archive) as advance:
-                download_file(urls, archive, md5=files.archive_md5, advance=advance)
-        else:
-            download_file(urls, archive, md5=files.archive_md5)
+    if archive.exists() and file_digest(archive, "md5") == files.archive_md5:
+        _unpack(files, archive, folder)  # somebody put it there, so it stays
+        return folder
+    if not download:
+        raise DataError(
+            f"{archive} is altered or truncated: its md5 is not {files.archive_md5}; delete it, or "
+            "pass download=True to fetch it again"
+        )
+    named = os.environ.get("CIFARZOO_MIRRORS", "").split(",")
+    bases = [_OFFICIAL, *mirrors, *(m.strip() for m in named if m.strip())]
+    urls = [f"{b.rstrip('/')}/{files.archive}" for b in bases]
+    if progress:
+        with byte_bar(files.archive) as advance:
+            download_file(urls, archive, md5=files.archive_md5, advance=advance)
+    else:
+        download_file(urls, archive, md5=files.archive_md5)
     _unpack(files, archive, folder)
-    archive.unlink()
+    archive.unlink(missing_ok=True)
     return folder
 
 
@@ -194,7 +196,11 @@ def _unpack(files: _Files, archive: Path, folder: Path) -> None:
                 if digest(content, "md5") != md5:
                     raise DataError(f"{name} in {archive} is altered; delete it and load again")
                 (part / name).write_bytes(content)
-        part.replace(folder)
+        try:
+            part.replace(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster; its files are the same
+                raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -117,7 +117,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         return self.subset(rest), self.subset(held_out, name=f"{self.name} held out")
 
     def sha256(self) -> str:
-        """Checksum of the pixels and labels, hexadecimal: two sets with the same one are equal."""
+        """Checksum of the pixels and labels, in their order, hexadecimal."""
         running = hashlib.sha256(self.images.contiguous().numpy().tobytes())
         running.update(self.labels.numpy().tobytes())
         return running.hexdigest()
