@@ -65,6 +65,7 @@ def test_rates_are_finite_non_negative_and_continue_from_a_saved_state(
     for step in range(total):
         if step == stop:
             saved = scheduler.state_dict(), optimizer.state_dict()
+        assert scheduler.get_last_lr() == [group["lr"] for group in optimizer.param_groups]
         seen.append(advance(optimizer, scheduler))
     assert all(0 <= rate <= PEAK * (1 + 1e-9) for rate in seen)  # NaN and infinity fail too
     if stop == total:
@@ -195,6 +196,13 @@ def test_multistep_equals_torch_at_epoch_boundaries(
     run = rates("multistep", epochs, steps, milestones=milestones, gamma=gamma)
     assert run[::steps] == pytest.approx(expected, rel=1e-9)
     assert run[steps - 1 :: steps] == pytest.approx(expected, rel=1e-9)
+
+
+def test_periods_that_are_no_binary_fractions_are_met_exactly() -> None:
+    expected = pytest.approx([PEAK * 0.5**i for i in range(10)])
+    assert rates("step", 1, 10, every_epochs=0.1, gamma=0.5) == expected
+    tenths = [i * 0.1 for i in range(1, 10)]
+    assert rates("multistep", 1, 10, milestones=tenths, gamma=0.5) == expected
 
 
 def test_step_refuses_a_period_that_is_not_positive() -> None:

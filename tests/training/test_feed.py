@@ -1,0 +1,202 @@
+"""From data sources to batches on the device."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import PLAIN, make_batches
+from strategies import image_sets
+from torch import Tensor
+
+from cifarzoo import ImageSet, Loader
+from cifarzoo.card import CIFAR10_PREPROCESSING, Preprocessing
+from cifarzoo.errors import InputError
+from cifarzoo.training.distributed import World
+from cifarzoo.training.feed import Feed, check_batch, check_labels
+
+PLACE: dict[str, Any] = {
+    "preprocessing": CIFAR10_PREPROCESSING,
+    "device": torch.device("cpu"),
+    "dtype": torch.float32,
+}
+
+
+def numbered(count: int) -> list[tuple[Tensor, Tensor]]:
+    """Float batches whose label tells which one it is."""
+    return [(torch.zeros(1, 3, 4, 4), torch.tensor([number])) for number in range(count)]
+
+
+def numbers(feed: Feed, **options: Any) -> list[int]:
+    """The numbers of the batches of one epoch."""
+    return [int(labels) for _, labels in feed.epoch(**options)]
+
+
+def test_uint8_is_normalized_and_floats_are_taken_as_they_are() -> None:
+    images = torch.randint(256, (2, 3, 4, 4), dtype=torch.uint8)
+    other = Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    labels = torch.zeros(2, dtype=torch.int64)
+    place = {**PLACE, "preprocessing": other}
+    feed = Feed([(images, labels), (images.float() / 100, labels)], **place)
+    (first, _), (second, _) = feed.epoch()
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (other.mean, other.std))
+    torch.testing.assert_close(first, (images / 255 - mean) / std)
+    assert torch.equal(second, images.float() / 100)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batches_have_the_runs_dtype(dtype: torch.dtype, few: ImageSet) -> None:
+    place = {**PLACE, "dtype": dtype}
+    sources = [Feed.for_evaluation(few, **place), Feed(make_batches(few), **place)]
+    for feed in sources:
+        images, labels = next(feed.epoch())
+        assert (images.dtype, labels.dtype) == (dtype, torch.int64)
+
+
+@given(images=image_sets())
+def test_evaluation_sees_every_image_once_in_order(images: ImageSet) -> None:
+    batches = list(Feed.for_evaluation(images, **PLACE).epoch())
+    assert torch.equal(torch.cat([labels for _, labels in batches]), images.labels)
+    seen = torch.cat([batch for batch, _ in batches])
+    torch.testing.assert_close(seen, CIFAR10_PREPROCESSING.normalize(images.images))
+
+
+def test_evaluation_of_a_large_set_is_cut_into_batches(sample_train: ImageSet) -> None:
+    feed = Feed.for_evaluation(sample_train, **PLACE)
+    assert [len(labels) for _, labels in feed.epoch()] == [1000, 1000]
+
+
+def test_training_shuffles_by_the_recipes_seed(few: ImageSet) -> None:
+    def order(seed: int) -> list[int]:
+        recipe = PLAIN.replace(seed=seed)
+        feed = Feed.for_training(few, recipe, World(), steps=None, **PLACE)
+        return torch.cat([labels for _, labels in feed.epoch()]).tolist()
+
+    assert order(0) == order(0)
+    assert order(0) != order(1)
+    assert order(0) != few.labels.tolist()
+    assert sorted(order(0)) == sorted(few.labels.tolist())
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_share_every_batch(size: int, few: ImageSet) -> None:
+    alone = Feed.for_training(few, PLAIN, World(), steps=None, **PLACE)
+    shares = [
+        Feed.for_training(few, PLAIN, World(rank, size), steps=None, **PLACE)
+        for rank in range(size)
+    ]
+    for (images, _), *parts in zip(alone.epoch(), *(s.epoch() for s in shares), strict=True):
+        union = torch.cat([part for part, _ in parts])
+        assert len(union) == 50
+        assert torch.equal(union.sum((1, 2, 3)).sort().values, images.sum((1, 2, 3)).sort().values)
+
+
+@given(length=st.integers(1, 6), steps=st.integers(1, 10), epochs=st.integers(1, 4))
+def test_with_stated_steps_the_source_goes_round(length: int, steps: int, epochs: int) -> None:
+    feed = Feed(numbered(length), steps=steps, **PLACE)
+    seen = [number for _ in range(epochs) for number in numbers(feed)]
+    assert seen == [i % length for i in range(epochs * steps)]
+
+
+@given(length=st.integers(1, 6), data=st.data())
+def test_a_resumed_epoch_leaves_out_what_was_seen(length: int, data: st.DataObject) -> None:
+    skip = data.draw(st.integers(0, length))
+    assert numbers(Feed(numbered(length), **PLACE), skip=skip) == list(range(skip, length))
+
+
+def test_a_source_with_a_state_is_not_skipped() -> None:
+    class Stateful:
+        """Goes on by itself where it is told to."""
+
+        next = 0
+
+        def __len__(self) -> int:
+            return 5
+
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            yield from numbered(5)[self.next :]
+
+        def state_dict(self) -> dict[str, int]:
+            return {"next": self.next}
+
+        def load_state_dict(self, state: dict[str, int]) -> None:
+            self.next = state["next"]
+
+    feed = Feed(Stateful(), **PLACE)
+    feed.load_state_dict({"next": 2})
+    assert feed.state_dict() == {"next": 2}
+    assert numbers(feed, skip=2) == [2, 3, 4]
+
+
+def test_a_source_without_a_state_has_none(few: ImageSet) -> None:
+    feed = Feed(numbered(2), **PLACE)
+    feed.load_state_dict({"ignored": 1})
+    assert feed.state_dict() is None
+    assert Feed(Loader(few, batch_size=50), **PLACE).state_dict() is not None
+
+
+def test_the_generators_state_is_set_after_the_skipped_batches() -> None:
+    def drawing() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in numbered(3):
+            torch.rand(1)
+            yield batch
+
+    class Drawing:
+        def __len__(self) -> int:
+            return 3
+
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            return drawing()
+
+    with torch.random.fork_rng(devices=[]):
+        state = torch.Generator().manual_seed(9).get_state()
+        batches = Feed(Drawing(), **PLACE).epoch(skip=2, resumed_rng=state)
+        next(batches)
+        expected = torch.Generator().manual_seed(9)
+        torch.rand(1, generator=expected)  # the third batch's draw
+        assert torch.equal(torch.rand(4), torch.rand(4, generator=expected))
+
+
+def test_an_iterator_is_not_begun_anew_when_it_ends() -> None:
+    feed = Feed(iter(numbered(5)), steps=3, **PLACE)
+    assert numbers(feed) == [0, 1, 2]
+    with pytest.raises(InputError, match="ended after 2 of 3 batches"):
+        numbers(feed)
+
+
+def test_an_endless_generator_is_not_read_ahead() -> None:
+    source = itertools.cycle(numbered(10))
+    numbers(Feed(source, steps=3, **PLACE))
+    assert int(next(source)[1]) == 3
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_no_steps_are_refused(steps: int) -> None:
+    with pytest.raises(InputError, match="no batch"):
+        Feed(numbered(3), steps=steps, **PLACE)
+
+
+def test_good_batches_pass() -> None:
+    labels = torch.tensor([0, 9])
+    check_batch(torch.full((2, 3, 8, 8), -2.2), labels)
+    check_batch(torch.zeros(2, 3, 8, 8, dtype=torch.bfloat16), labels)
+    check_labels(labels, 10)
+
+
+@pytest.mark.parametrize("value", [30.1, -31.0, float("inf"), float("nan")])
+def test_values_that_are_not_normalized_are_refused(value: float) -> None:
+    images = torch.zeros(2, 3, 8, 8)
+    images[1, 2, 3, 4] = value
+    with pytest.raises(InputError, match="float images must be normalized; the largest value is"):
+        check_batch(images, torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize(("labels", "found"), [([0, 5], "0..5"), ([-1, 2], "-1..2")])
+def test_labels_without_an_output_are_refused(labels: list[int], found: str) -> None:
+    with pytest.raises(InputError, match=f"must be in 0..4 for a model with 5 .*; got {found}:"):
+        check_labels(torch.tensor(labels), 5)

@@ -1,0 +1,365 @@
+"""A run that was interrupted and resumed is the run that was not."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from runs import PLAIN, Events, InterruptAt, make_batches, make_trainer, measured, same_state
+from torch import nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.data import DataLoader
+
+from cifarzoo import Augmentation, ImageSet, Loader, Logger, Recipe, Trainer, create_model
+from cifarzoo.errors import CheckpointError, OutputError
+from cifarzoo.training import trainer as trainer_module
+from cifarzoo.training.checkpoint import read_checkpoint
+from cifarzoo.training.feed import Source
+from cifarzoo.training.history import EpochRecord
+
+EVERYTHING = Recipe(
+    epochs=3,
+    batch_size=20,
+    learning_rate=0.02,
+    momentum=0.9,
+    label_smoothing=0.1,
+    scheduler="onecycle",
+    augmentation=Augmentation(flip="alternating", crop_padding=3, cutout=6),
+    mixup_alpha=0.3,
+    cutmix_alpha=0.5,
+    ema_decay=0.9,
+    clip_norm=1.0,
+)
+"""All that has a state or draws at random; with deep_bn, dropout and running statistics too."""
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer_module, "_TICK", 0.0)
+
+
+@pytest.fixture(scope="module")
+def train(few: ImageSet) -> ImageSet:
+    """Sixty images: three steps of EVERYTHING."""
+    return few.subset(range(60))
+
+
+@pytest.fixture(scope="module")
+def val(few: ImageSet) -> ImageSet:
+    return few.subset(range(60, 100))
+
+
+def as_set(images: ImageSet) -> Source:
+    return images
+
+
+def as_dataloader(images: ImageSet) -> Source:
+    return DataLoader(images, batch_size=20, shuffle=True, num_workers=0)
+
+
+def as_loader(images: ImageSet) -> Source:
+    return Loader(
+        images,
+        batch_size=20,
+        shuffle=True,
+        augmentation=EVERYTHING.augmentation,
+        generator=torch.Generator().manual_seed(5),
+    )
+
+
+def as_list(images: ImageSet) -> Source:
+    return make_batches(images, 20)
+
+
+def resumed(
+    source: Callable[[ImageSet], Source],
+    train: ImageSet,
+    val: ImageSet,
+    *,
+    at: tuple[int, int],
+    folder: Path,
+) -> tuple[Trainer, list[dict[str, Any]]]:
+    """Interrupt a run at an epoch and step, and let a new Trainer finish it."""
+    first = make_trainer(EVERYTHING, model="deep_bn", output=folder, loggers=[InterruptAt(*at)])
+    with pytest.raises(KeyboardInterrupt, match="stopped in epoch"):
+        first.fit(source(train), val)
+    torch.rand(5)
+    second = make_trainer(EVERYTHING, model="deep_bn", output=folder)
+    history = second.fit(source(train), val, resume=True)
+    return second, measured(history)
+
+
+@pytest.mark.parametrize("source", [as_set, as_dataloader, as_loader, as_list])
+@pytest.mark.parametrize("at", [(1, 1), (2, 2), (2, 3)], ids=["first step", "middle", "epoch end"])
+def test_an_interrupted_run_ends_with_the_same_bits(
+    source: Callable[[ImageSet], Source],
+    at: tuple[int, int],
+    train: ImageSet,
+    val: ImageSet,
+    tmp_path: Path,
+) -> None:
+    folders = (tmp_path / "whole", tmp_path / "resumed")
+    whole = make_trainer(EVERYTHING, model="deep_bn", output=folders[0])
+    expected = whole.fit(source(train), val)
+    trainer, records = resumed(source, train, val, at=at, folder=folders[1])
+    assert same_state(trainer.model.state_dict(), whole.model.state_dict())
+    assert records == measured(expected)
+    # what is saved at the end is the same too: optimizer, schedule, raw weights and average
+    ends = [read_checkpoint(folder)["learner"] for folder in folders]
+    assert same_state(ends[0]["model"], ends[1]["model"])
+    assert ends[0]["scheduler"] == ends[1]["scheduler"]
+    assert str(ends[0]["optimizer"]) == str(ends[1]["optimizer"])
+
+
+def test_two_interruptions_in_one_epoch_change_nothing(
+    train: ImageSet, val: ImageSet, tmp_path: Path
+) -> None:
+    whole = make_trainer(EVERYTHING, model="deep_bn")
+    whole.fit(train, val)
+    for place in [(2, 1), (2, 2), (3, 1)]:
+        trainer = make_trainer(
+            EVERYTHING, model="deep_bn", output=tmp_path, loggers=[InterruptAt(*place)]
+        )
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(train, val, resume=place != (2, 1))
+    last = make_trainer(EVERYTHING, model="deep_bn", output=tmp_path)
+    last.fit(train, val, resume=True)
+    assert same_state(last.model.state_dict(), whole.model.state_dict())
+
+
+class Crash(Logger):
+    """Fails after an epoch, as a power cut would."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        if record.epoch == self.epoch:
+            raise RuntimeError("power cut")
+
+
+@pytest.mark.parametrize("scheduler", ["plateau", "timm.cosine", "step"])
+def test_a_crash_after_an_epoch_is_made_good(
+    scheduler: str, train: ImageSet, tmp_path: Path
+) -> None:
+    options = {"patience": 0, "gamma": 0.5} if scheduler == "plateau" else {}
+    recipe = PLAIN.replace(
+        epochs=4, batch_size=20, scheduler=scheduler, scheduler_options=options, learning_rate=0.3
+    )
+    whole = make_trainer(recipe)
+    expected = whole.fit(train)
+    with pytest.raises(RuntimeError, match="power cut"):
+        make_trainer(recipe, output=tmp_path, loggers=[Crash(2)]).fit(train)
+    second = make_trainer(recipe, output=tmp_path)
+    assert measured(second.fit(train, resume=True)) == measured(expected)
+    assert same_state(second.model.state_dict(), whole.model.state_dict())
+
+
+def test_the_history_continues(train: ImageSet, tmp_path: Path) -> None:
+    recipe = PLAIN.replace(epochs=4, batch_size=20)
+    first, second = Events(), Events()
+    stop = InterruptAt(3, 2)
+    trainer = make_trainer(recipe, output=tmp_path, loggers=[stop, first])
+    message = r"stopped in epoch 3 after step 2; continue with resume='.*checkpoint\.pt'"
+    with pytest.raises(KeyboardInterrupt, match=message):
+        trainer.fit(train)
+    assert first.names[-1] == "end"
+    assert len(first.histories[0]) == 2
+    history = make_trainer(recipe, output=tmp_path, loggers=[second]).fit(train, resume=True)
+    assert history.records[:2] == first.histories[0].records
+    assert history.column("epoch") == [1, 2, 3, 4]
+    assert second.starts[0].epochs_done == 2
+    assert [(p.epoch, p.step) for p in second.progress] == [(3, 3), (4, 1), (4, 2), (4, 3)]
+    assert [record.epoch for record in second.records] == [3, 4]
+
+
+def test_an_epoch_resumed_counts_its_time_on_both_sides(train: ImageSet, tmp_path: Path) -> None:
+    recipe = PLAIN.replace(epochs=1, batch_size=20)
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(recipe, output=tmp_path, loggers=[InterruptAt(1, 2)]).fit(train)
+    before = read_checkpoint(tmp_path)["seconds"]
+    record = make_trainer(recipe, output=tmp_path).fit(train, resume=True)[0]
+    assert record.seconds > before > 0
+    assert record.images_per_second == pytest.approx(60 / record.seconds)
+
+
+@pytest.mark.parametrize("resume", ["folder", "file"])
+def test_a_run_resumes_from_a_path_into_another_folder(
+    resume: str, train: ImageSet, tmp_path: Path
+) -> None:
+    recipe = PLAIN.replace(batch_size=20)
+    old, new = tmp_path / "old", tmp_path / "new"
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(recipe, output=old, loggers=[InterruptAt(1, 2)]).fit(train)
+    kept = (old / "checkpoint.pt").read_bytes()
+    path = old if resume == "folder" else str(old / "checkpoint.pt")
+    history = make_trainer(recipe, output=new).fit(train, resume=path)
+    assert len(history) == 2
+    assert (old / "checkpoint.pt").read_bytes() == kept
+    assert len(read_checkpoint(new)["records"]) == 2
+
+
+def test_a_finished_run_is_given_back_without_training(train: ImageSet, tmp_path: Path) -> None:
+    recipe = PLAIN.replace(batch_size=20, ema_decay=0.9)
+    first = make_trainer(recipe, output=tmp_path)
+    history = first.fit(train)
+    events = Events()
+    second = make_trainer(recipe, output=tmp_path, loggers=[events])
+    assert second.fit(train, resume=True) == history
+    assert same_state(first.model.state_dict(), second.model.state_dict())
+    assert events.names == []
+
+
+def test_an_interruption_without_output_says_that_nothing_was_saved(train: ImageSet) -> None:
+    trainer = make_trainer(PLAIN.replace(batch_size=20), loggers=[InterruptAt(1, 2)])
+    with pytest.raises(KeyboardInterrupt, match="after step 2; nothing was saved, for the Trainer"):
+        trainer.fit(train)
+
+
+def test_an_interruption_in_the_last_step_of_all_ends_the_run(
+    train: ImageSet, tmp_path: Path
+) -> None:
+    trainer = make_trainer(
+        PLAIN.replace(batch_size=20), output=tmp_path, loggers=[InterruptAt(2, 3)]
+    )
+    assert len(trainer.fit(train)) == 2
+
+
+# what does not belong together
+
+
+@pytest.fixture
+def stopped(train: ImageSet, tmp_path: Path) -> Path:
+    """The folder of a run of PLAIN that was stopped in its first epoch, after step 2."""
+    trainer = make_trainer(
+        PLAIN.replace(batch_size=20), output=tmp_path / "run", loggers=[InterruptAt(1, 2)]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(train)
+    return tmp_path / "run"
+
+
+def test_another_recipe_is_refused(stopped: Path, train: ImageSet) -> None:
+    kept = (stopped / "checkpoint.pt").read_bytes()
+    recipe = PLAIN.replace(batch_size=20, epochs=9, augmentation={"cutout": 4})
+    trainer = make_trainer(recipe, output=stopped)
+    message = (
+        r"belongs to another recipe: augmentation was .*'cutout': 0}, is now .*'cutout': 4}; "
+        r"epochs was 2, is now 9; resume with the same one, or start a new run"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        trainer.fit(train, resume=True)
+    assert (stopped / "checkpoint.pt").read_bytes() == kept
+
+
+def test_another_model_is_refused(stopped: Path, train: ImageSet) -> None:
+    trainer = make_trainer(PLAIN.replace(batch_size=20), model="deep_bn", output=stopped)
+    message = "belongs to another model: name was 'simple', is now 'deep_bn'"
+    with pytest.raises(CheckpointError, match=message):
+        trainer.fit(train, resume=True)
+
+
+def test_a_model_with_other_options_is_refused(stopped: Path, train: ImageSet) -> None:
+    model = create_model("simple", num_classes=12)
+    trainer = Trainer(model, PLAIN.replace(batch_size=20), device="cpu", output=stopped)
+    with pytest.raises(CheckpointError, match="num_classes was 10, is now 12"):
+        trainer.fit(train, resume=True)
+
+
+def test_a_module_of_the_same_class_with_other_layers_is_refused(
+    train: ImageSet, tmp_path: Path
+) -> None:
+    recipe = PLAIN.replace(batch_size=20)
+    place: dict[str, Any] = {"device": "cpu", "precision": "float32", "output": tmp_path}
+    narrow = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    Trainer(narrow, recipe, **place).fit(train)
+    deep = nn.Sequential(nn.Flatten(), nn.Linear(3072, 16), nn.ReLU(), nn.Linear(16, 10))
+    with pytest.raises(CheckpointError, match="belongs to another model, optimizer or scheduler"):
+        Trainer(deep, recipe, **place).fit(train, resume=True)
+
+
+def test_another_optimizer_is_refused(stopped: Path, train: ImageSet) -> None:
+    def one_group(groups: list[dict[str, Any]]) -> Optimizer:
+        return SGD([p for group in groups for p in group["params"]], lr=0.1)
+
+    trainer = make_trainer(PLAIN.replace(batch_size=20), optimizer=one_group, output=stopped)
+    with pytest.raises(CheckpointError, match="belongs to another model, optimizer or scheduler"):
+        trainer.fit(train, resume=True)
+
+
+def test_data_of_another_length_is_refused(stopped: Path, train: ImageSet) -> None:
+    trainer = make_trainer(PLAIN.replace(batch_size=20), output=stopped)
+    message = "belongs to another data set: steps_per_epoch was 3, is now 1"
+    with pytest.raises(CheckpointError, match=message):
+        trainer.fit(train.subset(range(20)), resume=True)
+
+
+def test_a_missing_checkpoint_is_named(train: ImageSet, tmp_path: Path) -> None:
+    for resume in (True, tmp_path / "absent.pt"):
+        with pytest.raises(CheckpointError, match=r"there is no checkpoint .*; start the run with"):
+            make_trainer(output=tmp_path).fit(train, resume=resume)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_refused(share: float, stopped: Path, train: ImageSet) -> None:
+    path = stopped / "checkpoint.pt"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    trainer = make_trainer(PLAIN.replace(batch_size=20), output=stopped)
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"checkpoint .*checkpoint\.pt is damaged: ."):
+        trainer.fit(train, resume=True)
+    assert same_state(trainer.model.state_dict(), before)
+
+
+# a full disk
+
+
+def test_a_full_disk_leaves_the_older_checkpoint_whole(
+    train: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = PLAIN.replace(epochs=3, batch_size=20)
+    whole = make_trainer(recipe)
+    whole.fit(train)
+    write = Path.write_bytes
+    saves: list[Path] = []
+
+    def fill_up(path: Path, content: bytes) -> int:
+        saves.append(path)
+        if len(saves) < 2:
+            return write(path, content)
+        write(path, content[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fill_up)
+        with pytest.raises(OutputError, match=r"cannot write .*\.pt: no space left on device; fre"):
+            make_trainer(recipe, output=tmp_path).fit(train)
+    assert len(saves) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert len(read_checkpoint(tmp_path)["records"]) == 1
+    second = make_trainer(recipe, output=tmp_path)
+    second.fit(train, resume=True)
+    assert same_state(second.model.state_dict(), whole.model.state_dict())
+
+
+def test_a_custom_scheduler_resumes(train: ImageSet, tmp_path: Path) -> None:
+    def factory(optimizer: Optimizer, epochs: int, steps: int) -> LRScheduler | ReduceLROnPlateau:
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=0.1, epochs=epochs, steps_per_epoch=steps + 1
+        )
+
+    recipe = PLAIN.replace(epochs=3, batch_size=20)
+    whole = make_trainer(recipe, scheduler=factory)
+    whole.fit(train)
+    stop = InterruptAt(2, 1)
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(recipe, scheduler=factory, output=tmp_path, loggers=[stop]).fit(train)
+    second = make_trainer(recipe, scheduler=factory, output=tmp_path)
+    second.fit(train, resume=True)
+    assert same_state(second.model.state_dict(), whole.model.state_dict())

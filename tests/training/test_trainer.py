@@ -1,0 +1,576 @@
+"""The training loop: what it accepts, measures, refuses and leaves behind."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from runs import PLAIN, Events, make_batches, make_trainer, measured, same_state, weights
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau, StepLR
+from torch.utils.data import DataLoader, TensorDataset
+
+from cifarzoo import (
+    CIFAR10_PREPROCESSING,
+    Augmentation,
+    ImageSet,
+    Loader,
+    Recipe,
+    Trainer,
+    create_model,
+)
+from cifarzoo.errors import (
+    ArgumentError,
+    CheckpointError,
+    InputError,
+    NonFiniteLossError,
+    OutputError,
+)
+from cifarzoo.training import trainer as trainer_module
+from cifarzoo.training.checkpoint import read_checkpoint
+
+ONE_STEP = PLAIN.replace(epochs=1, batch_size=200, momentum=0, weight_decay=0)
+
+
+def normalized(images: ImageSet) -> Tensor:
+    return CIFAR10_PREPROCESSING.normalize(images.images)
+
+
+@torch.no_grad()
+def loss_and_accuracy(model: nn.Module, images: ImageSet, **options: Any) -> tuple[float, float]:
+    """Measured apart from the Trainer."""
+    logits = model.eval()(normalized(images))
+    loss = F.cross_entropy(logits, images.labels, **options)
+    return float(loss), float((logits.argmax(1) == images.labels).double().mean())
+
+
+# what a run does
+
+
+def test_the_loss_goes_down(few: ImageSet) -> None:
+    history = make_trainer(PLAIN.replace(epochs=8, batch_size=20, learning_rate=0.03)).fit(few)
+    losses = history.column("train_loss")
+    assert history.column("epoch") == list(range(1, 9))
+    assert losses[0] == pytest.approx(2.303, abs=0.05)
+    assert losses[-1] < 2.1
+    assert history[-1].train_accuracy > 0.2
+
+
+def test_the_first_record_is_the_untrained_networks_loss_and_accuracy(few: ImageSet) -> None:
+    trainer = make_trainer(ONE_STEP.replace(label_smoothing=0.3))
+    with torch.no_grad():  # an opinionated network, for which the smoothing matters
+        trainer.model.get_parameter("fc3.weight").mul_(100)
+        guessed = trainer.model(normalized(few)).argmax(1)
+    images = ImageSet(few.images, torch.cat((guessed[:150], few.labels[150:])), few.classes)
+    loss, accuracy = loss_and_accuracy(trainer.model, images, label_smoothing=0.3)
+    assert loss != pytest.approx(loss_and_accuracy(trainer.model, images)[0], rel=0.1)
+    record = trainer.fit(images)[0]
+    assert record.train_loss == pytest.approx(loss, rel=1e-5)
+    assert record.train_accuracy == pytest.approx(accuracy)
+
+
+def test_a_step_is_the_textbooks(few: ImageSet) -> None:
+    trainer = make_trainer(ONE_STEP.replace(weight_decay=0.5, learning_rate=0.1))
+    model = create_model("simple", seed=0)
+    F.cross_entropy(model(normalized(few)), few.labels).backward()
+    trainer.fit(few)
+    for name, old in model.named_parameters():
+        assert old.grad is not None
+        decay = 0.5 if old.ndim >= 2 else 0.0
+        expected = old.detach() - 0.1 * (old.grad + decay * old.detach())
+        torch.testing.assert_close(trainer.model.get_parameter(name).detach(), expected)
+
+
+def test_validation_is_measured_on_the_model_as_it_is_left(
+    few: ImageSet, sample_test: ImageSet
+) -> None:
+    val = sample_test.subset(range(150))
+    trainer = make_trainer(PLAIN)
+    history = trainer.fit(few, val)
+    loss, accuracy = loss_and_accuracy(trainer.model, val)
+    assert history[-1].val_loss == pytest.approx(loss, rel=1e-5)
+    assert history[-1].val_accuracy == pytest.approx(accuracy)
+
+
+def test_validation_changes_nothing(few: ImageSet, sample_test: ImageSet) -> None:
+    alone, watched = make_trainer(), make_trainer()
+    without = alone.fit(few)
+    with_val = watched.fit(few, make_batches(sample_test.subset(range(100))))
+    assert same_state(weights(alone.model), weights(watched.model))
+    assert without.column("val_loss") == [None, None]
+    assert None not in with_val.column("val_loss")
+
+
+def test_records_hold_the_clock_and_the_rate(few: ImageSet) -> None:
+    history = make_trainer(PLAIN.replace(scheduler="linear")).fit(few)
+    for record in history.records:
+        assert record.seconds > 0
+        assert record.images_per_second == pytest.approx(200 / record.seconds)
+    # the rate of the epoch's last step, of eight steps in all
+    assert history.column("learning_rate") == pytest.approx([0.02 * 5 / 8, 0.02 * 1 / 8])
+
+
+# reproducibility
+
+
+RANDOM = PLAIN.replace(
+    scheduler="onecycle",
+    augmentation=Augmentation(flip="random", crop_padding=4, cutout=8),
+)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"mixup_alpha": 0.4}, {"cutmix_alpha": 1.0}, {"mixup_alpha": 0.4, "cutmix_alpha": 1.0}],
+    ids=["plain", "mixup", "cutmix", "both"],
+)
+def test_the_same_seed_gives_the_same_weights(changes: dict[str, float], few: ImageSet) -> None:
+    first, second = (make_trainer(RANDOM.replace(**changes)) for _ in range(2))
+    first_history = first.fit(few)
+    torch.rand(3)  # what the caller draws in between does not matter
+    assert measured(second.fit(few)) == measured(first_history)
+    assert same_state(weights(first.model), weights(second.model))
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"mixup_alpha": 0.4}, {"cutmix_alpha": 1.0}])
+def test_another_seed_or_mixing_gives_other_weights(
+    changes: dict[str, float], few: ImageSet
+) -> None:
+    first, second = make_trainer(RANDOM), make_trainer(RANDOM.replace(**changes))
+    first.fit(few)
+    second.fit(few)
+    assert not same_state(weights(first.model), weights(second.model))
+
+
+def test_dropout_is_drawn_from_the_seed(few: ImageSet) -> None:
+    images = few.subset(range(60))
+    runs = []
+    for _ in range(2):
+        trainer = make_trainer(PLAIN.replace(epochs=1, batch_size=30), model="deep_bn")
+        trainer.fit(images)
+        runs.append(weights(trainer.model))
+        torch.rand(1)
+    assert same_state(*runs)
+
+
+def test_the_global_generator_is_left_alone(few: ImageSet) -> None:
+    before = torch.get_rng_state()
+    make_trainer(RANDOM.replace(mixup_alpha=0.4), model="simple").fit(few)
+    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(InputError):
+        make_trainer(RANDOM).fit([(torch.zeros(4, 3, 32, 32), torch.zeros(4))])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# what a recipe asks for
+
+
+def test_the_average_of_the_weights_is_the_result(
+    few: ImageSet, sample_test: ImageSet, tmp_path: Path
+) -> None:
+    val = sample_test.subset(range(100))
+    raw = make_trainer(PLAIN)
+    raw.fit(few)
+    trainer = make_trainer(PLAIN.replace(ema_decay=0.9), output=tmp_path)
+    history = trainer.fit(few, val)
+    saved = read_checkpoint(tmp_path)["learner"]
+    assert same_state(weights(trainer.model), saved["ema"])
+    assert same_state(weights(raw.model), saved["model"])
+    assert not same_state(saved["ema"], saved["model"])
+    assert history[-1].val_loss == pytest.approx(loss_and_accuracy(trainer.model, val)[0], 1e-5)
+
+
+def test_the_gradient_norm_is_clipped(few: ImageSet) -> None:
+    moved = {}
+    for clip_norm in (0.0, 0.01):
+        trainer = make_trainer(ONE_STEP.replace(clip_norm=clip_norm, learning_rate=1))
+        before = weights(trainer.model)
+        trainer.fit(few)
+        after = weights(trainer.model)
+        moved[clip_norm] = float(sum((after[k] - before[k]).square().sum() for k in before)) ** 0.5
+    assert moved[0.0] > 0.02
+    assert moved[0.01] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_plateau_lowers_the_rate_when_the_loss_stands_still(few: ImageSet) -> None:
+    recipe = PLAIN.replace(
+        epochs=4,
+        learning_rate=1e-6,
+        scheduler="plateau",
+        scheduler_options={"gamma": 0.5, "patience": 0},
+    )
+    history = make_trainer(recipe).fit(few, few)
+    assert history.column("learning_rate") == pytest.approx([1e-6, 1e-6, 5e-7, 2.5e-7])
+
+
+class RecordingPlateau(ReduceLROnPlateau):
+    """Remembers the losses it is stepped with."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        super().__init__(optimizer)
+        self.losses: list[float] = []
+
+    def step(self, metrics: Any, epoch: int | None = None) -> None:
+        self.losses.append(float(metrics))
+
+
+@pytest.mark.parametrize("has_val", [True, False])
+def test_plateau_goes_by_the_validation_loss_where_there_is_one(
+    has_val: bool, few: ImageSet, sample_test: ImageSet
+) -> None:
+    built: list[RecordingPlateau] = []
+
+    def factory(optimizer: Optimizer, epochs: int, steps: int) -> RecordingPlateau:
+        built.append(RecordingPlateau(optimizer))
+        return built[0]
+
+    val = sample_test.subset(range(50)) if has_val else None
+    history = make_trainer(scheduler=factory).fit(few, val)
+    assert built[0].losses == history.column("val_loss" if has_val else "train_loss")
+
+
+def test_a_scheduler_may_be_a_factory(few: ImageSet) -> None:
+    def halving(optimizer: Optimizer, epochs: int, steps_per_epoch: int) -> LRScheduler:
+        assert (epochs, steps_per_epoch) == (3, 4)
+        return StepLR(optimizer, step_size=steps_per_epoch, gamma=0.5)
+
+    # the options belong to the recipe's scheduler and do not reach the factory
+    recipe = PLAIN.replace(epochs=3, scheduler="cosine", scheduler_options={"warmup_epochs": 1})
+    history = make_trainer(recipe, scheduler=halving).fit(few)
+    assert history.column("learning_rate") == pytest.approx([0.02, 0.01, 0.005])
+
+
+def test_an_optimizer_may_be_a_factory(few: ImageSet) -> None:
+    def factory(groups: list[dict[str, Any]]) -> Optimizer:
+        return SGD(groups, lr=0.125)
+
+    history = make_trainer(optimizer=factory).fit(few)
+    assert history.column("learning_rate") == [0.125, 0.125]
+
+
+def test_names_replace_the_recipes_and_drop_their_options() -> None:
+    recipe = PLAIN.replace(
+        scheduler_options={"warmup_epochs": 1}, optimizer_options={"dampening": 0.1}
+    )
+    trainer = make_trainer(recipe, optimizer="adam", scheduler="onecycle")
+    expected = PLAIN.replace(optimizer="adam", scheduler="onecycle")
+    assert trainer.recipe == expected
+
+
+def test_timms_schedulers_and_optimizers_train(few: ImageSet) -> None:
+    trainer = make_trainer(PLAIN.replace(learning_rate=1e-3), optimizer="lion")
+    before = weights(trainer.model)
+    trainer.fit(few)
+    assert not same_state(before, weights(trainer.model))
+    history = make_trainer(scheduler="timm.cosine").fit(few)
+    assert history[1].learning_rate < history[0].learning_rate
+
+
+@pytest.mark.parametrize(("precision", "rel"), [("float32", 1e-6), ("bfloat16", 0.02)])
+def test_parameters_stay_float32_in_either_precision(
+    precision: str, rel: float, few: ImageSet
+) -> None:
+    reference = make_trainer(ONE_STEP).fit(few)
+    events = Events()
+    trainer = make_trainer(ONE_STEP, precision=precision, loggers=[events])
+    history = trainer.fit(few, few)
+    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+    assert events.starts[0].precision == getattr(torch, precision)
+    assert events.starts[0].images.dtype == getattr(torch, precision)
+    assert history[0].train_loss == pytest.approx(reference[0].train_loss, rel=rel)
+    assert history[0].val_loss is not None
+
+
+def test_a_module_made_elsewhere_trains(few: ImageSet) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    before = weights(model)
+    Trainer(model, PLAIN, device="cpu", precision="float32").fit(few)
+    assert not same_state(before, weights(model))
+
+
+# data
+
+
+def as_dataloader(images: Tensor, labels: Tensor) -> DataLoader[tuple[Tensor, ...]]:
+    return DataLoader(TensorDataset(images, labels), batch_size=50)
+
+
+SOURCES: dict[str, Callable[[ImageSet], Iterable[tuple[Tensor, Tensor]]]] = {
+    "loader": lambda few: Loader(few, batch_size=50),
+    "uint8 DataLoader of the set": lambda few: DataLoader(few, batch_size=50),
+    "uint8 DataLoader": lambda few: as_dataloader(few.images, few.labels),
+    "float DataLoader": lambda few: as_dataloader(normalized(few), few.labels),
+    "list": make_batches,
+    "tuple of lists": lambda few: tuple([i, t] for i, t in make_batches(few)),  # type: ignore[misc]  # as a DataLoader's
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_kind_of_source_trains_the_same_network(name: str, few: ImageSet) -> None:
+    reference, trainer = make_trainer(), make_trainer()
+    expected = reference.fit(
+        [(normalized(few)[i : i + 50], few.labels[i : i + 50]) for i in STARTS]
+    )
+    history = trainer.fit(SOURCES[name](few))
+    assert history.column("train_loss") == pytest.approx(expected.column("train_loss"), rel=1e-4)
+    torch.testing.assert_close(
+        dict(trainer.model.state_dict()), dict(reference.model.state_dict()), rtol=1e-3, atol=1e-5
+    )
+
+
+STARTS = range(0, 200, 50)
+
+
+def test_an_image_set_is_shuffled_and_augmented(few: ImageSet) -> None:
+    events = Events()
+    recipe = PLAIN.replace(epochs=1, augmentation=Augmentation(crop_padding=4))
+    make_trainer(recipe, loggers=[events]).fit(few)
+    batch = events.starts[0].images
+    assert batch.shape == (50, 3, 32, 32)
+    known = {tuple(image[:, 8:24, 8:24].flatten().tolist()) for image in normalized(few)}
+    seen = [tuple(image[:, 8:24, 8:24].flatten().tolist()) for image in batch]
+    assert sum(image in known for image in seen) < 25
+
+
+def test_a_last_batch_that_is_not_full_is_left_out_of_an_image_set(few: ImageSet) -> None:
+    events = Events()
+    make_trainer(PLAIN.replace(batch_size=150), loggers=[events]).fit(few)
+    assert events.starts[0].steps_per_epoch == 1
+
+
+def test_a_generator_without_end_needs_steps_per_epoch(few: ImageSet) -> None:
+    source = itertools.cycle(make_batches(few))
+    with pytest.raises(InputError, match=r"cycle has no length; pass steps_per_epoch to fit\(\)"):
+        make_trainer().fit(source)
+    events = Events()
+    history = make_trainer(loggers=[events]).fit(source, steps_per_epoch=3)
+    assert len(history) == 2
+    assert events.starts[0].steps_per_epoch == 3
+
+
+def test_a_generator_that_ends_early_is_an_input_error(few: ImageSet) -> None:
+    six = (batch for _ in range(3) for batch in make_batches(few)[:2])
+    with pytest.raises(InputError, match=r"ended after 2 of 4 batches; pass something that can"):
+        make_trainer().fit(six, steps_per_epoch=4)
+
+
+@pytest.fixture
+def good(few: ImageSet) -> tuple[Tensor, Tensor]:
+    """A batch that nothing is wrong with."""
+    return make_batches(few, 8)[0]
+
+
+BAD: dict[str, tuple[Callable[[Tensor, Tensor], Any], str]] = {
+    "floats in 0..255": (
+        lambda x, y: (x.float(), y),
+        r"must be normalized; the largest value is \d+: pass uint8",
+    ),
+    "not a number": (lambda x, y: (x / 0 * 0, y), "must be normalized; the largest value is nan"),
+    "float labels": (lambda x, y: (x, y.float()), r"labels must be int64 \(8,\).*torch.float32"),
+    "int32 labels": (lambda x, y: (x, y.int()), r"labels must be int64 \(8,\).*torch.int32"),
+    "one-hot labels": (lambda x, y: (x, F.one_hot(y, 10)), r"one for each image; got .* \(8, 10\)"),
+    "a label too many": (lambda x, y: (x, y[:7]), r"one for each image; got torch.int64 \(7,\)"),
+    "an unknown class": (lambda x, y: (x, y + 10), r"0..9 for a model with 10 classes; got 1"),
+    "a negative class": (lambda x, y: (x, y - 10), r"labels must be in 0..9"),
+    "one image": (lambda x, y: (x[0], y), r"\(batch, 3, height, width\); got \(3, 32, 32\)"),
+    "grey images": (lambda x, y: (x[:, :1], y), r"got \(8, 1, 32, 32\)"),
+    "grey floats": (lambda x, y: (x[:, :1] / 255, y), r"got \(8, 1, 32, 32\)"),
+    "channels last": (lambda x, y: (x.permute(0, 2, 3, 1), y), r"got \(8, 32, 32, 3\)"),
+    "no image": (lambda x, y: (x[:0] / 255, y[:0]), r"got \(0, 3, 32, 32\)"),
+    "another size": (lambda x, y: (x[:, :, ::2, ::2], y), "32"),
+    "no labels": (lambda x, y: x, "pairs of tensors.*got Tensor"),
+    "labels in a list": (lambda x, y: (x, y.tolist()), r"got \(Tensor, list\)"),
+    "arrays": (lambda x, y: (x.numpy(), y), r"got \(ndarray, Tensor\)"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_data_is_refused_before_any_step(
+    name: str, good: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    spoil, message = BAD[name]
+    events = Events()
+    trainer = make_trainer(loggers=[events], output=tmp_path)
+    before = weights(trainer.model)
+    with pytest.raises(InputError, match=message):
+        trainer.fit([spoil(*good), good])
+    assert same_state(weights(trainer.model), before)
+    assert events.names == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def with_a_label_too_high(images: ImageSet) -> ImageSet:
+    """The last image has a class that a network of ten does not know."""
+    labels = images.labels.clone()
+    labels[-1] = 11
+    return ImageSet(images.images, labels, tuple("abcdefghijkl"))
+
+
+@pytest.mark.parametrize("place", ["train", "val"])
+def test_one_bad_label_in_a_set_is_found_before_any_step(place: str, few: ImageSet) -> None:
+    bad = with_a_label_too_high(few)
+    # four steps an epoch: it need not be in the first
+    for seed in range(3):
+        trainer = make_trainer(PLAIN.replace(seed=seed))
+        before = weights(trainer.model)
+        sets = (bad, few) if place == "train" else (few, bad)
+        with pytest.raises(InputError, match=r"labels must be in 0..9 .*; got 0..11"):
+            trainer.fit(*sets)
+        assert same_state(weights(trainer.model), before)
+
+
+def test_bad_validation_batches_are_refused(few: ImageSet) -> None:
+    with pytest.raises(InputError, match="must be normalized; the largest value is 255"):
+        make_trainer().fit(few, [(few.images.float(), few.labels)])
+    bad = with_a_label_too_high(few)
+    with pytest.raises(InputError, match=r"labels must be in 0..9 .*; got 0..11"):
+        make_trainer().fit(few, [(bad.images, bad.labels)])
+
+
+def test_a_source_without_batches_is_refused() -> None:
+    with pytest.raises(InputError, match="the training data has no batch"):
+        make_trainer().fit([])
+
+
+def test_a_source_without_length_is_refused() -> None:
+    with pytest.raises(InputError, match="int has no length"):
+        make_trainer().fit(3)  # type: ignore[arg-type]  # what the test is about
+
+
+def test_a_batch_larger_than_the_set_is_refused(few: ImageSet) -> None:
+    with pytest.raises(ArgumentError, match="batch_size 201 with drop_last leaves no batch of 200"):
+        make_trainer(PLAIN.replace(batch_size=201)).fit(few)
+
+
+# a loss that is not finite
+
+
+class SpoiledFrom:
+    """Batches that are good at first and not a number from one on."""
+
+    def __init__(self, images: ImageSet, first_bad: int, *, interrupts: bool = False) -> None:
+        self.batches = [(normalized(images)[i : i + 50], images.labels[i : i + 50]) for i in STARTS]
+        self.first_bad = first_bad
+        self.interrupts = interrupts
+        self.count = 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in self.batches:
+            self.count += 1
+            is_bad = self.count >= self.first_bad
+            if is_bad and self.interrupts:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield images * torch.nan if is_bad else images, labels
+
+
+@pytest.mark.parametrize("tick", [0.0, 1000.0])
+def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(
+    tick: float, few: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "_TICK", tick)
+    events = Events()
+    trainer = make_trainer(output=tmp_path, loggers=[events])
+    message = (
+        r"not finite in epoch 2, step 3 of 4 \(learning rate 0.02\); "
+        r"lower learning_rate \(try 0.0067\), set clip_norm=1, or warm up longer"
+    )
+    with pytest.raises(NonFiniteLossError, match=message):
+        trainer.fit(SpoiledFrom(few, 7))
+    saved = read_checkpoint(tmp_path)
+    assert len(saved["records"]) == 1
+    assert saved["step"] == 0
+    assert all(bool(value.isfinite().all()) for value in saved["learner"]["model"].values())
+    assert events.names[-1] == "end"
+    assert len(events.histories[0]) == 1
+
+
+def test_an_interruption_does_not_save_a_loss_that_is_not_finite(
+    few: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "_TICK", 1000.0)
+    with pytest.raises(NonFiniteLossError, match="epoch 2, step 2 of 4"):
+        make_trainer(output=tmp_path).fit(SpoiledFrom(few, 6, interrupts=True))
+    assert read_checkpoint(tmp_path)["step"] == 0
+
+
+def test_a_learning_rate_far_too_high_is_reported(few: ImageSet, tmp_path: Path) -> None:
+    trainer = make_trainer(PLAIN.replace(learning_rate=1e6, batch_size=10), output=tmp_path)
+    with pytest.raises(NonFiniteLossError, match=r"epoch 1, step \d+ of 20 \(learning rate 1e\+06"):
+        trainer.fit(few)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+# arguments and output
+
+
+@pytest.mark.parametrize("recipe", ["default", {"epochs": 1}, 3])
+def test_a_recipe_of_the_wrong_type_is_refused(recipe: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"recipe must be a Recipe; got .*Recipe.load\(\)"):
+        Trainer(create_model("simple"), recipe)
+
+
+def test_the_default_recipe_is_the_default() -> None:
+    assert Trainer(create_model("simple"), device="cpu").recipe == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("device", "quantum", "device 'quantum' cannot be used here"),
+        ("precision", "int8", "precision must be 'auto', 'float32' or 'bfloat16'; got 'int8'"),
+        ("optimizer", "sdg", "unknown optimizer 'sdg'; did you mean 'sgd'"),
+        ("scheduler", "cosin", "unknown scheduler 'cosin'; did you mean 'cosine'"),
+    ],
+)
+def test_wrong_options_are_refused(option: str, value: str, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make_trainer(**{option: value})
+
+
+def test_a_checkpoint_is_not_overwritten_without_resuming(few: ImageSet, tmp_path: Path) -> None:
+    make_trainer(output=tmp_path).fit(few)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt exists; continue it with resume=Tr"):
+        make_trainer(output=tmp_path).fit(few)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_resuming_needs_a_place(few: ImageSet) -> None:
+    with pytest.raises(ArgumentError, match="resume=True needs an output folder"):
+        make_trainer().fit(few, resume=True)
+
+
+@pytest.mark.parametrize("inner", ["", "deeper"])
+def test_an_output_that_is_a_file_is_refused(inner: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write .*taken"):
+        make_trainer(output=tmp_path / "taken" / inner)
+    assert (tmp_path / "taken").read_text() == ""
+
+
+def test_loggers_are_told_in_order(few: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer_module, "_TICK", 0.0)
+    events = Events()
+    history = make_trainer(loggers=[events]).fit(few)
+    assert events.names == ["start", *(["progress"] * 4 + ["epoch"]) * 2, "end"]
+    assert [(p.epoch, p.step) for p in events.progress] == [
+        (e, s) for e in (1, 2) for s in range(1, 5)
+    ]
+    assert events.progress[-1].loss == pytest.approx(history[-1].train_loss, rel=1e-5)
+    assert events.progress[-1].accuracy == pytest.approx(history[-1].train_accuracy)
+    assert events.progress[-1].images_per_second > 0
+    assert events.records == list(history.records)
+    assert events.histories == [history]
+    start = events.starts[0]
+    assert (start.name, start.epochs_done, start.recipe) == ("simple", 0, PLAIN)
