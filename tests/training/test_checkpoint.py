@@ -36,6 +36,18 @@ def test_a_state_comes_back_as_it_was_written(tmp_path: Path) -> None:
         assert state == {"format": 1, **STATE}
 
 
+@given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_a_flipped_bit_in_a_tensor_is_noticed(place: int, bit: int, tmp_path_factory: Any) -> None:
+    path = tmp_path_factory.mktemp("flip") / CHECKPOINT_NAME
+    write_checkpoint(path, {**STATE, "values": torch.zeros(1000)})
+    content = bytearray(path.read_bytes())
+    start = content.index(bytes(4000))  # the only run of zeros that long is the tensor's
+    content[start + place % 4000] ^= 1 << bit
+    path.write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match="is damaged: checksum of"):
+        read_checkpoint(path)
+
+
 def test_a_folder_stands_for_the_file_in_it(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no checkpoint .*checkpoint\.pt; start the run wit"):
         find_checkpoint(tmp_path)

@@ -23,9 +23,12 @@ from cifarzoo import (
     Augmentation,
     ImageSet,
     Loader,
+    Prediction,
     Recipe,
     Trainer,
     create_model,
+    get_card,
+    predict,
 )
 from cifarzoo.errors import (
     ArgumentError,
@@ -574,3 +577,19 @@ def test_loggers_are_told_in_order(few: ImageSet, monkeypatch: pytest.MonkeyPatc
     assert events.histories == [history]
     start = events.starts[0]
     assert (start.name, start.epochs_done, start.recipe) == ("simple", 0, PLAIN)
+
+
+def test_class_names_of_the_data_go_on_the_models_card(few: ImageSet) -> None:
+    pets = ImageSet(few.images, few.labels % 2, ("cat", "dog"), "pets")
+    model = create_model("simple", num_classes=2, seed=0)
+    Trainer(model, Recipe(epochs=1, batch_size=50)).fit(pets)
+    assert get_card(model).classes == ("cat", "dog")
+    prediction = predict(model, few.images[0])
+    assert isinstance(prediction, Prediction)
+    assert prediction.label in ("cat", "dog")
+
+
+def test_parameters_can_be_flattened_after_training(few: ImageSet) -> None:
+    model = create_model("resnet18_cifar", seed=0)
+    Trainer(model, Recipe(epochs=1, batch_size=100)).fit(few)
+    assert torch.nn.utils.parameters_to_vector(model.parameters()).isfinite().all()

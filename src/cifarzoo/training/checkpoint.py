@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     found = find_checkpoint(path)
     try:
+        with zipfile.ZipFile(found) as archive:  # torch itself does not check the contents
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"checksum of {damaged} differs")
         state = torch.load(found, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no checkpoint make torch raise nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -124,7 +124,7 @@ class Learner:
         """Mean loss and accuracy on ``feed``, with the averaged weights if there are any."""
         network = self._ema.module if self._ema is not None else self.model
         network.eval()
-        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+        totals = torch.zeros(2, device=self.device)
         count = 0
         for images, labels in feed.epoch():
             if count == 0:
@@ -135,7 +135,7 @@ class Learner:
                 check_labels(labels, logits.shape[1])
             loss = F.cross_entropy(logits.float(), labels, reduction="sum")
             correct = (logits.argmax(1) == labels).sum()
-            totals += torch.stack((loss.double(), correct.double()))
+            totals += torch.stack((loss, correct.float()))
             count += len(labels)
         loss_sum, correct_sum = totals.tolist()
         return loss_sum / count, correct_sum / count

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card
+from cifarzoo.card import attach_card, get_card
 from cifarzoo.data import ImageSet
 from cifarzoo.device import Precision, resolve_device, resolve_precision
 from cifarzoo.errors import ArgumentError, CheckpointError, NonFiniteLossError
@@ -157,9 +158,14 @@ class Trainer:
         if source is None:
             raise ArgumentError("resume=True needs an output folder; or pass the checkpoint's path")
         saved = read_checkpoint(source)
-        check_same("model", saved["card"], get_card(self.model).to_dict())
+        check_same("model", _identity(saved["card"]), _identity(get_card(self.model).to_dict()))
         check_same("recipe", saved["recipe"], self.recipe.to_dict())
         return saved
+
+
+def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a model another one; the layers are compared when they are loaded."""
+    return {key: card[key] for key in ("name", "options", "preprocessing")}
 
 
 class _Run:
@@ -179,6 +185,7 @@ class _Run:
         self.world, self.stop = world, stop
         self.loggers = trainer.loggers if world.is_main else ()
         self.card = get_card(trainer.model)
+        self.classes = train.classes if isinstance(train, ImageSet) else ()
         # a label without an output may stand in any batch, not only the first
         self.all_labels = [s.labels for s in (train, val) if isinstance(s, ImageSet)]
         place: dict[str, Any] = {
@@ -225,6 +232,8 @@ class _Run:
             self.learner.finish()
             return History(tuple(self.records))
         finally:
+            # channels_last is a matter of this run: other code may want to view the parameters
+            self.learner.model.to(memory_format=torch.contiguous_format)
             if self.is_started:
                 for logger in self.loggers:
                     logger.on_end(History(tuple(self.records)))
@@ -255,7 +264,7 @@ class _Run:
                 self.save()
                 self.leave()
         self.check_finite()
-        totals = torch.cat((meter.double().sum(0), meter.new_tensor([self.images])))
+        totals = torch.cat((meter.sum(0), meter.new_tensor([self.images])))
         loss, correct, count = self.world.sum(totals).tolist()
         seconds = self.seconds + time.perf_counter() - began
         val_loss, val_accuracy = (None, None) if self.val is None else learner.validate(self.val)
@@ -277,6 +286,9 @@ class _Run:
         num_classes = self.learner.probe(images)
         for each in (labels, *self.all_labels):
             check_labels(each, num_classes)
+        if self.card.classes is None and len(self.classes) == num_classes:
+            named = dataclasses.replace(self.card, num_classes=num_classes, classes=self.classes)
+            attach_card(self.learner.model, named)
         run = RunStart(
             name=self.card.name,
             network=self.learner.model,
