@@ -16,6 +16,7 @@ ours    ``Trainer.fit``
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import platform
@@ -58,8 +59,10 @@ def main() -> None:
     """Measure, print tables, write JSON."""
     sections = {
         "train": measure_training,
+        "compile": measure_compile,
         "loader": measure_loader,
         "evaluation": measure_evaluation,
+        "precision": measure_precision,
         "start": measure_start,
         "memory": measure_memory,
     }
@@ -174,6 +177,34 @@ def our_training(name: str, train: ImageSet, steps: int) -> Contender:
     return run
 
 
+def measure_compile(rounds: int) -> dict[str, Any]:
+    """Images a second over 10 epochs of the full set, the time of compiling included."""
+    train = cifarzoo.load_cifar10("train", download=False)
+    found = {}
+    for name, steps in STEPS.items():
+        images = few(train, steps)
+        recipe = cifarzoo.get_model_info(name).recipe.replace(
+            epochs=3, batch_size=BATCH, learning_rate=0.01
+        )
+
+        def run(
+            compiled: bool, name: str = name, images: Any = images, recipe: Any = recipe
+        ) -> float:
+            torch.compiler.reset()
+            model = cifarzoo.create_model(name, seed=0)
+            history = cifarzoo.Trainer(model, recipe, device=DEVICE, compile=compiled).fit(images)
+            once = max(0.0, history[0].seconds - history[2].seconds)
+            ten_epochs = 10 * len(train)
+            return ten_epochs / (once + ten_epochs / history[2].images_per_second)
+
+        contenders: dict[str, Contender] = {
+            "plain": functools.partial(run, False),
+            "compiled": functools.partial(run, True),
+        }
+        found[name] = interleave(contenders, min(rounds, 3), against="plain")
+    return found
+
+
 # --- loader --------------------------------------------------------------------------------------
 
 
@@ -271,6 +302,28 @@ def rate_of_steps(batches: Iterable[Any], step: Callable[..., None], steps: int)
         count += len(labels)
     synchronize()
     return count / (time.perf_counter() - start)
+
+
+def measure_precision(rounds: int) -> dict[str, Any]:
+    """What speed costs: test accuracy of ``simple`` by its default recipe, in both precisions."""
+    train, test = (cifarzoo.load_cifar10(s, download=False) for s in ("train", "test"))
+    recipe = cifarzoo.get_model_info("simple").recipe
+    accuracy: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    for seed in range(min(rounds, 2)):
+        for precision, values in accuracy.items():
+            model = cifarzoo.create_model("simple", seed=seed)
+            trainer = cifarzoo.Trainer(model, recipe.replace(seed=seed), precision=precision)
+            trainer.fit(train)
+            report = cifarzoo.evaluate(model, test, precision=precision)
+            values.append(100 * report.accuracy)
+    found = {
+        name: {"median": statistics.mean(values), "low": min(values), "high": max(values)}
+        for name, values in accuracy.items()
+    }
+    difference = abs(found["float32"]["median"] - found["bfloat16"]["median"])
+    if difference > 1:
+        raise SystemExit(f"bfloat16 and float32 differ by {difference:.2f} points")
+    return {"simple, test accuracy in %": found}
 
 
 # --- evaluation ----------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ def recipes() -> st.SearchStrategy[Recipe]:
             st.just({}), st.builds(lambda w: {"warmup_epochs": w}, st.floats(0, 5))
         ),
         augmentation=augmentations(),
+        image_sizes=st.sampled_from([(), [[0, 24]], [[0.0, 16], [0.5, 32]]]),
         mixup_alpha=st.floats(0, 2),
         cutmix_alpha=st.floats(0, 2),
         ema_decay=fraction,

@@ -32,3 +32,34 @@ def test_mixed_precision_may_bring_images_of_another_dtype() -> None:
     images = torch.zeros(2, 3, 8, 8, dtype=torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         check_images(images, torch.zeros(1))
+
+
+@pytest.mark.parametrize("channels", [3, 20, 24, 48, 72])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_odd_numbers_of_channels_are_normalized_as_torch_does(
+    channels: int, dtype: torch.dtype
+) -> None:
+    """With the gradient and the running statistics, whatever way the channels are grouped."""
+    generator = torch.Generator().manual_seed(channels)
+    x = torch.randn(16, channels, 6, 8, generator=generator) * 3 + 2
+    x = x.to(dtype).to(memory_format=torch.channels_last)
+    weight = torch.randn(x.shape, generator=generator)
+    ours, theirs = BatchNorm2d(channels, affine=False), nn.BatchNorm2d(channels, affine=False)
+    results = []
+    for layer, values in ((ours, x), (theirs, x.float())):
+        inputs = values.clone().requires_grad_()
+        output = layer(inputs)
+        # depends on the output in a way that the two sums of the backward pass matter
+        (output.float() ** 2 * weight + output.float() * 5).sum().backward()
+        assert inputs.grad is not None
+        results.append((output.detach().float(), inputs.grad.float()))
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    for found, expected in zip(*results, strict=True):
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * scale)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-4, atol=1e-4)
+
+
+def test_grouping_is_left_out_where_it_does_not_fit() -> None:
+    x = torch.randn(1, 20, 3, 3).to(memory_format=torch.channels_last)  # 9 pixels
+    assert torch.equal(BatchNorm2d(20, affine=False)(x), nn.BatchNorm2d(20, affine=False)(x))

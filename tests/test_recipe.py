@@ -248,3 +248,28 @@ def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         Recipe().save(tmp_path / "file" / "recipe.toml")
+
+
+def test_image_size_follows_the_progress() -> None:
+    recipe = Recipe(image_sizes=[[0, 16], [0.25, 24], [0.5, 32]])
+    sizes = [recipe.image_size_at(progress) for progress in (0, 0.24, 0.25, 0.49, 0.5, 1.0)]
+    assert sizes == [16, 16, 24, 24, 32, 32]
+    assert Recipe().image_size_at(0.5) is None
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [[0.1, 24]],
+        [[0, 24], [0, 32]],
+        [[0, 24], [1.0, 32]],
+        [[0, 4]],
+        [[0, 24.5]],
+        [[0]],
+        [["a", 24]],
+        5,
+    ],
+)
+def test_impossible_image_sizes_are_refused(pairs: Any) -> None:
+    with pytest.raises(ArgumentError, match="image_sizes must be pairs"):
+        Recipe(image_sizes=pairs)

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from cifarzoo.errors import ArgumentError
 
-__all__ = ["Precision", "autocast", "computes_bfloat16", "resolve_device", "resolve_precision"]
+__all__ = [
+    "Precision",
+    "autocast",
+    "compile_pays",
+    "computes_bfloat16",
+    "keep_freed_memory",
+    "resolve_device",
+    "resolve_precision",
+    "use_fast_layout",
+]
 
 Precision = Literal["auto", "float32", "bfloat16"]
+
+_STEPS_WORTH_COMPILING = 3000
+
+# malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_MMAP_THRESHOLD_MAX = 32 << 20  # bytes
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -62,11 +81,70 @@ def computes_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and _processor_computes_bfloat16()
 
 
+def compile_pays(device: torch.device, steps: int) -> bool:
+    """Whether torch.compile wins back its own time within ``steps`` training steps.
+
+    On a GPU it takes up to a minute and then saves some 10 to 30 ms a step. On CPUs the fused
+    kernels were no faster than the plain ones (benchmarks/throughput.py --only compile).
+    """
+    return device.type == "cuda" and steps >= _STEPS_WORTH_COMPILING
+
+
+def use_fast_layout(model: nn.Module) -> None:
+    """Give every parameter the memory format its layer computes fastest in.
+
+    That is channels_last, except for parts of a network that say otherwise (layers.py).
+    """
+    model.to(memory_format=torch.channels_last)
+    for module in model.modules():
+        if module.__dict__.get("prefers_contiguous_on_cpu") and _is_on_cpu(module):
+            module.to(memory_format=torch.contiguous_format)
+
+
+@contextlib.contextmanager
+def keep_freed_memory(device: torch.device) -> Iterator[None]:
+    """Within the block, let the C library keep what is freed instead of returning it.
+
+    A step frees and allocates the same activations as the one before. glibc hands large blocks back
+    to the system each time, and the system clears every page again: 9 % of a step of ``deep_bn``.
+    Does nothing on other devices and C libraries.
+    """
+    libc = _glibc() if device.type == "cpu" else None
+    if libc is None:
+        yield
+        return
+    libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_MAX)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        # what glibc's own adaptation ends at, and back with the rest
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * _MMAP_THRESHOLD_MAX)
+        libc.malloc_trim(0)
+
+
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
     """Mixed precision in ``dtype`` on ``device``; nothing at all for float32."""
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=dtype)
+
+
+def _is_on_cpu(module: nn.Module) -> bool:
+    return all(parameter.device.type == "cpu" for parameter in module.parameters())
+
+
+@functools.lru_cache(maxsize=1)
+def _glibc() -> Any:
+    """The C library, when it is glibc."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.gnu_get_libc_version  # noqa: B018  (musl has none)
+    except (OSError, AttributeError):
+        return None
+    return libc
 
 
 @functools.lru_cache(maxsize=1)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -60,6 +61,9 @@ class Recipe:
         scheduler: A name of ``list_schedulers()``.
         scheduler_options: Options of that scheduler; times are in epochs.
         augmentation: Random changes to the training images.
+        image_sizes: Progressive resolution: pairs ``[from, size]``, training at ``size`` pixels
+            from the fraction ``from`` of the run on; the first begins at 0. Empty trains at the
+            images' own size. Whole images are downsampled, with antialiasing.
         mixup_alpha: Beta parameter of mixup (Zhang et al. 2018); 0 turns it off.
         cutmix_alpha: Beta parameter of CutMix (Yun et al. 2019); 0 turns it off. With both on,
             each batch takes one of the two.
@@ -92,6 +96,7 @@ class Recipe:
     augmentation: Augmentation = dataclasses.field(
         default_factory=lambda: Augmentation(flip="random", crop_padding=4)
     )
+    image_sizes: Sequence[Sequence[float]] = ()
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
     ema_decay: float = 0.0
@@ -113,6 +118,7 @@ class Recipe:
         _check_number("momentum", self.momentum, 0, 1, below=True)
         _check_number("weight_decay", self.weight_decay, 0, 1e3)
         _check_number("label_smoothing", self.label_smoothing, 0, 1, below=True)
+        object.__setattr__(self, "image_sizes", _check_image_sizes(self.image_sizes))
         _check_number("mixup_alpha", self.mixup_alpha, 0, 100)
         _check_number("cutmix_alpha", self.cutmix_alpha, 0, 100)
         _check_number("ema_decay", self.ema_decay, 0, 1, below=True)
@@ -130,6 +136,20 @@ class Recipe:
             merged = dataclasses.replace(self.augmentation, **augmentation)
             changes = {**changes, "augmentation": merged}
         return dataclasses.replace(self, **changes)
+
+    def image_size_at(self, progress: float) -> int | None:
+        """Side in pixels to train at after the fraction ``progress`` of the run; None: as it is.
+
+        Example:
+            >>> recipe = Recipe(image_sizes=[[0, 24], [0.5, 32]])
+            >>> recipe.image_size_at(0.49), recipe.image_size_at(0.5), Recipe().image_size_at(0)
+            (24, 32, None)
+        """
+        size = None
+        for start, side in self.image_sizes:
+            if progress >= start:
+                size = int(side)
+        return size
 
     def override(self, field: str, value: Any) -> Recipe:
         """A copy with one field changed by its dotted name, as on the command line.
@@ -220,6 +240,24 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, bool | int | float | str):
         return value
     raise ArgumentError(f"{name} holds plain numbers, strings and lists; got {value!r}")
+
+
+def _check_image_sizes(pairs: Any) -> list[list[float]]:
+    problem = ArgumentError(
+        "image_sizes must be pairs [from, size]: fractions of the run in [0, 1) that rise from 0, "
+        f"and whole numbers of at least 8 pixels; got {pairs!r}"
+    )
+    try:
+        plain = [[float(start), int(size)] for start, size in pairs]
+        whole = all(int(size) == size for _, size in pairs)
+    except (TypeError, ValueError):
+        raise problem from None
+    starts = [start for start, _ in plain]
+    rising = all(a < b for a, b in itertools.pairwise(starts))
+    valid = not plain or (starts[0] == 0 and rising and starts[-1] < 1)
+    if not (valid and whole and all(8 <= size <= 1024 for _, size in plain)):
+        raise problem
+    return plain
 
 
 def _check_number(

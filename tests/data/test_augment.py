@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from strategies import image_sets
 from torch import Tensor
 from torch.nn import functional as F
 
 from cifarzoo import ImageSet
-from cifarzoo.data.augment import crop, crop_rows, cut_out, flip_first, reflect_pad
+from cifarzoo.data.augment import crop, crop_rows, cut_out, downsample, flip_first, reflect_pad
 
 
 def padded_reference(images: Tensor, padding: int) -> Tensor:
@@ -98,3 +101,27 @@ def test_cut_out_zeroes_exactly_the_clipped_square(
     top, left = (torch.tensor(column) for column in zip(*corners, strict=True))
     assert cut_out(images, top, left, size) is images
     assert torch.equal(images, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_downsampling_averages_whole_images(dtype: torch.dtype) -> None:
+    images = torch.full((2, 3, 32, 32), 0.5, dtype=dtype)
+    images = images.to(memory_format=torch.channels_last)
+    small = downsample(images, 24)
+    assert small.shape == (2, 3, 24, 24)
+    assert small.dtype == dtype
+    assert small.is_contiguous(memory_format=torch.channels_last)
+    assert (small == 0.5).all()
+
+
+def test_downsampling_is_antialiased_as_in_pillow() -> None:
+    pixels = torch.randint(256, (3, 32, 32), generator=torch.Generator().manual_seed(0))
+    picture = Image.fromarray(pixels.to(torch.uint8).permute(1, 2, 0).numpy())
+    expected = np.asarray(picture.resize((20, 20), Image.Resampling.BILINEAR))
+    found = downsample(pixels[None].float(), 20)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(found, expected, atol=1.0)  # Pillow rounds twice
+
+
+def test_images_of_the_right_size_are_left_alone() -> None:
+    images = torch.zeros(1, 3, 32, 32)
+    assert downsample(images, 32) is images

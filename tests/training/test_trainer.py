@@ -30,6 +30,7 @@ from cifarzoo import (
     get_card,
     predict,
 )
+from cifarzoo.device import compile_pays
 from cifarzoo.errors import (
     ArgumentError,
     CheckpointError,
@@ -593,3 +594,55 @@ def test_parameters_can_be_flattened_after_training(few: ImageSet) -> None:
     model = create_model("resnet18_cifar", seed=0)
     Trainer(model, Recipe(epochs=1, batch_size=100)).fit(few)
     assert torch.nn.utils.parameters_to_vector(model.parameters()).isfinite().all()
+
+
+class Sizes(nn.Module):
+    """Remembers the sizes of the images that it is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 10)
+        self.seen: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            self.seen.append(images.shape[-1])
+        return self.head(images.float().mean((2, 3)))
+
+
+def test_progressive_resolution_follows_the_recipe(few: ImageSet) -> None:
+    model = Sizes()
+    recipe = Recipe(epochs=2, batch_size=50, image_sizes=[[0, 16], [0.25, 24], [0.5, 32]])
+    Trainer(model, recipe, device="cpu").fit(few)
+    assert model.seen == [16, 16, 24, 24, 32, 32, 32, 32]
+
+
+def test_progressive_resolution_is_refused_by_networks_of_one_size(few: ImageSet) -> None:
+    model = create_model("simple", seed=0)
+    before = weights(model)
+    recipe = Recipe(epochs=1, batch_size=50, image_sizes=[[0, 24], [0.5, 32]])
+    with pytest.raises(InputError, match=r"trains at 24 pixels, which this .*32x32"):
+        Trainer(model, recipe, device="cpu").fit(few)
+    assert same_state(weights(model), before)
+
+
+def test_compile_takes_yes_no_or_auto() -> None:
+    with pytest.raises(ArgumentError, match="compile must be True, False or 'auto'; got 'yes'"):
+        Trainer(create_model("simple"), compile="yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled_training_ends_where_plain_training_does(few: ImageSet) -> None:
+    recipe = Recipe(epochs=2, batch_size=50, learning_rate=0.01)
+    plain, compiled = (create_model("simple", seed=0) for _ in range(2))
+    for model, flag in ((plain, False), (compiled, True)):
+        Trainer(model, recipe, device="cpu", precision="float32", compile=flag).fit(few)
+    torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-3, atol=1e-4)
+
+
+def test_compiling_pays_on_a_gpu_in_long_runs_only() -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert compile_pays(gpu, 10_000)
+    assert not compile_pays(gpu, 100)
+    assert not compile_pays(cpu, 10_000)

@@ -6,9 +6,10 @@ Nothing here draws random numbers: the `Loader` does, so that these can be check
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["crop", "crop_rows", "cut_out", "flip_first", "reflect_pad"]
+__all__ = ["crop", "crop_rows", "cut_out", "downsample", "flip_first", "reflect_pad"]
 
 
 def reflect_pad(images: Tensor, padding: int) -> Tensor:
@@ -93,6 +94,20 @@ def cut_out(images: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
     column_inside = (column >= 0) & (column < size)
     inside = row_inside[:, None, :, None] & column_inside[:, None, None, :]
     return images.masked_fill_(inside, 0)
+
+
+def downsample(images: Tensor, size: int) -> Tensor:
+    """Resize whole images to ``size`` x ``size``, bilinear with antialiasing.
+
+    Args:
+        images: (B, C, H, W), floating point; the dtype and memory format are kept.
+        size: New height and width in pixels.
+    """
+    if images.shape[2] == size and images.shape[3] == size:
+        return images
+    # the antialiased kernel knows no bfloat16 on every device
+    small = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
+    return small.to(images.dtype)
 
 
 def _reflected(size: int, padding: int) -> Tensor:

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from cifarzoo.card import get_card
 from cifarzoo.data import ImageSet, Loader
-from cifarzoo.device import Precision, autocast, resolve_device, resolve_precision
+from cifarzoo.device import (
+    Precision,
+    autocast,
+    keep_freed_memory,
+    resolve_device,
+    resolve_precision,
+)
 from cifarzoo.errors import ArgumentError, InputError
 
 __all__ = ["Images", "TestTimeAugmentation", "collect_logits", "evaluation_mode"]
@@ -63,7 +69,12 @@ def collect_logits(
     )
     all_logits, all_labels = [], []
     model.to(place)
-    with evaluation_mode(model), torch.inference_mode(), autocast(place, dtype):
+    with (
+        evaluation_mode(model),
+        torch.inference_mode(),
+        autocast(place, dtype),
+        keep_freed_memory(place),
+    ):
         for batch, labels in batches:
             batch = batch.to(place)
             if batch.dtype == torch.uint8:

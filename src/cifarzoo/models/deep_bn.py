@@ -64,18 +64,19 @@ class DeepBN(nn.Module):
         """Logits (B, num_classes) of normalized float images (B, 3, 32, 32)."""
         check_images(images, self.conv1.weight, size=32)
         x = F.relu(self.bn_conv1(self.conv1(images)))
-        x = F.relu(self.conv2(x))
-        x = F.relu(self.conv3(x))
-        x = self.pool1(F.relu(self.conv4(x)))  # (B, 40, 12, 12)
+        x = F.relu_(self.conv2(x))
+        x = F.relu_(self.conv3(x))
+        # the largest of some numbers, cut off at 0, is the largest of the cut-off ones: pool first
+        x = F.relu_(self.pool1(self.conv4(x)))  # (B, 40, 12, 12)
         x = F.relu(self.bn_conv5(self.conv5(x)))
-        x = F.relu(self.conv6(x))
-        x = F.relu(self.conv7(x))
-        x = F.relu(self.conv8(x))  # (B, 72, 4, 4)
+        x = F.relu_(self.conv6(x))
+        x = F.relu_(self.conv7(x))
+        x = F.relu_(self.conv8(x))  # (B, 72, 4, 4)
         x = torch.flatten(x, 1)  # (B, 1152)
         x = self.dropout1(F.relu(self.bn_fc1(self.fc1(x))))
-        x = F.relu(self.fc2(x))
-        x = self.dropout3(F.relu(self.fc3(x)))
-        x = F.relu(self.fc4(x))
+        x = F.relu_(self.fc2(x))
+        x = self.dropout3(F.relu_(self.fc3(x)))
+        x = F.relu_(self.fc4(x))
         logits: Tensor = self.fc5(x)
         return logits
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.layers import BatchNorm2d, check_images
+from cifarzoo.layers import BatchNorm2d, check_images, prefer_contiguous_on_cpu
 from cifarzoo.models.original import ORIGINAL
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.registry import register_model
@@ -58,8 +58,9 @@ class BasicBlock(nn.Module):
         """Map (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
-        x = self.bn2(self.conv2(x)) + shortcut
-        return F.relu(x, inplace=True)
+        x = self.bn2(self.conv2(x))
+        x += shortcut
+        return F.relu_(x)
 
 
 class ResNet(nn.Module):
@@ -92,6 +93,7 @@ class ResNet(nn.Module):
         self.layer2 = _stage(64, 128, depths[1], stride=2)
         self.layer3 = _stage(128, 256, depths[2], stride=2)
         self.layer4 = _stage(256, 512, depths[3], stride=2)
+        prefer_contiguous_on_cpu(self.layer4)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(512, num_classes)
         for module in self.modules():
@@ -102,7 +104,10 @@ class ResNet(nn.Module):
         """Logits (B, num_classes) of normalized float images (B, 3, H, W)."""
         check_images(images, self.conv1.weight)
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        if x.device.type == "cpu":
+            x = x.contiguous()  # as layer4's weights are
+        x = self.layer4(x)
         logits: Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
         return logits
 

@@ -48,11 +48,12 @@ class Simple(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of normalized float images (B, 3, 32, 32)."""
         check_images(images, self.conv1.weight, size=32)
-        x = self.pool1(F.relu(self.conv1(images)))  # (B, 8, 14, 14)
-        x = self.pool2(F.relu(self.conv2(x)))  # (B, 16, 6, 6)
+        # the largest of some numbers, cut off at 0, is the largest of the cut-off ones: pool first
+        x = F.relu_(self.pool1(self.conv1(images)))  # (B, 8, 14, 14)
+        x = self.pool2(F.relu_(self.conv2(x)))  # (B, 16, 6, 6)
         x = torch.flatten(x, 1)  # (B, 576)
-        x = F.relu(self.fc1(x))
-        x = F.relu(self.fc2(x))
+        x = F.relu_(self.fc1(x))
+        x = F.relu_(self.fc2(x))
         logits: Tensor = self.fc3(x)
         return logits
 

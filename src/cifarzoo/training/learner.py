@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cifarzoo.card import attach_card, get_card, unwrap
+from cifarzoo.data.augment import downsample
 from cifarzoo.device import autocast
+from cifarzoo.errors import InputError
 from cifarzoo.optimizers import OptimizerFactory, build_optimizer
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory, build_scheduler
@@ -33,6 +35,7 @@ class Learner:
         precision: Dtype of the forward pass; parameters stay float32.
         world: The processes that average their gradients.
         steps_per_epoch: Optimizer steps in an epoch.
+        compiled: Let torch.compile fuse the network.
     """
 
     def __init__(
@@ -46,11 +49,16 @@ class Learner:
         precision: torch.dtype,
         world: World,
         steps_per_epoch: int,
+        compiled: bool = False,
     ) -> None:
         self.model = model
         self.recipe = recipe
         self.device, self.precision = device, precision
         self._network = world.wrap(model, device)
+        if compiled:
+            # on a GPU small networks are bound by launching kernels: replay them as one graph
+            mode = "reduce-overhead" if device.type == "cuda" else "default"
+            self._network = torch.compile(self._network, mode=mode, dynamic=False)  # type: ignore[assignment]  # a module stays one
         self.optimizer = build_optimizer(
             optimizer,
             model,
@@ -70,14 +78,26 @@ class Learner:
         self._ema: Any = _build_ema(model, recipe)
         self._mix: Mixer | None = None
         self._steps = 0
+        self._all_steps = recipe.epochs * steps_per_epoch
         self.learning_rate = recipe.learning_rate
 
     @torch.no_grad()
     def probe(self, images: Tensor) -> int:
-        """Number of classes, by one pass of the first image; nothing is changed by it."""
+        """Number of classes, by a pass of the first image at every size; nothing is changed.
+
+        Raises:
+            InputError: The network cannot take a size that the recipe trains at.
+        """
         self.model.eval()  # a pass in training mode would move the running statistics
         with autocast(self.device, self.precision):
             num_classes = int(self.model(images[:1]).shape[1])
+            for _, size in self.recipe.image_sizes:
+                try:
+                    self.model(downsample(images[:1], int(size)))
+                except (InputError, RuntimeError) as error:
+                    raise InputError(
+                        f"image_sizes trains at {size:g} pixels, which this network cannot: {error}"
+                    ) from error
         self.model.train()
         self._mix = build_mixer(self.recipe, num_classes)
         return num_classes
@@ -94,6 +114,9 @@ class Learner:
             correct_out: Scalar tensor that receives the number of correct images.
         """
         targets = labels
+        size = self.recipe.image_size_at(self._steps / self._all_steps)
+        if size is not None:
+            images = downsample(images, size)
         if self._mix is not None:
             images, targets = self._mix(images, labels)
         with autocast(self.device, self.precision):

@@ -44,6 +44,7 @@ class RunStart:
         epochs_done: Finished epochs; above 0 when the run continues.
         device: Where it runs.
         precision: Dtype of the computation.
+        compiled: Whether torch.compile fuses the network.
         images: One batch as the network sees it, (B, 3, H, W).
     """
 
@@ -54,6 +55,7 @@ class RunStart:
     epochs_done: int
     device: torch.device
     precision: torch.dtype
+    compiled: bool
     images: Tensor
 
 
