@@ -7,6 +7,7 @@ a run of examples/quickstart.py on the embedded sample.
 import contextlib
 import inspect
 import io
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -20,12 +21,25 @@ import cifarzoo
 from cifarzoo import cli, models, schedulers
 from cifarzoo.names import keyword_options
 
+# what each section of benchmarks/throughput.py measures
+SECTIONS = {
+    "train": "training, images/s",
+    "compile": "ten epochs with torch.compile, images/s",
+    "loader": "batches alone, images/s",
+    "evaluation": "evaluation, images/s",
+    "precision": "both precisions",
+    "start": "start-up",
+    "memory": "peak memory",
+}
+
 
 def write(docs: Path) -> None:
     """Bring all generated pages below ``docs`` up to date."""
     _write_folder(docs / "models/generated", model_pages())
     reference = {"_cli.md": command_line(), "_schedulers.md": scheduler_table()}
     _write_folder(docs / "reference/generated", reference)
+    measured = docs.parent / "benchmarks/results/throughput.json"
+    _write_folder(docs / "explanation/generated", {"_speed.md": speed_tables(measured)})
     _run_quickstart(docs.parent / "examples/quickstart.py", docs / "generated")
 
 
@@ -111,6 +125,35 @@ def scheduler_table() -> str:
         shown = ", ".join(f"`{option.name}={option.default!r}`" for option in options)
         rows.append((f"`{name}`", inspect.getdoc(factory).splitlines()[0], shown))
     return _table(("name", "schedule", "options"), rows)
+
+
+def speed_tables(measured: Path) -> str:
+    """The tables of benchmarks/throughput.py, from the JSON it wrote."""
+    results = json.loads(measured.read_text(encoding="utf-8"))
+    machine = results.pop("machine")
+    facts = ", ".join(f"{key} {value}" for key, value in machine.items())
+    parts = [f"Machine: {facts}."]
+    for section, found in results.items():
+        rows = [
+            (what, name, _rounded(value["median"]), _spread(value), _ratio(value))
+            for what, contenders in found.items()
+            for name, value in contenders.items()
+        ]
+        header = (SECTIONS[section], "", "median", "spread", "ratio")
+        parts.append(_table(header, rows, numbers=(2, 3, 4)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _spread(value: dict[str, float]) -> str:
+    return f"{_rounded(value['low'])} to {_rounded(value['high'])}"
+
+
+def _ratio(value: dict[str, float]) -> str:
+    return f"{value['ratio']:.2f}" if "ratio" in value else ""
 
 
 def _summary(model: nn.Module) -> str:
