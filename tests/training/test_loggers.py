@@ -81,6 +81,7 @@ def test_a_long_fast_run_still_fits_into_80_columns() -> None:
         epochs_done=0,
         device=torch.device("cpu"),
         precision=torch.float32,
+        compiled=False,
         images=torch.zeros(1, 3, 32, 32),
     )
     logger.on_start(start)
