@@ -84,8 +84,8 @@ def computes_bfloat16(device: torch.device) -> bool:
 def compile_pays(device: torch.device, steps: int) -> bool:
     """Whether torch.compile wins back its own time within ``steps`` training steps.
 
-    On a GPU it takes up to a minute and then saves some 10 to 30 ms a step. On CPUs the fused
-    kernels were no faster than the plain ones (benchmarks/throughput.py --only compile).
+    On a GPU the threshold is a cautious guess, not yet measured. On CPUs the fused kernels were
+    slower than the plain ones (benchmarks/throughput.py --only compile).
     """
     return device.type == "cuda" and steps >= _STEPS_WORTH_COMPILING
 
