@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import shlex
 import sys
@@ -16,16 +15,15 @@ from torch import nn
 from typer.core import TyperGroup
 
 import cifarzoo
-from cifarzoo import CifarZooError, EvaluationReport, History, ImageSet, Recipe
-from cifarzoo.errors import ArgumentError, CheckpointError, MissingExtraError
+from cifarzoo import CifarZooError, EvaluationReport, History, ImageSet, Recipe, run_folder
+from cifarzoo.errors import ArgumentError
 from cifarzoo.evaluation.inference import TestTimeAugmentation
-from cifarzoo.files import atomic_path, make_directory, write_text
+from cifarzoo.files import make_directory
 from cifarzoo.training.checkpoint import find_checkpoint
 
 __all__ = ["app", "main"]
 
 DataName = Literal["cifar10", "cifar100", "sample"]
-WEIGHTS_NAME = "weights.safetensors"
 
 
 class _Commands(TyperGroup):
@@ -197,6 +195,9 @@ def train(
     tensorboard: Annotated[bool, typer.Option(help="Also write TensorBoard logs.")] = False,
     device: Device = "auto",
     precision: PrecisionName = "auto",
+    compile_network: Annotated[
+        bool, typer.Option("--compile", help="Fuse the network with torch.compile; for GPUs.")
+    ] = False,
 ) -> None:
     """Train a model, evaluate its last epoch on all test images, and keep everything."""
     spec = cifarzoo.get_model_info(model)
@@ -211,23 +212,32 @@ def train(
     val_set = test_set if watch_test else None
     if val_size:
         train_set, val_set = train_set.split(val_size)
-    folder = make_directory(resume or output or _new_folder(f"{model}-{recipe or 'default'}"))
+    named = output or run_folder.new_name(f"{model}-{Path(recipe or 'default').stem}")
+    folder = make_directory(resume or named)
     network = cifarzoo.create_model(model, num_classes=len(train_set.classes), seed=chosen.seed)
     loggers = [cifarzoo.ConsoleLogger(), cifarzoo.CSVLogger(folder / "history.csv")]
     if tensorboard:
         loggers.append(cifarzoo.TensorBoardLogger(folder / "tensorboard"))
     trainer = cifarzoo.Trainer(
-        network, chosen, device=device, precision=precision, loggers=loggers, output=folder
+        network,
+        chosen,
+        device=device,
+        precision=precision,
+        compile=compile_network,
+        loggers=loggers,
+        output=folder,
     )
     facts = {"model": model, "data": train_set.name, "data_sha256": train_set.sha256()}
-    _claim(folder, facts, chosen, resuming=resume is not None)
+    run_folder.claim(folder, facts, chosen, resuming=resume is not None)
     typer.echo(f"{_describe(chosen)}\n{len(train_set):,} images, run folder {folder}", err=True)
     history = trainer.fit(train_set, val_set, resume=resume is not None)
     reports = [
         cifarzoo.evaluate(network, test_set, tta=tta, device=device, precision=precision)
         for tta in ("none", "flip")
     ]
-    _keep_run(folder, network, {**facts, "recipe": chosen.to_dict()}, history, reports)
+    command = shlex.join(["cifarzoo", *sys.argv[1:]])
+    provenance = {**facts, "recipe": chosen.to_dict(), "command": command}
+    _show_run(reports, history, run_folder.keep(folder, network, provenance, history, reports))
 
 
 @app.command(
@@ -296,7 +306,7 @@ def _open(weights: str) -> nn.Module:
     """A network from a weights file, a run folder, or the name of a pretrained model."""
     path = Path(weights)
     if path.is_dir():
-        return cifarzoo.load_model(path / WEIGHTS_NAME)
+        return cifarzoo.load_model(path / run_folder.WEIGHTS_NAME)
     if path.exists() or path.suffix:
         return cifarzoo.load_model(path)
     return cifarzoo.create_model(weights, pretrained=True)
@@ -319,65 +329,15 @@ def _choose_recipe(
     return recipe if seed is None else recipe.replace(seed=seed)
 
 
-def _new_folder(name: str) -> Path:
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{stamp}-{Path(name).stem}"
-
-
-def _claim(folder: Path, facts: dict[str, Any], recipe: Recipe, *, resuming: bool) -> None:
-    """Note what the run is; refuse to continue it with another model or other data."""
-    note = folder / "run.json"
-    if resuming:
-        before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else facts
-        changed = [key for key in facts if before.get(key) != facts[key]]
-        if changed:
-            raise CheckpointError(
-                f"{folder} was trained with another {' and '.join(changed)}: "
-                f"{', '.join(str(before.get(key)) for key in changed)}; resume with the same"
-            )
-        return
-    if (folder / WEIGHTS_NAME).exists() or (folder / "checkpoint.pt").exists():
-        raise CheckpointError(
-            f"{folder} holds a run already; continue it with --resume, or choose another --output"
-        )
-    write_text(note, json.dumps(facts, indent=1) + "\n")
-    recipe.save(folder / "recipe.toml")
-
-
-def _keep_run(
-    folder: Path,
-    network: nn.Module,
-    facts: dict[str, Any],
-    history: History,
-    reports: list[EvaluationReport],
-) -> None:
-    """Write weights, history, reports and pictures, and say where."""
+def _show_run(reports: list[EvaluationReport], history: History, written: list[Path]) -> None:
     plain, mirrored = reports
-    metadata = {
-        **facts,
-        "history": history.to_list(),
-        "train_seconds": history.seconds,
-        "test_accuracy": {report.tta: report.accuracy for report in reports},
-        "command": shlex.join(["cifarzoo", *sys.argv[1:]]),
-    }
-    written = [
-        cifarzoo.save_weights(network, folder / WEIGHTS_NAME, metadata=metadata),
-        history.save(folder / "history.json"),
-        plain.save(folder / "report.json"),
-        mirrored.save(folder / "report-flip.json"),
-    ]
     typer.echo(str(plain))
     typer.echo(f"\nwith the mirrored image (tta=flip): {mirrored.accuracy:.2%}")
     typer.echo(f"training took {history.seconds:.1f} s\n")
-    try:
-        written.append(plain.save(folder / "confusion.png"))
-        with atomic_path(folder / "curves.png") as part:
-            cifarzoo.plot_history(history, title=plain.model).savefig(part, dpi=150)
-        written.append(folder / "curves.png")
-    except MissingExtraError as error:
-        typer.echo(f"no pictures: {error}", err=True)
     for path in written:
         typer.echo(f"written: {path}")
+    if not any(path.suffix == ".png" for path in written):
+        typer.echo("no pictures: they need matplotlib: pip install 'cifarzoo[plots]'", err=True)
 
 
 def _describe(recipe: Recipe) -> str:

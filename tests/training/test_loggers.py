@@ -27,7 +27,7 @@ from cifarzoo import (
     TensorBoardLogger,
 )
 from cifarzoo.errors import MissingExtraError, OutputError
-from cifarzoo.training import trainer as trainer_module
+from cifarzoo.training import run as run_module
 from cifarzoo.training.loggers import RunStart, StepProgress
 
 FIELDS = [
@@ -44,7 +44,7 @@ FIELDS = [
 
 @pytest.fixture(autouse=True)
 def every_step_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer_module, "_TICK", 0.0)
+    monkeypatch.setattr(run_module, "_TICK", 0.0)
 
 
 def show(few: ImageSet, val: ImageSet | None, **options: Any) -> tuple[str, History]:

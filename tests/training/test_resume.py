@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from cifarzoo import Augmentation, ImageSet, Loader, Logger, Recipe, Trainer, create_model
 from cifarzoo.errors import CheckpointError, OutputError
-from cifarzoo.training import trainer as trainer_module
+from cifarzoo.training import run as run_module
 from cifarzoo.training.checkpoint import read_checkpoint
 from cifarzoo.training.feed import Source
 from cifarzoo.training.history import EpochRecord
@@ -40,7 +40,7 @@ EVERYTHING = Recipe(
 
 @pytest.fixture(autouse=True)
 def every_step_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer_module, "_TICK", 0.0)
+    monkeypatch.setattr(run_module, "_TICK", 0.0)
 
 
 @pytest.fixture(scope="module")

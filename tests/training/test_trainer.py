@@ -38,7 +38,7 @@ from cifarzoo.errors import (
     NonFiniteLossError,
     OutputError,
 )
-from cifarzoo.training import trainer as trainer_module
+from cifarzoo.training import run as run_module
 from cifarzoo.training.checkpoint import read_checkpoint
 
 ONE_STEP = PLAIN.replace(epochs=1, batch_size=200, momentum=0, weight_decay=0)
@@ -482,7 +482,7 @@ class SpoiledFrom:
 def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(
     tick: float, few: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer_module, "_TICK", tick)
+    monkeypatch.setattr(run_module, "_TICK", tick)
     events = Events()
     trainer = make_trainer(output=tmp_path, loggers=[events])
     message = (
@@ -502,7 +502,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(
 def test_an_interruption_does_not_save_a_loss_that_is_not_finite(
     few: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer_module, "_TICK", 1000.0)
+    monkeypatch.setattr(run_module, "_TICK", 1000.0)
     with pytest.raises(NonFiniteLossError, match="epoch 2, step 2 of 4"):
         make_trainer(output=tmp_path).fit(SpoiledFrom(few, 6, interrupts=True))
     assert read_checkpoint(tmp_path)["step"] == 0
@@ -564,7 +564,7 @@ def test_an_output_that_is_a_file_is_refused(inner: str, tmp_path: Path) -> None
 
 
 def test_loggers_are_told_in_order(few: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer_module, "_TICK", 0.0)
+    monkeypatch.setattr(run_module, "_TICK", 0.0)
     events = Events()
     history = make_trainer(loggers=[events]).fit(few)
     assert events.names == ["start", *(["progress"] * 4 + ["epoch"]) * 2, "end"]

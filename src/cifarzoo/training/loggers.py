@@ -121,6 +121,8 @@ class ConsoleLogger(Logger):
         )
         from rich.table import Column
 
+        if run.compiled:
+            self._console.print("compiling the network: the first steps take longer")
         self._epochs = run.recipe.epochs
         self._steps = run.steps_per_epoch
         is_wide = self._console.width >= 110
