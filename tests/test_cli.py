@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,8 +148,8 @@ def test_a_recipe_file_is_a_recipe(tmp_path: Path) -> None:
         (("train", "simple", "--data", "sample", "--set", "epochs=-1"), "epochs must be"),
         (("train", "simple", "--data", "sample", "--recipe", "orig"), "did you mean 'original'?"),
         (("train", "simple", "--data", "sample", "--val-size", "9999"), "split size must be"),
-        (("train", "simple", "--resume", "nowhere"), "there is no checkpoint"),
-        (("train", "simple", "--resume", "x", "--seed", "1"), "--resume continues a run as it is"),
+        (("train", "--resume", "nowhere"), "there is no checkpoint"),
+        (("train", "simple", "--resume", "x", "--set", "a=1"), "as it was; leave out --set, model"),
         (("evaluate", "lost.safetensors", "--data", "sample"), "there is no weights file"),
         (("evaluate", "simple", "--data", "sample"), "has no pretrained weights"),
         (("data", "--root", "{tmp}", "--no-download"), "no cifar-10-batches-py in"),
@@ -165,7 +166,7 @@ def test_bad_input_exits_1_with_the_reason(
 
 
 def test_wrong_usage_exits_2() -> None:
-    run("train", code=2)
+    run("train", "simple", "--seed", "x", code=2)
     run("evaluate", "x", "--tta", "twice", code=2)
 
 
@@ -176,11 +177,43 @@ def test_a_finished_run_is_not_overwritten(trained: Path) -> None:
     assert (trained / "weights.safetensors").read_bytes() == before
 
 
-def test_resume_refuses_another_model_or_other_data(trained: Path) -> None:
-    other = run("train", "deep_bn", "--data", "sample", "--resume", trained, code=1)
-    assert "trained with another model: simple" in other.stderr
-    data = ("train", "simple", "--data", "sample", "--val-size", "100", "--resume", trained)
-    assert "another data_sha256" in run(*data, code=1).stderr
+def test_resume_refuses_other_images(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    note = tmp_path / "run" / "run.json"
+    facts = json.loads(note.read_text())
+    assert facts["command"].startswith("cifarzoo")
+    assert set(facts["versions"]) == {"cifarzoo", "torch", "python"}
+    note.write_text(json.dumps({**facts, "val_size": 100}))
+    errors = run("train", "--resume", tmp_path / "run", code=1).stderr
+    assert "the images are not those that" in errors
+
+
+def test_a_run_without_a_model_or_with_two_things_to_measure_is_refused() -> None:
+    assert "name the model" in run("train", code=1).stderr
+    both = ("train", "simple", "--data", "sample", "--val-size", "100", "--watch-test")
+    assert "choose one" in run(*both, code=1).stderr
+
+
+def test_a_run_that_fails_at_once_leaves_nothing(tmp_path: Path) -> None:
+    arguments = ("train", "simple", "--data", "sample", "--output", tmp_path / "run")
+    assert "drop_last" in run(*arguments, "--set", "batch_size=5000", code=1).stderr
+    assert not (tmp_path / "run").exists()
+    sizes = ("--set", "image_sizes=[[0, 24]]")
+    assert "cannot" in run(*arguments, *sizes, code=1).stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_model_matches() -> None:
+    assert "no model matches 'foo*'" in run("models", "foo*").stderr
+
+
+def test_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
+    assert "--resume" in run("evaluate", tmp_path, code=1).stderr
+
+
+def test_a_run_is_evaluated_on_the_data_it_names(trained: Path) -> None:
+    assert "cifar10 sample test" in run("evaluate", trained).stdout
+    assert "a report is saved as" in run("evaluate", trained, "--save", "x.xyz", code=1).stderr
 
 
 @pytest.mark.slow
@@ -205,9 +238,15 @@ def test_interrupted_run_exits_130_and_ends_as_if_it_had_not_been(tmp_path: Path
     first.send_signal(signal.SIGINT)
     _, errors = first.communicate(timeout=60)
     assert first.returncode == 130, errors
-    assert "continue with resume=" in errors
+    assert "continue with: cifarzoo train --resume" in errors
     assert not (tmp_path / "stopped" / "weights.safetensors").exists()
-    second = start("--resume", str(tmp_path / "stopped"))
+    second = subprocess.Popen(
+        [*arguments[:4], "--resume", str(tmp_path / "stopped")],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     third = start(*changes, "--output", str(tmp_path / "whole"))
     for process in (second, third):
         _, errors = process.communicate(timeout=120)

@@ -145,3 +145,45 @@ def test_a_factory_is_given_the_groups(model: nn.Module) -> None:
     optimizer = build_optimizer(factory, model, learning_rate=0.1, weight_decay=0.01)
     found = [(g["lr"], g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
     assert found == [(0.25, 0.01, 2), (0.25, 0.0, 4)]
+
+
+class TwoRoles(nn.Module):
+    """A model that names its groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(3, 3), nn.Linear(3, 2)
+        self.head.bias.requires_grad = False
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"body": list(self.body.parameters()), "head": list(self.head.parameters())}
+
+
+def test_a_recipe_sets_options_of_a_models_own_groups() -> None:
+    changes = {"head": {"learning_rate": 2.0, "weight_decay": 0.0, "freeze_at": 0.5}}
+    optimizer = build_optimizer(
+        "sgd", TwoRoles(), learning_rate=0.1, weight_decay=0.3, groups=changes
+    )
+    body, head = optimizer.param_groups
+    assert (body["name"], body["lr"], body["weight_decay"]) == ("body", 0.1, 0.3)
+    assert (head["name"], head["lr"], head["weight_decay"]) == ("head", 2.0, 0.0)
+    assert head["freeze_at"] == 0.5
+    assert len(head["params"]) == 1  # the frozen bias is left out
+
+
+def test_an_unknown_group_is_refused(model: nn.Module) -> None:
+    with pytest.raises(UnknownNameError, match="parameter group 'weight'; did you mean 'weights'"):
+        parameter_groups(model, 0.1, {"weight": {"learning_rate": 0.1}})
+
+
+def test_groups_that_leave_out_or_repeat_a_parameter_are_refused() -> None:
+    model = TwoRoles()
+    model.parameter_groups = lambda: {"body": list(model.body.parameters())}  # type: ignore[method-assign]
+    with pytest.raises(ArgumentError, match="each trained parameter once: it holds 2"):
+        parameter_groups(model, 0.0)
+    model.parameter_groups = lambda: {  # type: ignore[method-assign]
+        "all": [*model.parameters()],
+        "again": [model.body.weight],
+    }
+    with pytest.raises(ArgumentError, match="it holds 4, the model has 3"):
+        parameter_groups(model, 0.0)

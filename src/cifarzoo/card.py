@@ -59,7 +59,8 @@ class Preprocessing:
         # lists arrive from JSON; the value itself stays hashable
         object.__setattr__(self, "mean", tuple(float(x) for x in self.mean))
         object.__setattr__(self, "std", tuple(float(x) for x in self.std))
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        three = len(self.mean) == len(self.std) == 3
+        if not three or min(self.std) <= 0 or max(*self.mean, *self.std) > 1 or min(self.mean) < 0:
             raise ArgumentError(
                 f"preprocessing needs three means and three positive standard deviations in 0..1; "
                 f"got mean={self.mean}, std={self.std}"
@@ -122,6 +123,10 @@ def attach_card(model: nn.Module, card: ModelCard) -> None:
 
 def get_card(model: nn.Module) -> ModelCard:
     """The card of ``model``; a module made elsewhere gets one with CIFAR-10's normalization."""
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(
+            f"a model must be a torch module; got {model!r}: create_model(name) builds one"
+        )
     inner = unwrap(model)
     card = inner.__dict__.get("card")
     return card if isinstance(card, ModelCard) else ModelCard(name=type(inner).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -16,10 +17,11 @@ from typer.core import TyperGroup
 
 import cifarzoo
 from cifarzoo import CifarZooError, EvaluationReport, History, ImageSet, Recipe, run_folder
-from cifarzoo.errors import ArgumentError
+from cifarzoo.errors import ArgumentError, DataError
 from cifarzoo.evaluation.inference import TestTimeAugmentation
-from cifarzoo.files import make_directory
-from cifarzoo.training.checkpoint import find_checkpoint
+from cifarzoo.evaluation.report import check_report_path
+from cifarzoo.training.checkpoint import CHECKPOINT_NAME, find_checkpoint
+from cifarzoo.weights import library_versions
 
 __all__ = ["app", "main"]
 
@@ -94,6 +96,10 @@ def models(
     if as_json:
         _print_json([spec.to_dict() for spec in specs])
         return
+    if not specs:
+        which = f"{pattern!r}" if not pretrained else f"{pattern!r} with pretrained weights"
+        typer.echo(f"no model matches {which}", err=True)
+        return
     table = Table("model", box=None, pad_edge=False)
     for title in ("parameters", "MACs", "stated"):
         table.add_column(title, justify="right")
@@ -165,10 +171,11 @@ def data(
     epilog="Examples: `cifarzoo train simple`, "
     "`cifarzoo train deep_bn --recipe original --seed 1`, "
     "`cifarzoo train resnet18_cifar --set epochs=2 --set augmentation.cutout=8`, "
-    "`cifarzoo train resnet18_cifar --resume runs/mine`"
+    "`cifarzoo train --resume runs/mine`"
 )
 def train(
-    model: Annotated[str, typer.Argument(help="Name.")],
+    context: typer.Context,
+    model: Annotated[str | None, typer.Argument(help="Name.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A recipe of the model, or a .toml or .json file.")
     ] = None,
@@ -190,7 +197,7 @@ def train(
         Path | None, typer.Option(help="Folder of the run. [default: a new one in runs/]")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Folder of a run to continue, with its recipe.")
+        Path | None, typer.Option(help="Folder of a run to continue, as it was started.")
     ] = None,
     tensorboard: Annotated[bool, typer.Option(help="Also write TensorBoard logs.")] = False,
     device: Device = "auto",
@@ -200,21 +207,26 @@ def train(
     ] = False,
 ) -> None:
     """Train a model, evaluate its last epoch on all test images, and keep everything."""
-    spec = cifarzoo.get_model_info(model)
-    if resume is not None and (recipe or changes or seed is not None or output):
-        raise ArgumentError("--resume continues a run as it is; leave out recipe, seed and output")
     if resume is not None:
+        _refuse_with_resume(context)
         find_checkpoint(resume)
-        chosen = Recipe.load(resume / "recipe.toml")
+        facts, chosen = run_folder.read_claim(resume)
+    elif model is None:
+        raise ArgumentError("name the model to train; `cifarzoo models` lists them")
+    elif val_size and watch_test:
+        raise ArgumentError("--val-size and --watch-test both say what to measure; choose one")
     else:
-        chosen = _choose_recipe(spec, recipe, changes or [], seed)
-    train_set, test_set = (_load(data, split, root, download) for split in ("train", "test"))
-    val_set = test_set if watch_test else None
-    if val_size:
-        train_set, val_set = train_set.split(val_size)
-    named = output or run_folder.new_name(f"{model}-{Path(recipe or 'default').stem}")
-    folder = make_directory(resume or named)
-    network = cifarzoo.create_model(model, num_classes=len(train_set.classes), seed=chosen.seed)
+        chosen = _choose_recipe(cifarzoo.get_model_info(model), recipe, changes or [], seed)
+        facts = {"model": model, "data": data, "val_size": val_size, "watch_test": watch_test}
+    train_set, test_set = (_load(facts["data"], part, root, download) for part in ("train", "test"))
+    val_set = test_set if facts["watch_test"] else None
+    if facts["val_size"]:
+        train_set, val_set = train_set.split(facts["val_size"])
+    if facts.setdefault("data_sha256", train_set.sha256()) != train_set.sha256():
+        raise DataError(f"the images are not those that {resume} was started with; see --root")
+    name = facts["model"]
+    folder = resume or output or run_folder.new_name(f"{name}-{Path(recipe or 'default').stem}")
+    network = cifarzoo.create_model(name, num_classes=len(train_set.classes), seed=chosen.seed)
     loggers = [cifarzoo.ConsoleLogger(), cifarzoo.CSVLogger(folder / "history.csv")]
     if tensorboard:
         loggers.append(cifarzoo.TensorBoardLogger(folder / "tensorboard"))
@@ -227,16 +239,32 @@ def train(
         loggers=loggers,
         output=folder,
     )
-    facts = {"model": model, "data": train_set.name, "data_sha256": train_set.sha256()}
-    run_folder.claim(folder, facts, chosen, resuming=resume is not None)
-    typer.echo(f"{_describe(chosen)}\n{len(train_set):,} images, run folder {folder}", err=True)
-    history = trainer.fit(train_set, val_set, resume=resume is not None)
+    if resume is None:
+        facts["command"] = shlex.join(["cifarzoo", *sys.argv[1:]])
+        facts["versions"] = library_versions()
+        run_folder.claim(folder, facts, chosen)
+    number = str(trainer.precision).removeprefix("torch.")
+    typer.echo(
+        f"{name} on {len(train_set):,} images of {train_set.name}, {trainer.device} in {number}\n"
+        f"{_describe(chosen)}\nrun folder {folder}",
+        err=True,
+    )
+    try:
+        history = trainer.fit(train_set, val_set, resume=resume is not None)
+    except KeyboardInterrupt as interrupt:
+        if not (folder / CHECKPOINT_NAME).exists():
+            raise
+        where = str(interrupt).split(";")[0] or "stopped"
+        command = shlex.join(["cifarzoo", "train", "--resume", str(folder)])
+        raise KeyboardInterrupt(f"{where}; continue with: {command}") from None
+    except CifarZooError:
+        run_folder.disclaim(folder)
+        raise
     reports = [
         cifarzoo.evaluate(network, test_set, tta=tta, device=device, precision=precision)
         for tta in ("none", "flip")
     ]
-    command = shlex.join(["cifarzoo", *sys.argv[1:]])
-    provenance = {**facts, "recipe": chosen.to_dict(), "command": command}
+    provenance = {**facts, "recipe": chosen.to_dict(), "precision": number}
     _show_run(reports, history, run_folder.keep(folder, network, provenance, history, reports))
 
 
@@ -245,6 +273,7 @@ def train(
     "`cifarzoo evaluate weights.safetensors --tta flip --save report.md --save matrix.png`"
 )
 def evaluate(
+    context: typer.Context,
     weights: Annotated[
         str, typer.Argument(help="Weights file, run folder, or a model with pretrained weights.")
     ],
@@ -263,7 +292,11 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure weights on the test images."""
+    for path in save or []:
+        check_report_path(path)
     network = _open(weights)
+    if Path(weights).is_dir() and not _is_given(context, "data"):
+        data = run_folder.read_claim(Path(weights))[0]["data"]  # what it was trained on
     test_set = _load(data, "test", root, download)
     report = cifarzoo.evaluate(network, test_set, tta=tta, device=device, precision=precision)
     typer.echo(report.to_json() if as_json else str(report))
@@ -285,7 +318,7 @@ def predict(
     if as_json:
         _print_json(
             [
-                {"file": str(path), "top": dict(found.top), "note": found.note}
+                {"file": str(path), **dataclasses.asdict(found)}
                 for path, found in zip(images, predictions, strict=True)
             ]
         )
@@ -305,9 +338,7 @@ def _load(name: str, split: Literal["train", "test"], root: Path | None, fetch: 
 def _open(weights: str) -> nn.Module:
     """A network from a weights file, a run folder, or the name of a pretrained model."""
     path = Path(weights)
-    if path.is_dir():
-        return cifarzoo.load_model(path / run_folder.WEIGHTS_NAME)
-    if path.exists() or path.suffix:
+    if path.exists() or path.suffix or len(path.parts) > 1:
         return cifarzoo.load_model(path)
     return cifarzoo.create_model(weights, pretrained=True)
 
@@ -338,6 +369,23 @@ def _show_run(reports: list[EvaluationReport], history: History, written: list[P
         typer.echo(f"written: {path}")
     if not any(path.suffix == ".png" for path in written):
         typer.echo("no pictures: they need matplotlib: pip install 'cifarzoo[plots]'", err=True)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _refuse_with_resume(context: typer.Context) -> None:
+    """A run goes on as it was started; only where and how loudly is a new choice."""
+    free = {"resume", "root", "download", "tensorboard", "device", "precision", "compile_network"}
+    given = [
+        "--set" if name == "changes" else name if name == "model" else f"--{name.replace('_', '-')}"
+        for name in context.params
+        if name not in free and _is_given(context, name)
+    ]
+    if given:
+        raise ArgumentError(f"--resume continues a run as it was; leave out {', '.join(given)}")
 
 
 def _describe(recipe: Recipe) -> str:

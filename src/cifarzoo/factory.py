@@ -14,7 +14,7 @@ from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files import file_digest
 from cifarzoo.names import check_options, unknown_name
 from cifarzoo.registry import ModelSpec, get_model_info
-from cifarzoo.weights import load_weights, read_card
+from cifarzoo.weights import find_weights, load_weights, read_card
 
 __all__ = ["create_model", "load_model"]
 
@@ -52,7 +52,11 @@ def create_model(
     """
     spec = get_model_info(name)
     if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
-        raise ArgumentError(f"num_classes must be a whole number of at least 1; got {num_classes}")
+        raise ArgumentError(
+            f"num_classes must be a whole number of at least 1; got {num_classes!r}"
+        )
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+        raise ArgumentError(f"seed must be a whole number or None; got {seed!r}")
     check_options(f"model {name!r}", options, spec.options)
     weights = _find_weights(spec, pretrained)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -69,10 +73,14 @@ def create_model(
 def load_model(path: str | Path) -> nn.Module:
     """Build the model that a weights file of `save_weights` was made from, and load it.
 
+    Args:
+        path: The file, or the folder of a finished run.
+
     Raises:
         WeightsError: The file names no model, or does not fit it.
         UnknownNameError: Its model is not registered; import the module that registers it.
     """
+    path = find_weights(path)
     card = read_card(path)
     return create_model(card.name, pretrained=path, num_classes=card.num_classes, **card.options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OutputError: The folder cannot be written or there is no space left.
     """
     target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"cannot write {target}: it is a folder; name a file in it")
     make_directory(target.parent)
     # the suffix stays last: matplotlib and others choose the format by it
     part = target.with_name(f".{os.getpid()}.part.{target.name}")
@@ -84,4 +87,10 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
     if isinstance(error, OutputError):
         return error
     reason = (error.strerror or str(error)).lower()
-    return OutputError(f"cannot write {path}: {reason}; free space or choose another place")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "free space or choose another place"
+    elif error.errno in (errno.EEXIST, errno.ENOTDIR):
+        reason, advice = "a file is in its place", "choose a folder"
+    else:
+        advice = "choose another place"
+    return OutputError(f"cannot write {path}: {reason}; {advice}")

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from cifarzoo.errors import ArgumentError
 from cifarzoo.files import write_text
 from cifarzoo.names import check_options
-from cifarzoo.optimizers import check_optimizer
+from cifarzoo.optimizers import check_group_options, check_optimizer
 from cifarzoo.schedulers import check_scheduler
 
 __all__ = ["Augmentation", "Flip", "Recipe"]
@@ -57,6 +57,10 @@ class Recipe:
         momentum: Momentum, for the optimizers that have one.
         weight_decay: Applied to weights, never to biases or normalization parameters.
         optimizer_options: Further keyword arguments of the optimizer.
+        groups: For single groups of parameters, by the names the model gives them: their own
+            ``learning_rate``, ``momentum`` or ``weight_decay``, and ``freeze_at``, a fraction of
+            the run by which the group passes through the whole schedule and is then left as it is.
+            The groups of most models are "weights" and "biases".
         label_smoothing: Fraction of the target spread over all classes, in [0, 1).
         scheduler: A name of ``list_schedulers()``.
         scheduler_options: Options of that scheduler; times are in epochs.
@@ -90,6 +94,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     label_smoothing: float = 0.0
     scheduler: str = "onecycle"
     scheduler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -104,14 +109,17 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("optimizer_options", "scheduler_options"):
+        for name in ("optimizer_options", "scheduler_options", "groups"):
             options = getattr(self, name)
             if not isinstance(options, Mapping):
                 raise ArgumentError(f"{name} must be a mapping of names to values; got {options!r}")
             # tuples and lists are one thing in TOML and JSON, so they are one thing here
             object.__setattr__(self, name, _plain(options, name))
         if not isinstance(self.augmentation, Augmentation):
-            raise ArgumentError(f"augmentation must be an Augmentation; got {self.augmentation!r}")
+            raise ArgumentError(
+                f"augmentation must be an Augmentation; got {self.augmentation!r}: its parts are "
+                f"{', '.join('augmentation.' + name for name in _field_names(Augmentation))}"
+            )
         _check_number("epochs", self.epochs, 1, 100_000, whole=True)
         _check_number("batch_size", self.batch_size, 1, 1_000_000, whole=True)
         _check_number("learning_rate", self.learning_rate, 0, 1e6)
@@ -125,6 +133,7 @@ class Recipe:
         _check_number("clip_norm", self.clip_norm, 0, 1e9)
         _check_number("seed", self.seed, 0, 2**63 - 1, whole=True)
         check_optimizer(self.optimizer)
+        check_group_options(self.groups)
         check_scheduler(self.scheduler, self.scheduler_options)
 
     def replace(self, **changes: Any) -> Recipe:
@@ -169,6 +178,10 @@ class Recipe:
             return self.replace(augmentation={inner: value})
         if outer in ("optimizer_options", "scheduler_options"):
             return self.replace(**{outer: {**getattr(self, outer), inner: value}})
+        if outer == "groups":
+            group, _, option = inner.partition(".")
+            changed = {**self.groups.get(group, {}), option: value}
+            return self.replace(groups={**self.groups, group: changed})
         raise ArgumentError(f"recipe field {outer!r} has no parts; got {field!r}")
 
     def to_dict(self) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from cifarzoo.files import atomic_path, write_text
 from cifarzoo.recipe import Recipe
 from cifarzoo.training import History
 from cifarzoo.training.checkpoint import CHECKPOINT_NAME
-from cifarzoo.weights import save_weights
+from cifarzoo.weights import WEIGHTS_NAME, save_weights
 
-__all__ = ["WEIGHTS_NAME", "claim", "keep", "new_name"]
+__all__ = ["claim", "disclaim", "keep", "new_name", "read_claim"]
 
-WEIGHTS_NAME = "weights.safetensors"
 _NOTE_NAME = "run.json"
+_RECIPE_NAME = "recipe.toml"
 
 
 def new_name(label: str) -> Path:
@@ -29,35 +29,46 @@ def new_name(label: str) -> Path:
     return Path("runs") / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{label}"
 
 
-def claim(folder: Path, facts: Mapping[str, Any], recipe: Recipe, *, resuming: bool) -> None:
+def claim(folder: Path, facts: Mapping[str, Any], recipe: Recipe) -> None:
     """Note in ``folder`` what the run is, before it starts.
 
     Args:
         folder: The folder; it exists.
-        facts: What must stay the same when the run continues: model and data.
+        facts: What the run consists of beside its recipe: model, data, command.
         recipe: How it trains.
-        resuming: Whether a run that is there already continues.
 
     Raises:
         CheckpointError: The folder holds another run.
     """
-    note = folder / _NOTE_NAME
-    if not resuming:
-        if (folder / WEIGHTS_NAME).exists() or (folder / CHECKPOINT_NAME).exists():
-            raise CheckpointError(
-                f"{folder} holds a run already; continue it with --resume, or choose another "
-                "--output"
-            )
-        write_text(note, json.dumps(facts, indent=1) + "\n")
-        recipe.save(folder / "recipe.toml")
-        return
-    before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else facts
-    changed = [key for key in facts if before.get(key) != facts[key]]
-    if changed:
+    if (folder / WEIGHTS_NAME).exists() or (folder / CHECKPOINT_NAME).exists():
         raise CheckpointError(
-            f"{folder} was trained with another {' and '.join(changed)}: "
-            f"{', '.join(str(before.get(key)) for key in changed)}; resume with the same"
+            f"{folder} holds a run already; continue it with --resume, or choose another --output"
         )
+    write_text(folder / _NOTE_NAME, json.dumps(facts, indent=1) + "\n")
+    recipe.save(folder / _RECIPE_NAME)
+
+
+def read_claim(folder: Path) -> tuple[dict[str, Any], Recipe]:
+    """The facts and the recipe that `claim` noted.
+
+    Raises:
+        CheckpointError: No run was started in ``folder``.
+    """
+    note = folder / _NOTE_NAME
+    if not note.is_file() or not (folder / _RECIPE_NAME).is_file():
+        raise CheckpointError(f"{folder} holds no run; start one with --output {folder}")
+    facts: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+    return facts, Recipe.load(folder / _RECIPE_NAME)
+
+
+def disclaim(folder: Path) -> None:
+    """Take back what `claim` wrote when nothing came of the run, and the folder if it is empty."""
+    if (folder / CHECKPOINT_NAME).exists():
+        return
+    for name in (_NOTE_NAME, _RECIPE_NAME, "history.csv"):
+        (folder / name).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def keep(

@@ -10,6 +10,7 @@ rate, which is the peak. Names beginning with ``timm.`` are timm's schedulers.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -119,6 +120,12 @@ def build_scheduler(
         check_scheduler(scheduler, options)
         built = _build_named(scheduler, optimizer, epochs, steps_per_epoch, options)
     else:
+        if isinstance(scheduler, type):
+            # its second and third arguments mean something else
+            raise ArgumentError(
+                f"a scheduler is a name or a factory, not the class {scheduler.__name__}; write "
+                f"lambda optimizer, epochs, steps: {scheduler.__name__}(optimizer, ...)"
+            )
         built = scheduler(optimizer, epochs, steps_per_epoch, **options)
     if not isinstance(built, LRScheduler | ReduceLROnPlateau):
         raise ArgumentError(
@@ -151,17 +158,21 @@ def _schedule(
     *,
     warmup_epochs: float = 0.0,
 ) -> LambdaLR:
-    """Scale the peak by ``factor(time in epochs)``, rising linearly over the warm-up."""
+    """Scale the peak by ``factor(time in epochs)``, rising linearly over the warm-up.
+
+    A group of parameters that is frozen at a fraction of the run passes through all of it by then.
+    """
     if warmup_epochs < 0:
         raise ArgumentError(f"warmup_epochs must be at least 0; got {warmup_epochs}")
 
-    def at_step(step: int) -> float:
-        time = step / steps_per_epoch
+    def at_step(step: int, speed: float) -> float:
+        time = step * speed / steps_per_epoch
         # the first step already learns: a rate of exactly 0 would waste it
         warmup = min(1.0, (time + 1 / steps_per_epoch) / warmup_epochs) if warmup_epochs else 1.0
         return warmup * factor(time)
 
-    return LambdaLR(optimizer, at_step)
+    speeds = [1 / (group.get("freeze_at") or 1.0) for group in optimizer.param_groups]
+    return LambdaLR(optimizer, [functools.partial(at_step, speed=speed) for speed in speeds])
 
 
 def _ramp(time: float, start: float, end: float) -> float:

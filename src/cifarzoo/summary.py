@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from cifarzoo.errors import InputError
+
 if TYPE_CHECKING:
     from torchinfo import ModelStatistics
 
@@ -33,13 +35,18 @@ def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> M
     import torchinfo
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    return torchinfo.summary(
-        model,
-        input_size=(batch_size, 3, image_size, image_size),
-        device=device,
-        mode="eval",
-        depth=8,
-        col_names=("kernel_size", "output_size", "num_params", "mult_adds"),
-        row_settings=("var_names", "depth"),
-        verbose=0,
-    )
+    try:
+        return torchinfo.summary(
+            model,
+            input_size=(batch_size, 3, image_size, image_size),
+            device=device,
+            mode="eval",
+            depth=8,
+            col_names=("kernel_size", "output_size", "num_params", "mult_adds"),
+            row_settings=("var_names", "depth"),
+            verbose=0,
+        )
+    except RuntimeError as error:  # torchinfo's, around the model's own
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise

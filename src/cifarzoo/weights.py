@@ -14,15 +14,27 @@ import torch
 from torch import Tensor, nn
 
 from cifarzoo.card import ModelCard, Preprocessing, attach_card, get_card, unwrap
-from cifarzoo.errors import WeightsError
+from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files import write_bytes
 from cifarzoo.version import __version__
 
-__all__ = ["load_weights", "read_card", "read_metadata", "save_weights", "tensors_sha256"]
+__all__ = [
+    "WEIGHTS_NAME",
+    "find_weights",
+    "library_versions",
+    "load_weights",
+    "read_card",
+    "read_metadata",
+    "save_weights",
+    "tensors_sha256",
+]
+
+WEIGHTS_NAME = "weights.safetensors"
+"""What the weights of a run are called in its folder."""
 
 _FORMAT = 1
 # where other trainers put the state dict inside a checkpoint
-_NESTED = ("state_dict", "model_state_dict", "model", "net")
+_NESTED = ("state_dict", "model_state_dict", "model", "net", "learner")
 _WRAPPERS = ("module.", "_orig_mod.")
 
 
@@ -61,10 +73,13 @@ def save_weights(
         "format": _FORMAT,
         "card": get_card(model).to_dict(),
         "sha256": tensors_sha256(tensors),
-        "versions": _versions(),
+        "versions": library_versions(),
         "metadata": dict(metadata or {}),
     }
-    header = {key: json.dumps(value) for key, value in facts.items()}
+    try:
+        header = {key: json.dumps(value) for key, value in facts.items()}
+    except TypeError as error:
+        raise ArgumentError(f"metadata must be plain data, as JSON holds it: {error}") from error
     return write_bytes(path, save(tensors, metadata=header))
 
 
@@ -79,7 +94,7 @@ def load_weights(
 
     Args:
         model: The network to fill.
-        path: The file.
+        path: The file, or the folder of a finished run.
         preprocessing: Normalization a foreign file was trained with; CIFAR-10's unless given.
 
     Returns:
@@ -89,7 +104,7 @@ def load_weights(
         WeightsError: The file is missing, damaged, or does not fit; the layers are named and the
             model is unchanged.
     """
-    path = Path(path)
+    path = find_weights(path)
     tensors, facts = _read(path)
     made_by = ModelCard.from_dict(facts["card"]) if "card" in facts else None
     inner = unwrap(model)
@@ -100,6 +115,23 @@ def load_weights(
         card = ModelCard(**{**vars(card), "preprocessing": preprocessing})
     attach_card(model, card)
     return facts
+
+
+def find_weights(path: str | Path) -> Path:
+    """The weights file at ``path``, which may be a run's folder.
+
+    Raises:
+        WeightsError: There is none.
+    """
+    path = Path(path)
+    found = path / WEIGHTS_NAME if path.is_dir() else path
+    if path.is_dir() and not found.exists():
+        raise WeightsError(
+            f"{path} holds no {WEIGHTS_NAME}; if it is a run that was stopped, finish it with "
+            f"cifarzoo train --resume {path}"
+        )
+    _check_exists(found)
+    return found
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -170,10 +202,9 @@ def _read_legacy(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # what torch finds odd it then refuses, or it is fine
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no checkpoint make torch raise nearly anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
-            f"{path} cannot be read without running code from it, or is damaged ({reason}); "
-            "save the bare state_dict() again and load that"
+            f"{path} holds code beside tensors, or is damaged; nothing of it was run. Save the "
+            "bare state_dict() of that model again and load that"
         ) from error
     return _strip(_find_state_dict(content, path))
 
@@ -229,7 +260,8 @@ def _check_exists(path: Path) -> None:
         raise WeightsError(f"there is no weights file {path}")
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
     return {
         "cifarzoo": __version__,
         "torch": str(torch.__version__),

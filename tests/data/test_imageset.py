@@ -172,7 +172,8 @@ def test_split_leaves_the_global_generator_alone() -> None:
 @pytest.mark.parametrize("size", [-1, 0, 4, 5])
 def test_split_refuses_to_leave_a_part_empty(size: int) -> None:
     with pytest.raises(
-        ArgumentError, match=rf"split size must be in 1..3 for a set of 4; got {size}"
+        ArgumentError,
+        match=rf"split size must be a whole number in 1..3 for a set of 4; got {size}",
     ):
         by_class([0, 1, 0, 1]).split(size)
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ import cifarzoo
 from cifarzoo import EvaluationReport, ImageSet, Preprocessing
 from cifarzoo.card import ModelCard, attach_card
 from cifarzoo.errors import ArgumentError, InputError, MissingExtraError, OutputError
+from cifarzoo.evaluation.inference import collect_logits
 
 
 class Brightness(nn.Module):
@@ -55,11 +58,68 @@ def test_flip_averages_with_the_mirror_image(halves: ImageSet) -> None:
     assert report.tta == "flip"
 
 
+def shifted(images: Tensor, pixels: int) -> Tensor:
+    """Moved up and left, the reflected edge coming in."""
+    padded = nn.functional.pad(images, (1, 1, 1, 1), mode="reflect")
+    return padded.roll((-pixels, -pixels), (2, 3))[:, :, 1:-1, 1:-1]
+
+
+def test_flip_shift_averages_six_views(few: ImageSet, model: nn.Module) -> None:
+    model.eval()
+    images = cifarzoo.CIFAR10_PREPROCESSING.normalize(few.images)
+    found, _ = collect_logits(model, few, tta="flip_shift", precision="float32", device="cpu")
+    expected = torch.zeros_like(found)
+    with torch.no_grad():
+        for weight, pixels in ((0.5, 0), (0.25, 1), (0.25, -1)):
+            view = shifted(images, pixels)
+            expected += weight * (model(view) + model(view.flip(3))) / 2
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_flip_shift_unsure_spends_views_on_the_least_confident_quarter(
+    few: ImageSet, model: nn.Module
+) -> None:
+    with torch.no_grad():
+        model.get_parameter("fc3.weight").mul_(30)  # confidences that differ clearly
+    place = {"precision": "float32", "device": "cpu"}
+    found, six, plain = (
+        collect_logits(model, few, tta=tta, **place)[0]
+        for tta in ("flip_shift_unsure", "flip_shift", "none")
+    )
+    unsure = plain.softmax(1).amax(1).argsort()[:50]  # of 200
+    sure = torch.ones(200, dtype=torch.bool)
+    sure[unsure] = False
+    assert torch.equal(found[sure], plain[sure])
+    torch.testing.assert_close(found[unsure], six[unsure], rtol=1e-4, atol=1e-4)
+    report = cifarzoo.evaluate(model, few, tta="flip_shift_unsure")
+    assert report.tta == "flip_shift_unsure"
+
+
+@pytest.mark.parametrize("images", ["cifar10", None, torch.zeros(2, 3, 32, 32)])
+def test_what_is_no_images_is_refused(images: Any, model: nn.Module) -> None:
+    with pytest.raises(InputError, match="takes an ImageSet or batches"):
+        cifarzoo.evaluate(model, images)
+
+
+def test_a_name_is_no_model(few: ImageSet) -> None:
+    wrong: Any = "simple"
+    with pytest.raises(ArgumentError, match="must be a torch module; got 'simple'"):
+        cifarzoo.evaluate(wrong, few)
+
+
+def test_batches_as_torchvisions_totensor_makes_them_are_refused(
+    few: ImageSet, model: nn.Module
+) -> None:
+    with pytest.raises(InputError, match="float images must be normalized"):
+        cifarzoo.evaluate(model, [(few.images / 255, few.labels)])
+
+
 def test_the_models_own_normalization_is_used(halves: ImageSet) -> None:
     model = Brightness()
-    attach_card(model, ModelCard("b", 2, preprocessing=Preprocessing((1.5, 1.5, 1.5), (1, 1, 1))))
-    report = cifarzoo.evaluate(model, halves, precision="float32")
-    assert report.confusion == ((3, 0), (3, 0))  # nothing is brighter than a mean of 1.5
+    attach_card(model, ModelCard("b", 2, preprocessing=Preprocessing((1, 1, 1), (1, 1, 1))))
+    dimmed = dataclasses.replace(halves, images=halves.images // 2)
+    report = cifarzoo.evaluate(model, dimmed, precision="float32")
+    assert report.confusion == ((3, 0), (3, 0))  # nothing is brighter than a mean of 1
 
 
 def test_mode_of_every_module_is_restored(model: nn.Module, few: ImageSet) -> None:

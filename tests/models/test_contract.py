@@ -89,6 +89,8 @@ def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
     images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     nn.functional.cross_entropy(model(images), torch.arange(8)).backward()
     for parameter_name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
         assert parameter.grad.abs().sum() > 0, parameter_name
@@ -180,5 +182,5 @@ def test_has_the_recipes_and_texts_that_the_zoo_shows(name: str) -> None:
     assert spec.recipe.epochs > 0
     assert spec.description.endswith(".")
     assert spec.source
-    if spec.stated_accuracy is not None:
+    if "report" in spec.source:
         assert spec.recipes["original"].epochs == 8

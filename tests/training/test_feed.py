@@ -18,7 +18,7 @@ from cifarzoo import ImageSet, Loader
 from cifarzoo.card import CIFAR10_PREPROCESSING, Preprocessing
 from cifarzoo.errors import InputError
 from cifarzoo.training.distributed import World
-from cifarzoo.training.feed import Feed, check_batch, check_labels
+from cifarzoo.training.feed import Feed
 
 PLACE: dict[str, Any] = {
     "preprocessing": CIFAR10_PREPROCESSING,
@@ -179,24 +179,3 @@ def test_an_endless_generator_is_not_read_ahead() -> None:
 def test_no_steps_are_refused(steps: int) -> None:
     with pytest.raises(InputError, match="no batch"):
         Feed(numbered(3), steps=steps, **PLACE)
-
-
-def test_good_batches_pass() -> None:
-    labels = torch.tensor([0, 9])
-    check_batch(torch.full((2, 3, 8, 8), -2.2), labels)
-    check_batch(torch.zeros(2, 3, 8, 8, dtype=torch.bfloat16), labels)
-    check_labels(labels, 10)
-
-
-@pytest.mark.parametrize("value", [30.1, -31.0, float("inf"), float("nan")])
-def test_values_that_are_not_normalized_are_refused(value: float) -> None:
-    images = torch.zeros(2, 3, 8, 8)
-    images[1, 2, 3, 4] = value
-    with pytest.raises(InputError, match="float images must be normalized; the largest value is"):
-        check_batch(images, torch.tensor([0, 1]))
-
-
-@pytest.mark.parametrize(("labels", "found"), [([0, 5], "0..5"), ([-1, 2], "-1..2")])
-def test_labels_without_an_output_are_refused(labels: list[int], found: str) -> None:
-    with pytest.raises(InputError, match=f"must be in 0..4 for a model with 5 .*; got {found}:"):
-        check_labels(torch.tensor(labels), 5)

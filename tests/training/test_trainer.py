@@ -40,6 +40,7 @@ from cifarzoo.errors import (
 )
 from cifarzoo.training import run as run_module
 from cifarzoo.training.checkpoint import read_checkpoint
+from cifarzoo.training.loggers import StepProgress
 
 ONE_STEP = PLAIN.replace(epochs=1, batch_size=200, momentum=0, weight_decay=0)
 
@@ -375,9 +376,9 @@ def good(few: ImageSet) -> tuple[Tensor, Tensor]:
 BAD: dict[str, tuple[Callable[[Tensor, Tensor], Any], str]] = {
     "floats in 0..255": (
         lambda x, y: (x.float(), y),
-        r"must be normalized; the largest value is \d+: pass uint8",
+        r"must be normalized; these lie in \d+\.\.255: pass uint8",
     ),
-    "not a number": (lambda x, y: (x / 0 * 0, y), "must be normalized; the largest value is nan"),
+    "not a number": (lambda x, y: (x / 0 * 0, y), "must be normalized; these lie in nan"),
     "float labels": (lambda x, y: (x, y.float()), r"labels must be int64 \(8,\).*torch.float32"),
     "int32 labels": (lambda x, y: (x, y.int()), r"labels must be int64 \(8,\).*torch.int32"),
     "one-hot labels": (lambda x, y: (x, F.one_hot(y, 10)), r"one for each image; got .* \(8, 10\)"),
@@ -432,7 +433,7 @@ def test_one_bad_label_in_a_set_is_found_before_any_step(place: str, few: ImageS
 
 
 def test_bad_validation_batches_are_refused(few: ImageSet) -> None:
-    with pytest.raises(InputError, match="must be normalized; the largest value is 255"):
+    with pytest.raises(InputError, match=r"must be normalized; these lie in .*255"):
         make_trainer().fit(few, [(few.images.float(), few.labels)])
     bad = with_a_label_too_high(few)
     with pytest.raises(InputError, match=r"labels must be in 0..9 .*; got 0..11"):
@@ -486,8 +487,8 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(
     events = Events()
     trainer = make_trainer(output=tmp_path, loggers=[events])
     message = (
-        r"not finite in epoch 2, step 3 of 4 \(learning rate 0.02\); "
-        r"lower learning_rate \(try 0.0067\), set clip_norm=1, or warm up longer"
+        r"not finite in epoch 2, step 3 of 4 \(peak learning rate 0.02\); "
+        r"lower learning_rate \(try 0.002\), set clip_norm=1, or warm up longer"
     )
     with pytest.raises(NonFiniteLossError, match=message):
         trainer.fit(SpoiledFrom(few, 7))
@@ -510,7 +511,9 @@ def test_an_interruption_does_not_save_a_loss_that_is_not_finite(
 
 def test_a_learning_rate_far_too_high_is_reported(few: ImageSet, tmp_path: Path) -> None:
     trainer = make_trainer(PLAIN.replace(learning_rate=1e6, batch_size=10), output=tmp_path)
-    with pytest.raises(NonFiniteLossError, match=r"epoch 1, step \d+ of 20 \(learning rate 1e\+06"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"epoch 1, step \d+ of 20 \(peak learning rate 1e\+06"
+    ):
         trainer.fit(few)
     assert not (tmp_path / "checkpoint.pt").exists()
 
@@ -646,3 +649,77 @@ def test_compiling_pays_on_a_gpu_in_long_runs_only() -> None:
     assert compile_pays(gpu, 10_000)
     assert not compile_pays(gpu, 100)
     assert not compile_pays(cpu, 10_000)
+
+
+def test_a_group_is_left_alone_after_its_time(
+    few: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Biases learn in the first of two epochs only; the rate they learn at reaches its end then."""
+    recipe = PLAIN.replace(
+        scheduler="linear", groups={"biases": {"freeze_at": 0.5}}, weight_decay=0.0
+    )
+
+    monkeypatch.setattr(run_module, "_TICK", 0.0)  # every step is reported
+
+    class Rates(Events):
+        def on_progress(self, progress: StepProgress) -> None:
+            biases.append(trainer.model.get_parameter("fc3.bias").detach().clone())
+
+    biases: list[Tensor] = []
+    trainer = make_trainer(recipe, loggers=[Rates()])
+    trainer.fit(few)
+    first, second = biases[:4], biases[4:]
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first[2], first[3])
+    assert all(torch.equal(b, first[3]) for b in second)
+    assert all(p.requires_grad for p in trainer.model.parameters())
+
+
+def test_a_model_that_returns_no_logits_is_refused(few: ImageSet) -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            return images, images
+
+    with pytest.raises(InputError, match="must return logits"):
+        Trainer(Pair(), PLAIN, device="cpu").fit(few)
+
+
+def test_parameters_that_are_not_finite_are_refused_before_the_first_step(few: ImageSet) -> None:
+    trainer = make_trainer()
+    with torch.no_grad():
+        trainer.model.get_parameter("fc1.bias")[0] = float("nan")
+    with pytest.raises(InputError, match=r"parameter fc1.bias is not finite"):
+        trainer.fit(few)
+
+
+def test_a_scheduler_class_is_no_factory(few: ImageSet) -> None:
+    trainer = make_trainer(scheduler=torch.optim.lr_scheduler.StepLR)
+    with pytest.raises(ArgumentError, match="a name or a factory, not the class StepLR"):
+        trainer.fit(few)
+
+
+def test_a_networks_own_preparation_sees_the_images_once(few: ImageSet, tmp_path: Path) -> None:
+    class Prepared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 10)
+            self.seen: list[tuple[int, ...]] = []
+
+        def prepare(self, images: Tensor) -> None:
+            self.seen.append(tuple(images.shape))
+            nn.init.ones_(self.head.bias)
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.head(images.mean((2, 3)))
+            return logits
+
+    recipe = PLAIN.replace(learning_rate=0.0, ema_decay=0.5)
+    for source, shape in ((few, (200, 3, 32, 32)), (make_batches(few), (50, 3, 32, 32))):
+        model = Prepared()
+        Trainer(model, recipe, device="cpu").fit(source)
+        assert model.seen == [shape]
+        assert torch.equal(model.head.bias, torch.ones(10))  # the average was prepared too

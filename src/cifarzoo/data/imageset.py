@@ -99,9 +99,10 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         Raises:
             ArgumentError: ``size`` leaves one of the parts empty.
         """
-        if not 0 < size < len(self):
+        if not isinstance(size, int) or not 0 < size < len(self):
             raise ArgumentError(
-                f"split size must be in 1..{len(self) - 1} for a set of {len(self)}; got {size}"
+                f"split size must be a whole number in 1..{len(self) - 1} for a set of "
+                f"{len(self)}; got {size}"
             )
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self), generator=generator)

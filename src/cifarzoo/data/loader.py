@@ -211,10 +211,8 @@ def _check(
     if padding >= width:
         raise ArgumentError(f"crop_padding must be below the image size {width}; got {padding}")
     if batch_size < world_size:
-        raise ArgumentError(
-            f"batch_size must be at least 1 and the number of processes ({world_size}); "
-            f"got {batch_size}"
-        )
+        least = f"the number of processes, {world_size}" if world_size > 1 else "1"
+        raise ArgumentError(f"batch_size must be at least {least}; got {batch_size}")
     if len(images) < world_size:
         raise ArgumentError(
             f"{len(images)} images cannot be divided among {world_size} processes; use fewer"

@@ -79,19 +79,25 @@ def plot_history(histories: Any, *, title: str = "") -> Figure:
     for (name, history), colour in zip(runs.items(), _repeat(_COLOURS), strict=False):
         epochs = history.column("epoch")
         prefix = f"{name} " if name else ""
+        marker = "o" if len(epochs) == 1 else None
         for axis, kind, factor in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
             for part, style in (("train", "--"), ("val", "-")):
                 values = history.column(f"{part}_{kind}")
                 if values[0] is not None:
                     label = f"{prefix}{part}"
                     scaled = [value * factor for value in values]
-                    marker = "o" if len(epochs) == 1 else None
                     axis.plot(epochs, scaled, style, color=colour, label=label, marker=marker)
-        rate.plot(epochs, history.column("learning_rate"), color=colour, label=name or None)
-    for axis, label in ((loss, "loss"), (accuracy, "accuracy (%)"), (rate, "learning rate")):
+        rates = history.column("learning_rate")
+        rate.plot(epochs, rates, color=colour, label=name or None, marker=marker)
+    for axis, label in (
+        (loss, "loss"),
+        (accuracy, "accuracy (%)"),
+        (rate, "learning rate (end of epoch)"),
+    ):
         axis.set_xlabel("epoch")
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     loss.legend()
     figure.suptitle(title)
     return figure

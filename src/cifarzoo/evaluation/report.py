@@ -13,14 +13,15 @@ from torch import nn
 
 from cifarzoo.card import get_card
 from cifarzoo.data import ImageSet
+from cifarzoo.data.batches import check_labels
 from cifarzoo.device import Precision
-from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.errors import ArgumentError
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_logits
 from cifarzoo.evaluation.plots import plot_confusion_matrix
 from cifarzoo.files import atomic_path, write_text
 
-__all__ = ["ClassScore", "EvaluationReport", "evaluate"]
+__all__ = ["ClassScore", "EvaluationReport", "check_report_path", "evaluate"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ class EvaluationReport:
     Args:
         model: Name of the model.
         data: Name of the image set.
-        tta: Test-time augmentation, "none" or "flip".
+        tta: Test-time augmentation, as `evaluate` names it.
         num_images: Images evaluated.
         accuracy: Fraction classified correctly.
         accuracy_interval: Its 95 % Wilson interval.
@@ -101,13 +102,17 @@ class EvaluationReport:
         return json.dumps(self.to_dict(), indent=1)
 
     def to_markdown(self) -> str:
-        """Headline and per-class table as Markdown."""
+        """Headline, per-class table and confusion matrix as Markdown."""
         lines = [
             f"### {self.model} on {self.data} (test-time augmentation: {self.tta})",
             "",
             *_markdown_table(("metric", "value"), self._headline()),
             "",
             *_markdown_table(("class", "precision", "recall", "F1", "images"), self._class_rows()),
+            "",
+            "Confusion matrix, rows true, columns predicted:",
+            "",
+            *_markdown_table(("", *(s.name for s in self.classes)), self._confusion_rows()),
         ]
         return "\n".join(lines) + "\n"
 
@@ -141,13 +146,11 @@ class EvaluationReport:
             MissingExtraError: A picture is wanted and matplotlib is missing.
         """
         path = Path(path)
+        check_report_path(path)
         texts = {".json": self.to_json, ".md": self.to_markdown, ".txt": self.__str__}
         suffix = path.suffix.lower()
         if suffix in texts:
             return write_text(path, texts[suffix]())
-        if suffix not in (".png", ".svg", ".pdf"):
-            known = ", ".join([*texts, ".png", ".svg", ".pdf"])
-            raise ArgumentError(f"a report is saved as one of {known}; got {path.name!r}")
         figure = plot_confusion_matrix(
             self.confusion,
             [score.name for score in self.classes],
@@ -168,11 +171,24 @@ class EvaluationReport:
             ("images", f"{self.num_images:,}"),
         ]
 
+    def _confusion_rows(self) -> list[list[str]]:
+        return [
+            [score.name, *map(str, row)]
+            for score, row in zip(self.classes, self.confusion, strict=True)
+        ]
+
     def _class_rows(self) -> list[tuple[str, str, str, str, str]]:
         return [
             (s.name, f"{s.precision:.1%}", f"{s.recall:.1%}", f"{s.f1:.1%}", str(s.count))
             for s in self.classes
         ]
+
+
+def check_report_path(path: Path) -> None:
+    """Raise ArgumentError when no report can be saved under a name like this."""
+    known = (".json", ".md", ".txt", ".png", ".svg", ".pdf")
+    if path.suffix.lower() not in known:
+        raise ArgumentError(f"a report is saved as one of {', '.join(known)}; got {path.name!r}")
 
 
 def evaluate(
@@ -193,7 +209,10 @@ def evaluate(
         model: A network from images (B, 3, H, W) to logits (B, C).
         images: An `ImageSet`, or any iterable of batches ``(images, labels)``: uint8 images are
             normalized here, float ones taken as normalized.
-        tta: Test-time augmentation: "flip" averages each image with its mirror image.
+        tta: Test-time augmentation, the mean of the logits of several views: "flip" adds the
+            mirror image; "flip_shift" also moves both by a pixel, up and left or down and right,
+            at half the weight (Jordan 2024, arXiv:2404.00498, section 3.5); "flip_shift_unsure"
+            does so for the least confident quarter of the images only.
         device: "auto", or any torch device.
         precision: "auto" takes bfloat16 where the device computes it natively.
         batch_size: Images at once, for an ImageSet.
@@ -211,12 +230,7 @@ def evaluate(
         model, images, tta=tta, device=device, precision=precision, batch_size=batch_size
     )
     num_classes = logits.shape[1]
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= num_classes:
-        raise InputError(
-            f"labels must be in 0..{num_classes - 1} for a model with {num_classes} classes; got "
-            f"{low}..{high}"
-        )
+    check_labels(labels, num_classes)
     card = get_card(model)
     classes = images.classes if isinstance(images, ImageSet) else card.classes
     if classes is None or len(classes) != num_classes:

@@ -1,14 +1,20 @@
 """The networks, one file per family; importing this package registers them all."""
 
+from cifarzoo.models.airbench import AirBench, ConvGroup, airbench94, airbench95, airbench96
 from cifarzoo.models.deep_bn import DeepBN, deep_bn
 from cifarzoo.models.resnet import BasicBlock, ResNet, resnet18, resnet18_cifar
 from cifarzoo.models.simple import Simple, simple
 
 __all__ = [
+    "AirBench",
     "BasicBlock",
+    "ConvGroup",
     "DeepBN",
     "ResNet",
     "Simple",
+    "airbench94",
+    "airbench95",
+    "airbench96",
     "deep_bn",
     "resnet18",
     "resnet18_cifar",

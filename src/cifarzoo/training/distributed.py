@@ -44,6 +44,12 @@ class World:
             return flag
         return bool(self.sum(torch.tensor([float(flag)], device=device)).item())
 
+    def share(self, model: nn.Module) -> None:
+        """Give every process the first one's parameters and buffers."""
+        if self.size > 1:
+            for tensor in (*model.parameters(), *model.buffers()):
+                dist.broadcast(tensor.detach(), 0)
+
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
         """Average gradients over the processes."""
         if self.size == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,18 +11,16 @@ from torch import Tensor
 
 from cifarzoo.card import Preprocessing
 from cifarzoo.data import ImageSet, Loader
+from cifarzoo.data.batches import Batches, as_pair, check_shape
 from cifarzoo.errors import InputError
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.distributed import World
 
-__all__ = ["Batches", "Feed", "Source", "check_batch", "check_labels"]
+__all__ = ["Feed", "Source"]
 
-Batches = Iterable[tuple[Tensor, Tensor]]
 Source = ImageSet | Loader | Batches
 
 _EVALUATION_BATCH = 1000
-# normalized CIFAR images lie within about +-2.2; raw ones reach 255
-_LARGEST_NORMALIZED = 30.0
 
 
 class Feed:
@@ -102,7 +100,7 @@ class Feed:
             torch.set_rng_state(resumed_rng)
         count = skip
         for batch in itertools.islice(batches, self.steps - skip):
-            images, labels = _pair(batch)
+            images, labels = as_pair(batch)
             count += 1
             yield self._place(images), labels.to(self._device, non_blocking=True)
         if count < self.steps:
@@ -133,54 +131,9 @@ class Feed:
 
     def _place(self, images: Tensor) -> Tensor:
         if images.dtype == torch.uint8:
-            _check_shape(images)  # normalizing would broadcast one channel to three
+            check_shape(images)  # normalizing would broadcast one channel to three
             images = self._preprocessing.normalize(images.to(self._device, non_blocking=True))
         return images.to(self._device, self._dtype, non_blocking=True)
-
-
-def check_batch(images: Tensor, labels: Tensor) -> None:
-    """Raise InputError when a batch is not normalized images with one label each."""
-    _check_shape(images)
-    largest = float(images.abs().max())
-    if not largest <= _LARGEST_NORMALIZED:  # NaN fails too
-        raise InputError(
-            f"float images must be normalized; the largest value is {largest:.4g}: pass uint8 "
-            "images, which are normalized here, or (images / 255 - mean) / std"
-        )
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise InputError(
-            f"labels must be int64 ({len(images)},), one for each image; got {labels.dtype} "
-            f"{tuple(labels.shape)}"
-        )
-
-
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Raise InputError when a label has no output in a network with ``num_classes``."""
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= num_classes:
-        raise InputError(
-            f"labels must be in 0..{num_classes - 1} for a model with {num_classes} classes; got "
-            f"{low}..{high}: build the model with num_classes={high + 1}, or check the labels"
-        )
-
-
-def _check_shape(images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
-        raise InputError(
-            "batches must hold images of shape (batch, 3, height, width); got "
-            f"{tuple(images.shape)}"
-        )
-
-
-def _pair(batch: Any) -> tuple[Tensor, Tensor]:
-    if isinstance(batch, tuple | list) and len(batch) == 2:
-        images, labels = batch
-        if isinstance(images, Tensor) and isinstance(labels, Tensor):
-            return images, labels
-        got = f"({type(images).__name__}, {type(labels).__name__})"
-    else:
-        got = type(batch).__name__
-    raise InputError(f"batches must be pairs of tensors (images, labels); got {got}")
 
 
 def _length(source: Any) -> int:

@@ -11,13 +11,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cifarzoo.card import attach_card, get_card, unwrap
 from cifarzoo.data.augment import downsample
+from cifarzoo.data.batches import check_batch, check_labels, check_logits
 from cifarzoo.device import autocast
 from cifarzoo.errors import InputError
 from cifarzoo.optimizers import OptimizerFactory, build_optimizer
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory, build_scheduler
 from cifarzoo.training.distributed import World
-from cifarzoo.training.feed import Feed, check_batch, check_labels
+from cifarzoo.training.feed import Feed
 from cifarzoo.training.targets import Mixer, build_mixer
 
 __all__ = ["Learner"]
@@ -54,6 +55,7 @@ class Learner:
         self.model = model
         self.recipe = recipe
         self.device, self.precision = device, precision
+        self._world = world
         self._network = world.wrap(model, device)
         if compiled:
             # on a GPU small networks are bound by launching kernels: replay them as one graph
@@ -65,6 +67,7 @@ class Learner:
             learning_rate=recipe.learning_rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
+            groups=recipe.groups,
             options=recipe.optimizer_options,
         )
         self.scheduler = build_scheduler(
@@ -76,10 +79,26 @@ class Learner:
         )
         self._steps_by_metric = isinstance(self.scheduler, ReduceLROnPlateau)
         self._ema: Any = _build_ema(model, recipe)
+        limited = [group for group in self.optimizer.param_groups if "freeze_at" in group]
+        self._to_freeze = sorted(limited, key=lambda group: float(group["freeze_at"]))
+        self._frozen: list[nn.Parameter] = []
         self._mix: Mixer | None = None
         self._steps = 0
         self._all_steps = recipe.epochs * steps_per_epoch
         self.learning_rate = recipe.learning_rate
+
+    def prepare(self, images: Tensor) -> None:
+        """Let a network that sets itself up by training images see them, before the first step.
+
+        Args:
+            images: (B, 3, H, W), normalized.
+        """
+        prepare = getattr(self.model, "prepare", None)
+        if prepare is None:
+            return
+        prepare(images.to(self.device))
+        self._world.share(self.model)
+        self._ema = _build_ema(self.model, self.recipe)
 
     @torch.no_grad()
     def probe(self, images: Tensor) -> int:
@@ -90,7 +109,9 @@ class Learner:
         """
         self.model.eval()  # a pass in training mode would move the running statistics
         with autocast(self.device, self.precision):
-            num_classes = int(self.model(images[:1]).shape[1])
+            logits = self.model(images[:1])
+            check_logits(logits, 1)
+            num_classes = int(logits.shape[1])
             for _, size in self.recipe.image_sizes:
                 try:
                     self.model(downsample(images[:1], int(size)))
@@ -113,6 +134,7 @@ class Learner:
             loss_out: Scalar tensor that receives the loss summed over the batch.
             correct_out: Scalar tensor that receives the number of correct images.
         """
+        self._freeze()
         targets = labels
         size = self.recipe.image_size_at(self._steps / self._all_steps)
         if size is not None:
@@ -125,6 +147,8 @@ class Learner:
         loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        for parameter in self._frozen:
+            parameter.grad = None
         if self.recipe.clip_norm > 0:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.learning_rate = float(self.optimizer.param_groups[0]["lr"])
@@ -136,6 +160,15 @@ class Learner:
             self._ema.update(self.model, step=self._steps)
         torch.mul(loss.detach(), len(labels), out=loss_out)
         correct_out.copy_((logits.detach().argmax(1) == labels).sum())
+
+    def _freeze(self) -> None:
+        """Leave groups alone whose time is over."""
+        progress = self._steps / self._all_steps
+        while self._to_freeze and progress >= self._to_freeze[0]["freeze_at"]:
+            for parameter in self._to_freeze.pop(0)["params"]:
+                self._frozen.append(parameter)
+                # several processes exchange the same gradients to the end
+                parameter.requires_grad_(self._world.size > 1)
 
     def end_epoch(self, loss: float) -> None:
         """Let a schedule that goes by the loss see it."""
@@ -167,6 +200,12 @@ class Learner:
         """Give the model the averaged weights, if there are any."""
         if self._ema is not None:
             self.model.load_state_dict(self._ema.module.state_dict())
+
+    def release(self) -> None:
+        """Hand the model back as it came: its memory format, its parameters trainable."""
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+        self.model.to(memory_format=torch.contiguous_format)
 
     def train(self) -> None:
         """Switch to training mode."""

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from cifarzoo.card import attach_card, get_card
 from cifarzoo.data import ImageSet
+from cifarzoo.data.batches import check_batch, check_labels
 from cifarzoo.device import compile_pays, use_fast_layout
-from cifarzoo.errors import CheckpointError, NonFiniteLossError
+from cifarzoo.errors import CheckpointError, InputError, NonFiniteLossError
 from cifarzoo.optimizers import OptimizerFactory
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory
 from cifarzoo.training.checkpoint import check_same, write_checkpoint
 from cifarzoo.training.distributed import World
-from cifarzoo.training.feed import Feed, Source, check_batch, check_labels
+from cifarzoo.training.feed import Feed, Source
 from cifarzoo.training.history import EpochRecord, History
 from cifarzoo.training.interrupt import StopRequest
 from cifarzoo.training.learner import Learner
@@ -27,6 +28,7 @@ from cifarzoo.training.loggers import Logger, RunStart, StepProgress
 
 __all__ = ["Run"]
 
+_PREPARING = 5000  # images
 _TICK = 0.2  # seconds between two looks at the losses: progress costs nothing in between
 
 
@@ -92,7 +94,13 @@ class Run:
         self.meter = torch.zeros(self.train.steps, 2, device=self.device)
         self.epoch_rng = torch.get_rng_state()
         self.resumed_rng: Tensor | None = None
-        self.is_started = False
+        self.is_started = self.is_resumed = False
+        # what a network may want to see beforehand; otherwise the first batch must do
+        self.some_images = (
+            self.card.preprocessing.normalize(train.images[:_PREPARING])
+            if isinstance(train, ImageSet)
+            else None
+        )
 
     def finish(self) -> History:
         """Run the epochs that are left."""
@@ -111,8 +119,7 @@ class Run:
             self.learner.finish()
             return History(tuple(self.records))
         finally:
-            # channels_last is a matter of this run: other code may want to view the parameters
-            self.learner.model.to(memory_format=torch.contiguous_format)
+            self.learner.release()
             if self.is_started:
                 for logger in self.loggers:
                     logger.on_end(History(tuple(self.records)))
@@ -163,6 +170,14 @@ class Run:
         """Check the first batch, then tell the loggers; nothing is trained or written before."""
         check_batch(images, labels)
         num_classes = self.learner.probe(images)
+        for name, parameter in self.learner.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise InputError(
+                    f"parameter {name} is not finite before the first step; load other weights, "
+                    "or build the model again"
+                )
+        if not self.is_resumed:
+            self.learner.prepare(images if self.some_images is None else self.some_images)
         for each in (labels, *self.all_labels):
             check_labels(each, num_classes)
         if self.card.classes is None and len(self.classes) == num_classes:
@@ -209,8 +224,8 @@ class Run:
         place = f"step {int(bad[0]) + 1}" if len(bad) else "a step of another process"
         raise NonFiniteLossError(
             f"the loss is not finite in epoch {len(self.records) + 1}, {place} of "
-            f"{self.train.steps} (learning rate {self.learner.learning_rate:.3g}); lower "
-            f"learning_rate (try {self.recipe.learning_rate / 3:.2g}), set clip_norm=1, or warm "
+            f"{self.train.steps} (peak learning rate {self.recipe.learning_rate:.3g}); lower "
+            f"learning_rate (try {self.recipe.learning_rate / 10:.2g}), set clip_norm=1, or warm "
             "up longer"
         )
 
@@ -238,6 +253,7 @@ class Run:
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go back to a saved state."""
+        self.is_resumed = True
         length = {"steps_per_epoch": saved["steps_per_epoch"]}
         check_same("data set", length, {"steps_per_epoch": self.train.steps})
         try:

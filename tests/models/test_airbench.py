@@ -1,0 +1,87 @@
+"""What the airbench networks promise beyond the contract."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import cifarzoo
+from cifarzoo import ImageSet
+from cifarzoo.models import AirBench
+
+PUBLISHED = {"airbench94": 1.97, "airbench95": 4.61, "airbench96": 9.92}
+
+
+def build(name: str = "airbench94") -> AirBench:
+    model = cifarzoo.create_model(name, seed=0)
+    assert isinstance(model, AirBench)
+    return model
+
+
+def some_images(images: ImageSet) -> Tensor:
+    return cifarzoo.CIFAR10_PREPROCESSING.normalize(images.images[:500])
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameter_counts_are_the_published_ones(name: str) -> None:
+    count = cifarzoo.get_model_info(name).parameters
+    assert round(count / 1e6, 2) == PUBLISHED[name]
+
+
+def test_prepared_patches_are_uncorrelated_and_of_equal_size(sample_train: ImageSet) -> None:
+    model, images = build(), some_images(sample_train)
+    model.prepare(images)
+    with torch.no_grad():
+        half = F.conv2d(images, model.whiten.weight)[:, :12]
+    patches = half.permute(0, 2, 3, 1).reshape(-1, 12)
+    covariance = patches.T @ patches / len(patches)
+    off = covariance - covariance.diagonal().diag()
+    assert off.abs().max() < 1e-3
+    # a little below 1 for faint directions, whose eigenvalue the constant outweighs
+    assert covariance.diagonal().max() <= 1.001
+    assert covariance.diagonal().median() > 0.9
+    assert torch.equal(model.whiten.weight[:12], -model.whiten.weight[12:])
+
+
+def test_convolutions_begin_as_identities() -> None:
+    layer = build().group1.conv2
+    x = torch.randn(2, 64, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(layer(x), x)
+
+
+@pytest.mark.parametrize("size", [16, 20, 24, 28, 32, 40])
+def test_takes_every_size_from_16(size: int) -> None:
+    assert build()(torch.zeros(2, 3, size, size)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_groups_hold_what_is_trained(name: str) -> None:
+    model = build(name)
+    groups = model.parameter_groups()
+    assert all(p.ndim == 4 for p in groups["filters"])
+    assert len(groups["filters"]) == len(groups["norm_biases"]) == 3 * model.group1.depth
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    assert trained == {id(p) for members in groups.values() for p in members}
+    assert not model.whiten.weight.requires_grad
+    assert not model.group1.norm1.weight.requires_grad
+
+
+def test_the_trainer_prepares_trains_and_freezes(sample_train: ImageSet) -> None:
+    images = sample_train.subset(range(400))
+    model = build()
+    recipe = cifarzoo.get_model_info("airbench94").get_recipe("reference")
+    small = recipe.replace(epochs=4, batch_size=50)
+    history = cifarzoo.Trainer(model, small, device="cpu", precision="float32").fit(images)
+    by_hand = build()
+    by_hand.prepare(cifarzoo.CIFAR10_PREPROCESSING.normalize(images.images))
+    torch.testing.assert_close(model.whiten.weight, by_hand.whiten.weight)
+    assert history[-1].train_loss < history[0].train_loss
+    assert all(p.requires_grad for p in model.parameter_groups()["whiten_bias"])
+
+
+def test_accepts_float64_after_preparation(sample_train: ImageSet) -> None:
+    model = build().double()
+    model.prepare(some_images(sample_train).double())
+    assert model(torch.zeros(1, 3, 32, 32, dtype=torch.float64)).isfinite().all()
