@@ -19,7 +19,6 @@ import argparse
 import functools
 import itertools
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import torchvision
+from common import DEVICE, describe_machine, synchronize
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -46,7 +46,6 @@ BATCH = 128
 WARMUP = 8  # batches before the clock starts: workers come up, kernels are chosen
 STEPS = {"simple": 200, "deep_bn": 60, "resnet18_cifar": 10}
 RESULTS = Path(__file__).parent / "results" / "throughput.json"
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 MIXED = computes_bfloat16(DEVICE)
 FAST = torch.bfloat16 if MIXED else torch.float32
 AUGMENTATION = Augmentation(flip="random", crop_padding=4)
@@ -426,31 +425,6 @@ print(peak() - before)
 def few(images: ImageSet, steps: int) -> ImageSet:
     """Enough images for ``steps`` batches."""
     return images.subset(range(steps * BATCH))
-
-
-def synchronize() -> None:
-    """Wait for a GPU's queue, so that the clock sees the work."""
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def describe_machine() -> dict[str, Any]:
-    """Processor, threads, versions: what a number means nothing without."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next(line.split(":")[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        processor = platform.processor() or platform.machine()
-    return {
-        "processor": processor,
-        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "bfloat16": computes_bfloat16(DEVICE),
-        "torch": str(torch.__version__),
-        "cifarzoo": cifarzoo.__version__,
-        "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
 
 
 def show(section: str, found: dict[str, Any]) -> None:

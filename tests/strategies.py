@@ -45,6 +45,7 @@ def recipes() -> st.SearchStrategy[Recipe]:
         learning_rate=st.floats(0, 100),
         momentum=fraction,
         weight_decay=st.floats(0, 1),
+        groups=st.sampled_from([{}, {"head": {"learning_rate": 2, "freeze_at": 0.5}}]),
         label_smoothing=fraction,
         scheduler=st.sampled_from(["constant", "cosine", "linear"]),
         scheduler_options=st.one_of(
@@ -55,6 +56,7 @@ def recipes() -> st.SearchStrategy[Recipe]:
         mixup_alpha=st.floats(0, 2),
         cutmix_alpha=st.floats(0, 2),
         ema_decay=fraction,
+        lookahead_decay=fraction,
         clip_norm=st.floats(0, 10),
         seed=st.integers(0, 2**63 - 1),
     )

@@ -102,4 +102,4 @@ def test_a_closure_is_called() -> None:
         return float(loss.detach())
 
     assert MuonSGD([parameter], lr=0.1, momentum=0.0).step(closure) == 1.0
-    assert float(parameter) == pytest.approx(0.8)
+    assert float(parameter.detach()) == pytest.approx(0.8)

@@ -73,6 +73,8 @@ class Recipe:
             each batch takes one of the two.
         ema_decay: Decay per step of an exponential moving average of the weights, which becomes
             the result; 0 turns it off.
+        lookahead_decay: Decay per step, at the end of the run, of slow weights that the network is
+            set back to every five steps (Zhang et al. 2019, arXiv:1907.08610); 0 turns it off.
         clip_norm: Largest gradient norm; 0 turns clipping off.
         seed: Seed of data order, augmentation and dropout.
 
@@ -105,6 +107,7 @@ class Recipe:
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
     ema_decay: float = 0.0
+    lookahead_decay: float = 0.0
     clip_norm: float = 0.0
     seed: int = 0
 
@@ -130,6 +133,7 @@ class Recipe:
         _check_number("mixup_alpha", self.mixup_alpha, 0, 100)
         _check_number("cutmix_alpha", self.cutmix_alpha, 0, 100)
         _check_number("ema_decay", self.ema_decay, 0, 1, below=True)
+        _check_number("lookahead_decay", self.lookahead_decay, 0, 1, below=True)
         _check_number("clip_norm", self.clip_norm, 0, 1e9)
         _check_number("seed", self.seed, 0, 2**63 - 1, whole=True)
         check_optimizer(self.optimizer)

@@ -33,6 +33,8 @@ EVERYTHING = Recipe(
     mixup_alpha=0.3,
     cutmix_alpha=0.5,
     ema_decay=0.9,
+    lookahead_decay=0.95,
+    groups={"biases": {"freeze_at": 0.6}},
     clip_norm=1.0,
 )
 """All that has a state or draws at random; with deep_bn, dropout and running statistics too."""

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from cifarzoo.card import attach_card, get_card, unwrap
 from cifarzoo.data.augment import downsample
 from cifarzoo.data.batches import check_batch, check_labels, check_logits
 from cifarzoo.device import autocast
@@ -17,6 +16,7 @@ from cifarzoo.errors import InputError
 from cifarzoo.optimizers import OptimizerFactory, build_optimizer
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory, build_scheduler
+from cifarzoo.training.averages import Lookahead, build_ema
 from cifarzoo.training.distributed import World
 from cifarzoo.training.feed import Feed
 from cifarzoo.training.targets import Mixer, build_mixer
@@ -78,7 +78,8 @@ class Learner:
             options=recipe.scheduler_options,
         )
         self._steps_by_metric = isinstance(self.scheduler, ReduceLROnPlateau)
-        self._ema: Any = _build_ema(model, recipe)
+        self._ema: Any = build_ema(model, recipe)
+        self._lookahead = self._start_lookahead()
         limited = [group for group in self.optimizer.param_groups if "freeze_at" in group]
         self._to_freeze = sorted(limited, key=lambda group: float(group["freeze_at"]))
         self._frozen: list[nn.Parameter] = []
@@ -98,7 +99,8 @@ class Learner:
             return
         prepare(images.to(self.device))
         self._world.share(self.model)
-        self._ema = _build_ema(self.model, self.recipe)
+        self._ema = build_ema(self.model, self.recipe)
+        self._lookahead = self._start_lookahead()
 
     @torch.no_grad()
     def probe(self, images: Tensor) -> int:
@@ -156,10 +158,16 @@ class Learner:
         self._steps += 1
         if not self._steps_by_metric:
             self.scheduler.step()
+        if self._lookahead is not None:
+            self._lookahead.update(self._steps, self._steps / self._all_steps)
         if self._ema is not None:
             self._ema.update(self.model, step=self._steps)
         torch.mul(loss.detach(), len(labels), out=loss_out)
         correct_out.copy_((logits.detach().argmax(1) == labels).sum())
+
+    def _start_lookahead(self) -> Lookahead | None:
+        decay = self.recipe.lookahead_decay
+        return Lookahead(self.model, decay) if decay else None
 
     def _freeze(self) -> None:
         """Leave groups alone whose time is over."""
@@ -198,6 +206,8 @@ class Learner:
 
     def finish(self) -> None:
         """Give the model the averaged weights, if there are any."""
+        if self._lookahead is not None:
+            self._lookahead.take()
         if self._ema is not None:
             self.model.load_state_dict(self._ema.module.state_dict())
 
@@ -218,6 +228,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "ema": self._ema.module.state_dict() if self._ema is not None else None,
+            "lookahead": self._lookahead.slow if self._lookahead is not None else None,
             "steps": self._steps,
             "learning_rate": self.learning_rate,
         }
@@ -229,16 +240,8 @@ class Learner:
         self.scheduler.load_state_dict(state["scheduler"])
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])
+        if self._lookahead is not None:
+            for slow, saved in zip(self._lookahead.slow, state["lookahead"], strict=True):
+                slow.copy_(saved)
         self._steps = state["steps"]
         self.learning_rate = state["learning_rate"]
-
-
-def _build_ema(model: nn.Module, recipe: Recipe) -> Any:
-    """Timm's average of weights and buffers; None when the recipe wants none."""
-    if not recipe.ema_decay:
-        return None
-    from timm.utils import ModelEmaV3
-
-    ema = ModelEmaV3(unwrap(model), decay=recipe.ema_decay, use_warmup=True)
-    attach_card(ema.module, get_card(model))
-    return ema

@@ -1,0 +1,131 @@
+"""Time to 94 %: the recipe ``fast94`` beside the published one, in one run.
+
+Usage: python benchmarks/to_94.py [--seeds 5] [--recipes reference,fast94] [--output FILE]
+
+Needs the official CIFAR-10 files ($CIFARZOO_DATA). Both recipes train ``airbench94`` by the same
+Trainer, on all 50,000 training images, in turn for each seed, and are measured after the last epoch
+on all 10,000 test images, without and with test-time augmentation. The wall time is that from
+a network with random parameters to its accuracy with test-time augmentation: preparation (the
+whitening layer, the padded images), training (compiling too, on a GPU), evaluation. Every run is
+saved when it ends; a second call does what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from common import DEVICE, describe_machine, synchronize
+from rich.console import Console
+from rich.table import Table
+
+import cifarzoo
+from cifarzoo import ImageSet, Recipe
+from cifarzoo.files import write_text
+
+MODEL = "airbench94"
+# the published code takes six views of every image
+VIEWS = {"reference": "flip_shift", "fast94": "flip_shift_unsure"}
+RESULTS = Path(__file__).parent / "results" / "to_94.json"
+PARTS = ("preparation", "training", "evaluation")
+
+
+def main() -> None:
+    """Train, measure, save, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--recipes", default="reference,fast94", help="comma-separated")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--again", action="store_true", help="forget earlier runs")
+    arguments = parser.parse_args()
+    found = {"machine": describe_machine(), "runs": []}
+    if arguments.output.exists() and not arguments.again:
+        found["runs"] = json.loads(arguments.output.read_text())["runs"]
+    train, test = (cifarzoo.load_cifar10(part, download=False) for part in ("train", "test"))
+    spec = cifarzoo.get_model_info(MODEL)
+    for seed in range(arguments.seeds):
+        for name in arguments.recipes.split(","):
+            recipe = spec.get_recipe(name).replace(seed=seed)
+            if any(r["recipe"] == recipe.to_dict() for r in found["runs"]):
+                continue
+            found["runs"].append({"name": name, **run(recipe, VIEWS[name], train, test)})
+            write_text(arguments.output, json.dumps(found, indent=1) + "\n")
+            show(found["runs"])
+
+
+def run(recipe: Recipe, tta: Any, train: ImageSet, test: ImageSet) -> dict[str, Any]:
+    """Train once and measure; what happened, with the time of its parts in seconds."""
+    model = cifarzoo.create_model(MODEL, seed=recipe.seed)
+    start = time.perf_counter()
+    loggers = [cifarzoo.ConsoleLogger()]
+    compiled = "auto" if DEVICE.type == "cuda" else False
+    history = cifarzoo.Trainer(model, recipe, compile=compiled, loggers=loggers).fit(train)
+    synchronize()
+    trained = time.perf_counter()
+    with_views = cifarzoo.evaluate(model, test, tta=tta)
+    synchronize()
+    end = time.perf_counter()
+    flops = training_flops(recipe, len(train))
+    return {
+        "seed": recipe.seed,
+        "tta": tta,
+        "accuracy": cifarzoo.evaluate(model, test).accuracy,
+        "accuracy_with_tta": with_views.accuracy,
+        "seconds": end - start,
+        "preparation": trained - start - history.seconds,
+        "training": history.seconds,
+        "evaluation": end - trained,
+        "training_flops": flops,
+        "gflops_per_second": flops / history.seconds / 1e9,
+        "recipe": recipe.to_dict(),
+    }
+
+
+def training_flops(recipe: Recipe, num_images: int) -> float:
+    """Floating-point operations of a run: 2 a MAC, forward and twice that backward."""
+    model = cifarzoo.create_model(MODEL)
+    changes = [*recipe.image_sizes, [1.0, 0]] if recipe.image_sizes else [[0, 32], [1.0, 0]]
+    macs = 0.0
+    for (start, size), (end, _) in itertools.pairwise(changes):
+        macs += (end - start) * cifarzoo.summary(model, image_size=int(size)).total_mult_adds
+    seen = recipe.epochs * (num_images // recipe.batch_size) * recipe.batch_size
+    return 2 * 3 * macs * seen
+
+
+def show(runs: list[dict[str, Any]]) -> None:
+    """Mean and standard deviation over seeds, a row for each recipe."""
+    table = Table()
+    columns = ("recipe", "runs", "accuracy", "with TTA", "seconds", *PARTS, "PFLOP", "GFLOP/s", "")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "recipe" else "right")
+    groups = {r["name"]: [x for x in runs if x["name"] == r["name"]] for r in runs}
+    base = statistics.mean(r["seconds"] for r in next(iter(groups.values())))
+    for name, group in groups.items():
+        seconds = statistics.mean(r["seconds"] for r in group)
+        table.add_row(
+            name,
+            str(len(group)),
+            spread([100 * r["accuracy"] for r in group]),
+            spread([100 * r["accuracy_with_tta"] for r in group]),
+            spread([r["seconds"] for r in group]),
+            *(f"{statistics.mean(r[part] for r in group):.1f}" for part in PARTS),
+            f"{group[0]['training_flops'] / 1e15:.3f}",
+            f"{statistics.mean(r['gflops_per_second'] for r in group):.0f}",
+            f"{seconds / base:.2f}x",
+        )
+    Console().print(table)
+
+
+def spread(values: list[float]) -> str:
+    """Mean and, for several values, standard deviation."""
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation}"
+
+
+if __name__ == "__main__":
+    main()

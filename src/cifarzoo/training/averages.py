@@ -1,0 +1,58 @@
+"""Averages of the weights over a run: an exponential one beside the network, and lookahead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cifarzoo.card import attach_card, get_card, unwrap
+from cifarzoo.recipe import Recipe
+
+__all__ = ["Lookahead", "build_ema"]
+
+_EVERY = 5  # steps
+
+
+def build_ema(model: nn.Module, recipe: Recipe) -> Any:
+    """Timm's average of weights and buffers; None when the recipe wants none."""
+    if not recipe.ema_decay:
+        return None
+    from timm.utils import ModelEmaV3
+
+    ema = ModelEmaV3(unwrap(model), decay=recipe.ema_decay, use_warmup=True)
+    attach_card(ema.module, get_card(model))
+    return ema
+
+
+class Lookahead:
+    """Slow weights, to which the network is set back every five steps.
+
+    Source: Zhang et al. 2019, arXiv:1907.08610, with the growing decay of Jordan 2024,
+    arXiv:2404.00498, section 3.4: the slow weights follow at once in the beginning, and average
+    over more and more steps later.
+
+    Args:
+        model: Whose parameters and buffers are averaged.
+        decay: Decay per step at the end of the run; it grows with the cube of the progress.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._model = model
+        self._decay = decay
+        self.slow = [tensor.clone() for tensor in self._live()]
+
+    def update(self, steps: int, progress: float) -> None:
+        """After ``steps`` steps, at the fraction ``progress`` of the run."""
+        if steps % _EVERY == 0:
+            follow = 1 - self._decay**_EVERY * progress**3
+            torch._foreach_lerp_(self.slow, self._live(), follow)
+            self.take()
+
+    def take(self) -> None:
+        """Set the network to the slow weights."""
+        torch._foreach_copy_(self._live(), self.slow)
+
+    def _live(self) -> list[Tensor]:
+        return [t for t in self._model.state_dict().values() if t.is_floating_point()]
