@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from cifarzoo.layers import BatchNorm1d, BatchNorm2d, check_images
+from cifarzoo.layers import BatchNorm1d, BatchNorm2d, Conv2d, check_images
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -63,3 +66,68 @@ def test_odd_numbers_of_channels_are_normalized_as_torch_does(
 def test_grouping_is_left_out_where_it_does_not_fit() -> None:
     x = torch.randn(1, 20, 3, 3).to(memory_format=torch.channels_last)  # 9 pixels
     assert torch.equal(BatchNorm2d(20, affine=False)(x), nn.BatchNorm2d(20, affine=False)(x))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("channels", "size", "kernel", "stride", "padding"),
+    [(128, 4, 3, 1, 1), (160, 7, 3, 2, 1), (128, 6, (3, 2), (2, 1), (0, 1)), (128, 5, 5, 1, 2)],
+)
+@pytest.mark.parametrize("mixed", [True, False])
+def test_the_weight_gradient_as_a_product_is_torchs(
+    channels: int,
+    size: int,
+    kernel: int | tuple[int, int],
+    stride: int | tuple[int, int],
+    padding: int | tuple[int, int],
+    memory_format: torch.memory_format,
+    mixed: bool,
+) -> None:
+    """Mixed precision has float32 parameters, the other case bfloat16 throughout."""
+    generator = torch.Generator().manual_seed(size)
+    ours = Conv2d(channels, 24, kernel, stride=stride, padding=padding, bias=False)
+    ours = ours.to(memory_format=memory_format)
+    ours = ours if mixed else ours.to(torch.bfloat16)
+    x = torch.randn(5, channels, size, size, generator=generator).to(ours.weight.dtype)
+    x = x.to(memory_format=memory_format)
+    results = []
+    for forward in (ours.forward, functools.partial(nn.Conv2d.forward, ours)):
+        inputs = x.clone().requires_grad_()
+        ours.weight.grad = None
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            assert ours._product_pays(inputs)
+            output = forward(inputs)
+        output.float().square().sum().backward()
+        assert inputs.grad is not None
+        assert ours.weight.grad is not None
+        assert ours.weight.grad.dtype == ours.weight.dtype
+        results.append((output.detach(), inputs.grad, ours.weight.grad.clone()))
+    for found, expected in zip(*results, strict=True):
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(found, expected, rtol=2e-2, atol=1e-2 * scale)
+
+
+def test_the_input_may_need_no_gradient() -> None:
+    layer = Conv2d(128, 8, 3, bias=False).to(torch.bfloat16)
+    layer(torch.ones(2, 128, 4, 4, dtype=torch.bfloat16)).sum().backward()
+    assert layer.weight.grad is not None
+    assert float(layer.weight.grad.min()) == 8  # two images of 2x2 outputs
+
+
+def test_other_convolutions_are_torchs_own() -> None:
+    def pays(x: torch.Tensor, **options: Any) -> bool:
+        layer = Conv2d(128, 128, **{"kernel_size": 3, "padding": 1, "bias": False, **options})
+        return layer.to(x.dtype)._product_pays(x)
+
+    small = torch.zeros(2, 128, 4, 4, dtype=torch.bfloat16)
+    assert pays(small)
+    assert not pays(small.float())
+    assert not pays(small, bias=True)
+    assert not pays(small, groups=2)
+    assert not pays(small, dilation=2)
+    assert not pays(small, padding="same")
+    assert not pays(small, padding_mode="circular")
+    assert not pays(small, kernel_size=1, padding=0)
+    assert not pays(torch.zeros(2, 128, 128, 128, dtype=torch.bfloat16))
+    with torch.no_grad():
+        assert not pays(small)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.layers import BatchNorm2d, check_images
+from cifarzoo.layers import BatchNorm2d, Conv2d, check_images
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.registry import register_model
 
@@ -151,9 +151,9 @@ class AirBench(nn.Module):
         }
 
 
-def _convolution(in_channels: int, channels: int) -> nn.Conv2d:
+def _convolution(in_channels: int, channels: int) -> Conv2d:
     """A 3x3 convolution whose first outputs are its inputs."""
-    layer = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+    layer = Conv2d(in_channels, channels, 3, padding=1, bias=False)
     nn.init.dirac_(layer.weight[:in_channels])
     return layer
 
