@@ -40,10 +40,9 @@ def write(docs: Path) -> None:
     reference = {"_cli.md": command_line(), "_schedulers.md": scheduler_table()}
     _write_folder(docs / "reference/generated", reference)
     results = docs.parent / "benchmarks/results"
-    explanation = {
-        "_speed.md": speed_tables(results / "throughput.json"),
-        "_to_94.md": to_94_table(results / "to_94.json"),
-    }
+    explanation = {"_speed.md": speed_tables(results / "throughput.json")}
+    if (results / "to_94.json").exists():
+        explanation["_to_94.md"] = to_94_table(results / "to_94.json")
     _write_folder(docs / "explanation/generated", explanation)
     _run_quickstart(docs.parent / "examples/quickstart.py", docs / "generated")
 
@@ -174,7 +173,9 @@ def to_94_table(measured: Path) -> str:
                 f"{statistics.mean(seconds) / base:.2f}",
             )
         )
-    titles = "recipe,seeds,accuracy in %,with TTA,seconds,preparation,training,evaluation,PFLOP,ratio"
+    titles = (
+        "recipe,seeds,accuracy in %,with TTA,seconds,preparation,training,evaluation,PFLOP,ratio"
+    )
     facts = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
     table = _table(tuple(titles.split(",")), rows, numbers=tuple(range(1, 10)))
     return f"Machine: {facts}.\n\n{table}\n"

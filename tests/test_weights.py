@@ -191,3 +191,42 @@ def test_no_pretrained_weights_says_so() -> None:
 def test_card_is_plain_json(model: nn.Module) -> None:
     card = cifarzoo.get_card(model)
     assert ModelCard.from_dict(json.loads(json.dumps(card.to_dict()))) == card
+
+
+def test_the_folder_of_a_run_stands_for_its_weights(tmp_path: Path) -> None:
+    model = cifarzoo.create_model("simple", seed=3)
+    cifarzoo.save_weights(model, tmp_path / "weights.safetensors")
+    for again in (cifarzoo.load_model(tmp_path), cifarzoo.create_model("simple")):
+        cifarzoo.load_weights(again, tmp_path)
+        assert torch.equal(again.get_parameter("fc1.weight"), model.get_parameter("fc1.weight"))
+
+
+def test_the_folder_of_a_run_that_was_stopped_says_how_to_finish_it(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no weights.safetensors; .*cifarzoo train --resume"):
+        cifarzoo.load_model(tmp_path)
+
+
+def test_a_checkpoint_of_a_run_gives_its_weights(tmp_path: Path) -> None:
+    trainer = cifarzoo.Trainer(
+        cifarzoo.create_model("simple", seed=0),
+        cifarzoo.Recipe(epochs=1, batch_size=500),
+        device="cpu",
+        output=tmp_path,
+    )
+    trainer.fit(cifarzoo.load_sample("train"))
+    again = cifarzoo.create_model("simple")
+    cifarzoo.load_weights(again, tmp_path / "checkpoint.pt")
+    assert torch.equal(again.get_parameter("fc1.weight"), trainer.model.get_parameter("fc1.weight"))
+
+
+def test_metadata_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="metadata must be plain data"):
+        cifarzoo.save_weights(
+            cifarzoo.create_model("simple"), tmp_path / "w.safetensors", metadata={"x": tmp_path}
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="it is a folder"):
+        cifarzoo.save_weights(cifarzoo.create_model("simple"), tmp_path)
