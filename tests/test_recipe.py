@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from strategies import recipes
 
 from cifarzoo import Augmentation, Recipe
@@ -301,3 +302,11 @@ def test_options_of_groups_survive_files_and_can_be_overridden(tmp_path: Path) -
         "head": {"learning_rate": 3.0, "freeze_at": 0.5},
         "body": {"momentum": 0},
     }
+
+
+@given(recipe=recipes(), first=st.floats(0, 1), second=st.floats(0, 1))
+def test_the_share_of_work_grows_from_0_to_1(recipe: Recipe, first: float, second: float) -> None:
+    assert recipe.work_share(0) == 0
+    assert recipe.work_share(1) == pytest.approx(1)
+    low, high = sorted((first, second))
+    assert recipe.work_share(low) <= recipe.work_share(high) + 1e-12

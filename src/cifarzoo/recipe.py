@@ -164,6 +164,24 @@ class Recipe:
                 size = int(side)
         return size
 
+    def work_share(self, progress: float) -> float:
+        """Share of the run's work that is done after the fraction ``progress`` of its steps.
+
+        A step costs as much as its images have pixels.
+
+        Example:
+            >>> Recipe(image_sizes=[[0, 16], [0.5, 32]]).work_share(0.5)
+            0.2
+        """
+        if not self.image_sizes:
+            return progress
+        ends = [*(start for start, _ in self.image_sizes[1:]), 1.0]
+        done = work = 0.0
+        for (start, side), end in zip(self.image_sizes, ends, strict=True):
+            done += max(0.0, min(progress, end) - start) * side**2
+            work += (end - start) * side**2
+        return done / work
+
     def override(self, field: str, value: Any) -> Recipe:
         """A copy with one field changed by its dotted name, as on the command line.
 

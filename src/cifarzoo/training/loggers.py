@@ -96,6 +96,9 @@ class Logger:
         """The run ended, was interrupted or failed; close what is open."""
 
 
+_PARTS = 1_000_000  # of the bar
+
+
 class ConsoleLogger(Logger):
     """A progress bar with loss, accuracy, learning rate, rate and time left; a line an epoch.
 
@@ -123,7 +126,7 @@ class ConsoleLogger(Logger):
 
         if run.compiled:
             self._console.print("compiling the network: the first steps take longer")
-        self._epochs = run.recipe.epochs
+        self._recipe = run.recipe
         self._steps = run.steps_per_epoch
         is_wide = self._console.width >= 110
         columns = (
@@ -138,7 +141,7 @@ class ConsoleLogger(Logger):
             *columns, console=self._console, disable=not self._console.is_terminal, transient=True
         )
         self._task = self._bar.add_task(
-            run.name, total=self._epochs * self._steps, completed=run.epochs_done * self._steps
+            run.name, total=_PARTS, completed=self._share(run.epochs_done)
         )
         self._bar.start()
 
@@ -146,9 +149,9 @@ class ConsoleLogger(Logger):
         """Move the bar."""
         self._bar.update(
             self._task,
-            completed=(progress.epoch - 1) * self._steps + progress.step,
+            completed=self._share(progress.epoch - 1 + progress.step / self._steps),
             description=(
-                f"epoch {progress.epoch}/{self._epochs}  loss {progress.loss:.3f}  "
+                f"epoch {progress.epoch}/{self._recipe.epochs}  loss {progress.loss:.3f}  "
                 f"acc {progress.accuracy:.1%}  lr {progress.learning_rate:.2g}  "
                 f"{progress.images_per_second:,.0f} images/s"
             ),
@@ -162,18 +165,22 @@ class ConsoleLogger(Logger):
             else ""
         )
         self._console.print(
-            f"epoch {record.epoch:>{len(str(self._epochs))}}/{self._epochs}"
+            f"epoch {record.epoch:>{len(str(self._recipe.epochs))}}/{self._recipe.epochs}"
             f"  train loss {record.train_loss:.3f}  train acc {record.train_accuracy:6.2%}"
             f"{validation}  lr {record.learning_rate:<8.2g} {record.seconds:6.1f} s"
             f"  {record.images_per_second:>7,.0f} images/s",
             highlight=False,
             soft_wrap=True,
         )
-        self._bar.update(self._task, completed=record.epoch * self._steps)
+        self._bar.update(self._task, completed=self._share(record.epoch))
 
     def on_end(self, history: History) -> None:
         """Take the bar away."""
         self._bar.stop()
+
+    def _share(self, epochs: float) -> int:
+        # steps at small images are quick: counted alike, the time left would start far too short
+        return round(_PARTS * self._recipe.work_share(epochs / self._recipe.epochs))
 
 
 class _FileLogger(Logger):
