@@ -19,8 +19,12 @@ from cifarzoo.card import (
 from cifarzoo.data import ImageSet, Loader, load_cifar10, load_cifar100, load_sample
 from cifarzoo.errors import CifarZooError
 from cifarzoo.evaluation import (
+    Calibration,
+    Comparison,
     EvaluationReport,
     Prediction,
+    calibrate,
+    compare,
     evaluate,
     plot_confusion_matrix,
     plot_history,
@@ -51,7 +55,9 @@ __all__ = [
     "CIFAR10_PREPROCESSING",
     "Augmentation",
     "CSVLogger",
+    "Calibration",
     "CifarZooError",
+    "Comparison",
     "ConsoleLogger",
     "EpochRecord",
     "EvaluationReport",
@@ -70,6 +76,8 @@ __all__ = [
     "WeightsInfo",
     "__version__",
     "attach_card",
+    "calibrate",
+    "compare",
     "create_model",
     "evaluate",
     "export_onnx",

@@ -138,3 +138,36 @@ def test_metrics_warn_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         metrics.precision_recall_f1(torch.zeros(3, 3, dtype=torch.int64))
+
+
+@given(predictions(), st.integers(1, 20))
+def test_reliability_bins_hold_every_image_once(case: tuple[Tensor, Tensor], bins: int) -> None:
+    logits, labels = case
+    probabilities = logits.softmax(1)
+    count, confidence, hits = metrics.reliability_bins(probabilities, labels, bins)
+    assert count.sum() == len(labels)
+    assert hits.sum() == (probabilities.argmax(1) == labels).sum()
+    torch.testing.assert_close(confidence.sum(), probabilities.amax(1).sum())
+    filled = count > 0
+    mean = confidence[filled] / count[filled]
+    upper = torch.arange(1, bins + 1)[filled] / bins
+    assert (mean <= upper + 1e-9).all()
+    assert (mean >= upper - 1 / bins - 1e-9).all()
+
+
+@given(predictions(), st.integers(1, 20))
+def test_adaptive_calibration_error_is_the_definition(
+    case: tuple[Tensor, Tensor], bins: int
+) -> None:
+    logits, labels = case
+    probabilities = logits.softmax(1)
+    confidence = probabilities.amax(1).numpy()
+    correct = (probabilities.argmax(1) == labels).numpy()
+    order = np.argsort(confidence, kind="stable")
+    expected = sum(
+        len(part) * abs(correct[part].mean() - confidence[part].mean())
+        for part in np.array_split(order, bins)
+        if len(part)
+    ) / len(labels)
+    found = metrics.adaptive_calibration_error(probabilities, labels, bins)
+    assert found == pytest.approx(expected, abs=1e-12)

@@ -239,3 +239,31 @@ def test_nan_is_refused(model: nn.Module, few: ImageSet) -> None:
         next(model.parameters()).fill_(float("nan"))
     with pytest.raises(InputError, match="NaN for 200 of 200 images"):
         cifarzoo.evaluate(model, few)
+
+
+def test_what_a_report_derives_from_single_images(few: ImageSet, model: nn.Module) -> None:
+    report = cifarzoo.evaluate(model, few)
+    assert sum(a == b for a, b in zip(report.labels, report.predicted, strict=True)) == round(
+        200 * report.accuracy
+    )
+    errors = report.confident_errors(200)
+    assert len(errors) == 200 - round(200 * report.accuracy)
+    assert [e.confidence for e in errors] == sorted((e.confidence for e in errors), reverse=True)
+    for error in errors[:5]:
+        assert few.classes[few.labels[error.index]] == error.label != error.predicted
+    pairs = report.most_confused(90)
+    assert sum(count for *_, count in pairs) == len(errors)
+    assert [count for *_, count in pairs] == sorted((n for *_, n in pairs), reverse=True)
+    curve = report.selective_accuracy()
+    assert curve[-1] == (1.0, report.accuracy)
+    assert [share for share, _ in curve] == pytest.approx([i / 20 for i in range(1, 21)])
+    assert sum(b.count for b in report.reliability) == 200
+    error = sum(b.count * abs(b.accuracy - b.confidence) for b in report.reliability) / 200
+    assert error == pytest.approx(report.expected_calibration_error)
+
+
+def test_one_image_is_enough_for_every_part(few: ImageSet, model: nn.Module) -> None:
+    report = cifarzoo.evaluate(model, few.subset([3]))
+    assert report.selective_accuracy() == [(1.0, report.accuracy)]
+    assert len(report.confident_errors()) + len(report.most_confused()) in (0, 2)
+    assert "most confused" in str(report)

@@ -12,11 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
+    "adaptive_calibration_error",
     "brier_score",
     "confusion_matrix",
     "expected_calibration_error",
     "negative_log_likelihood",
     "precision_recall_f1",
+    "reliability_bins",
     "top_k_accuracy",
     "wilson_interval",
 ]
@@ -72,13 +74,44 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     Bin m holds confidences in (m / bins, (m + 1) / bins]; the first holds 0 too
     (Guo et al. 2017, arXiv:1706.04599, equation 3).
     """
-    confidence, predicted = probabilities.double().max(1)
-    correct = (predicted == labels).double()
+    count, confidence, hits = reliability_bins(probabilities, labels, bins)
+    return float((hits - confidence).abs().sum() / count.sum())
+
+
+def reliability_bins(
+    probabilities: Tensor, labels: Tensor, bins: int = 15
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a reliability diagram shows, over the bins of `expected_calibration_error`.
+
+    Returns:
+        Float64 (bins,) each: images, the sum of their confidences, how many are correct.
+    """
+    confidence, correct = _confidence(probabilities, labels)
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
     place = torch.bucketize(confidence, edges.to(confidence.device), right=False)
-    gap = torch.zeros(bins, dtype=torch.float64, device=confidence.device)
-    gap.index_add_(0, place, correct - confidence)
-    return float(gap.abs().sum() / len(labels))
+    empty = torch.zeros(bins, dtype=torch.float64, device=confidence.device)
+    return (
+        empty.index_add(0, place, torch.ones_like(confidence)),
+        empty.index_add(0, place, confidence),
+        empty.index_add(0, place, correct),
+    )
+
+
+def adaptive_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """As `expected_calibration_error`, over bins of as equal numbers of images as possible.
+
+    Sorted by confidence, the first bins take one image more where the number does not divide
+    (Nixon et al. 2019, arXiv:1904.01685, section 3). Images of one confidence may be parted.
+    """
+    confidence, correct = _confidence(probabilities, labels)
+    gap = (correct - confidence)[confidence.argsort(stable=True)]
+    return float(sum(part.sum().abs() for part in gap.tensor_split(bins)) / len(labels))
+
+
+def _confidence(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Float64 (N,) each: the largest probability, and 1 where its class is the label."""
+    confidence, predicted = probabilities.double().max(1)
+    return confidence, (predicted == labels).double()
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,14 @@ from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_
 from cifarzoo.evaluation.plots import plot_confusion_matrix
 from cifarzoo.files import atomic_path, write_text
 
-__all__ = ["ClassScore", "EvaluationReport", "check_report_path", "evaluate"]
+__all__ = [
+    "ClassScore",
+    "ConfidentError",
+    "EvaluationReport",
+    "ReliabilityBin",
+    "check_report_path",
+    "evaluate",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +54,38 @@ class ClassScore:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReliabilityBin:
+    """Images of similar confidence: how sure the network is of them, and how often it is right.
+
+    Args:
+        count: Images in the bin; of 15 bins of equal width, from the least confident.
+        confidence: Mean confidence, 0..1; 0 in an empty bin.
+        accuracy: Fraction classified correctly; 0 in an empty bin.
+    """
+
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfidentError:
+    """An image that the network is sure of, and wrong.
+
+    Args:
+        index: Its place in the set.
+        label: The true class.
+        predicted: What the network says.
+        confidence: The probability it gives to that.
+    """
+
+    index: int
+    label: str
+    predicted: str
+    confidence: float
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationReport:
     """What `evaluate` found; every fraction is in 0..1.
 
@@ -53,29 +93,72 @@ class EvaluationReport:
         model: Name of the model.
         data: Name of the image set.
         tta: Test-time augmentation, as `evaluate` names it.
+        temperature: What the logits were divided by; 1 unless calibrated.
         num_images: Images evaluated.
         accuracy: Fraction classified correctly.
         accuracy_interval: Its 95 % Wilson interval.
         top5_accuracy: Fraction whose label is among the five most probable classes.
         loss: Mean cross-entropy in nats.
         expected_calibration_error: Over 15 equal-width bins.
+        adaptive_calibration_error: Over 15 bins of equally many images.
         brier_score: Mean squared error of the probabilities, in 0..2.
         classes: A score for each class.
         confusion: Counts; row is the true class, column the predicted one.
+        reliability: The 15 bins of the expected calibration error.
+        labels: The true class of every image, by number.
+        predicted: The predicted one.
+        confidence: The probability given to it.
     """
 
     model: str
     data: str
     tta: str
+    temperature: float
     num_images: int
     accuracy: float
     accuracy_interval: tuple[float, float]
     top5_accuracy: float
     loss: float
     expected_calibration_error: float
+    adaptive_calibration_error: float
     brier_score: float
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
+    reliability: tuple[ReliabilityBin, ...]
+    labels: tuple[int, ...] = dataclasses.field(repr=False)
+    predicted: tuple[int, ...] = dataclasses.field(repr=False)
+    confidence: tuple[float, ...] = dataclasses.field(repr=False)
+
+    def most_confused(self, count: int = 10) -> list[tuple[str, str, int]]:
+        """Pairs ``(true class, predicted class, images)`` that are mixed up most, worst first."""
+        names = [score.name for score in self.classes]
+        pairs = [
+            (names[true], names[predicted], images)
+            for true, row in enumerate(self.confusion)
+            for predicted, images in enumerate(row)
+            if true != predicted and images
+        ]
+        return sorted(pairs, key=lambda pair: -pair[2])[:count]
+
+    def confident_errors(self, count: int = 20) -> list[ConfidentError]:
+        """The wrong predictions that the network is surest of, surest first."""
+        wrong = [i for i, label in enumerate(self.labels) if label != self.predicted[i]]
+        names = [score.name for score in self.classes]
+        return [
+            ConfidentError(i, names[self.labels[i]], names[self.predicted[i]], self.confidence[i])
+            for i in sorted(wrong, key=lambda i: -self.confidence[i])[:count]
+        ]
+
+    def selective_accuracy(self, steps: int = 20) -> list[tuple[float, float]]:
+        """Accuracy on the most confident images: pairs ``(share of images, accuracy)``.
+
+        What the network would reach if it might refuse the rest (Geifman & El-Yaniv 2017,
+        arXiv:1705.08500).
+        """
+        order = sorted(range(self.num_images), key=lambda i: -self.confidence[i])
+        hits = [self.labels[i] == self.predicted[i] for i in order]
+        counts = sorted({math.ceil(self.num_images * step / steps) for step in range(1, steps + 1)})
+        return [(count / self.num_images, sum(hits[:count]) / count) for count in counts]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `from_dict` reads it back."""
@@ -94,12 +177,15 @@ class EvaluationReport:
                 "accuracy_interval": tuple(data["accuracy_interval"]),
                 "classes": classes,
                 "confusion": tuple(tuple(row) for row in data["confusion"]),
+                "reliability": tuple(ReliabilityBin(**b) for b in data["reliability"]),
+                **{key: tuple(data[key]) for key in ("labels", "predicted", "confidence")},
             }
         )
 
     def to_json(self) -> str:
-        """The report as JSON text."""
-        return json.dumps(self.to_dict(), indent=1)
+        """The report as JSON text, a line for each field."""
+        lines = (f'"{key}": {json.dumps(value)}' for key, value in self.to_dict().items())
+        return "{\n" + ",\n".join(lines) + "\n}"
 
     def to_markdown(self) -> str:
         """Headline, per-class table and confusion matrix as Markdown."""
@@ -127,6 +213,8 @@ class EvaluationReport:
             f"{name:<{name_width}}  {precision:>9}  {recall:>6}  {f1:>6}  {count:>6}"
             for name, precision, recall, f1, count in self._class_rows()
         ]
+        pairs = [f"{a} as {b} ({n})" for a, b, n in self.most_confused(5)]
+        lines += ["", f"most confused: {', '.join(pairs) or 'none'}"]
         lines += ["", "confusion matrix (rows true, columns predicted)"]
         cell = max(6, *(len(str(count)) + 1 for row in self.confusion for count in row))
         short = [name[: cell - 1] for name in names]
@@ -166,7 +254,11 @@ class EvaluationReport:
             ("accuracy", f"{self.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"),
             ("top-5 accuracy", f"{self.top5_accuracy:.2%}"),
             ("loss", f"{self.loss:.4f}"),
-            ("calibration error", f"{self.expected_calibration_error:.4f}"),
+            (
+                "calibration error",
+                f"{self.expected_calibration_error:.4f} "
+                f"(bins of equal count: {self.adaptive_calibration_error:.4f})",
+            ),
             ("Brier score", f"{self.brier_score:.4f}"),
             ("images", f"{self.num_images:,}"),
         ]
@@ -196,6 +288,7 @@ def evaluate(
     images: Images,
     *,
     tta: TestTimeAugmentation = "none",
+    temperature: float = 1.0,
     device: str | torch.device = "auto",
     precision: Precision = "auto",
     batch_size: int = 500,
@@ -213,11 +306,13 @@ def evaluate(
             mirror image; "flip_shift" also moves both by a pixel, up and left or down and right,
             at half the weight (Jordan 2024, arXiv:2404.00498, section 3.5); "flip_shift_unsure"
             does so for the least confident quarter of the images only.
+        temperature: What the logits are divided by, as `calibrate` finds it on held-out images.
         device: "auto", or any torch device.
         precision: "auto" takes bfloat16 where the device computes it natively.
         batch_size: Images at once, for an ImageSet.
 
     Raises:
+        ArgumentError: ``tta`` is unknown, or ``temperature`` is not positive.
         InputError: There are no images, a label has no output, or the model returns NaN.
 
     Example:
@@ -226,6 +321,8 @@ def evaluate(
         >>> report.num_images, sum(map(sum, report.confusion))
         (1000, 1000)
     """
+    if not 0 < temperature < math.inf:
+        raise ArgumentError(f"temperature must be a positive number; got {temperature!r}")
     logits, labels = collect_logits(
         model, images, tta=tta, device=device, precision=precision, batch_size=batch_size
     )
@@ -235,22 +332,38 @@ def evaluate(
     classes = images.classes if isinstance(images, ImageSet) else card.classes
     if classes is None or len(classes) != num_classes:
         classes = tuple(str(label) for label in range(num_classes))
-    probabilities = logits.double().softmax(1)
-    confusion = metrics.confusion_matrix(labels, probabilities.argmax(1), num_classes)
+    logits = logits.double() / temperature
+    probabilities = logits.softmax(1)
+    confidence, predicted = probabilities.max(1)
+    confusion = metrics.confusion_matrix(labels, predicted, num_classes)
     correct = int(confusion.diagonal().sum())
     return EvaluationReport(
         model=card.name,
         data=images.name if isinstance(images, ImageSet) else "batches",
         tta=tta,
+        temperature=temperature,
         num_images=len(labels),
         accuracy=correct / len(labels),
         accuracy_interval=metrics.wilson_interval(correct, len(labels)),
         top5_accuracy=metrics.top_k_accuracy(probabilities, labels, 5),
         loss=metrics.negative_log_likelihood(logits, labels),
         expected_calibration_error=metrics.expected_calibration_error(probabilities, labels),
+        adaptive_calibration_error=metrics.adaptive_calibration_error(probabilities, labels),
         brier_score=metrics.brier_score(probabilities, labels),
         classes=_class_scores(confusion, classes),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
+        reliability=_reliability(probabilities, labels),
+        labels=tuple(labels.tolist()),
+        predicted=tuple(predicted.tolist()),
+        confidence=tuple(confidence.tolist()),
+    )
+
+
+def _reliability(probabilities: torch.Tensor, labels: torch.Tensor) -> tuple[ReliabilityBin, ...]:
+    columns = (column.tolist() for column in metrics.reliability_bins(probabilities, labels))
+    return tuple(
+        ReliabilityBin(int(count), confidence / max(count, 1), hits / max(count, 1))
+        for count, confidence, hits in zip(*columns, strict=True)
     )
 
 

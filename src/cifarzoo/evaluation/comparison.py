@@ -1,0 +1,110 @@
+"""Which of two models is better, and how sure that is."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+
+from cifarzoo.errors import InputError
+from cifarzoo.evaluation.report import EvaluationReport
+
+__all__ = ["Comparison", "compare"]
+
+_RESAMPLES = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The difference of two models on the same images.
+
+    Args:
+        names: Both models.
+        accuracy: Of both, 0..1.
+        difference: Accuracy of the first minus that of the second.
+        difference_interval: Its 95 % interval by a paired bootstrap.
+        only_first: Images that only the first model gets right.
+        only_second: Images that only the second gets right.
+        p_value: Of McNemar's exact test: how likely a split of those images at least as uneven
+            would be if the models were equally good.
+    """
+
+    names: tuple[str, str]
+    accuracy: tuple[float, float]
+    difference: float
+    difference_interval: tuple[float, float]
+    only_first: int
+    only_second: int
+    p_value: float
+
+    def __str__(self) -> str:
+        low, high = (100 * x for x in self.difference_interval)
+        first, second = self.names
+        return (
+            f"{first} {self.accuracy[0]:.2%}, {second} {self.accuracy[1]:.2%}: difference "
+            f"{100 * self.difference:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}); only "
+            f"{first} is right on {self.only_first:,} images, only {second} on "
+            f"{self.only_second:,} (McNemar p = {self.p_value:.2g})"
+        )
+
+
+def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0) -> Comparison:
+    """Compare two models by their reports on the same images in the same order.
+
+    Most images are easy for both or hard for both, so the paired difference is far more certain
+    than the two intervals suggest.
+
+    Args:
+        first: A report of `evaluate`.
+        second: Another one.
+        seed: Of the bootstrap.
+
+    Raises:
+        InputError: The reports are of different images.
+
+    Example:
+        >>> from cifarzoo import create_model, evaluate, load_sample
+        >>> first, second = (create_model("simple", seed=seed) for seed in (0, 1))
+        >>> test = load_sample("test")
+        >>> result = compare(evaluate(first, test), evaluate(second, test))
+        >>> low, high = result.difference_interval
+        >>> low <= result.difference <= high
+        True
+    """
+    if first.labels != second.labels:
+        raise InputError(
+            f"both reports must be of the same images in the same order; got {first.data} with "
+            f"{first.num_images:,} images and {second.data} with {second.num_images:,}"
+        )
+    pairs = list(zip(first.labels, first.predicted, second.predicted, strict=True))
+    only_first = sum(a == label != b for label, a, b in pairs)
+    only_second = sum(b == label != a for label, a, b in pairs)
+    return Comparison(
+        names=(first.model, second.model),
+        accuracy=(first.accuracy, second.accuracy),
+        difference=first.accuracy - second.accuracy,
+        difference_interval=_bootstrap(only_first, only_second, len(pairs), seed),
+        only_first=only_first,
+        only_second=only_second,
+        p_value=mcnemar(only_first, only_second),
+    )
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided exact p-value: the smaller count under a fair coin (McNemar 1947)."""
+    trials, least = only_first + only_second, min(only_first, only_second)
+    tail = sum(math.comb(trials, count) for count in range(least + 1))
+    return float(min(1.0, 2 * tail / 2**trials))  # exact until the last division
+
+
+def _bootstrap(only_first: int, only_second: int, count: int, seed: int) -> tuple[float, float]:
+    """Percentile interval of the mean of +1, -1 and 0, drawn again with replacement."""
+    generator = torch.Generator().manual_seed(seed)
+    # drawing images again is drawing how many there are of each kind
+    size = torch.full((_RESAMPLES,), float(count), dtype=torch.float64)
+    plus = torch.binomial(size, size.new_full((), only_first / count).expand(_RESAMPLES), generator)
+    rest = only_second / max(count - only_first, 1)
+    minus = torch.binomial(size - plus, size.new_full((), rest).expand(_RESAMPLES), generator)
+    low, high = torch.quantile((plus - minus) / count, size.new_tensor([0.025, 0.975])).tolist()
+    return low, high

@@ -1,0 +1,72 @@
+"""Temperature scaling."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import scipy.optimize
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cifarzoo
+from cifarzoo import ImageSet
+from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.evaluation.calibration import fit_temperature
+
+
+@given(seed=st.integers(0, 500), scale=st.floats(0.2, 20))
+def test_the_temperature_is_the_one_of_the_least_loss(seed: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(300, 5, generator=generator, dtype=torch.float64)
+    # labels drawn from the model's own probabilities at another temperature
+    labels = (logits / 2).softmax(1).multinomial(1, generator=generator).squeeze(1)
+    found = fit_temperature(logits, labels)
+
+    def loss(log_temperature: float) -> float:
+        return float(F.cross_entropy(logits / math.exp(log_temperature), labels))
+
+    best = scipy.optimize.minimize_scalar(
+        loss, bounds=(math.log(0.01), math.log(100)), method="bounded", options={"xatol": 1e-8}
+    )
+    assert loss(math.log(found)) <= best.fun + 1e-9
+
+
+def test_a_network_that_is_always_right_may_be_as_sure_as_can_be() -> None:
+    logits = 2 * F.one_hot(torch.arange(4)).double()
+    assert fit_temperature(logits, torch.arange(4)) == pytest.approx(0.01)
+
+
+def test_a_network_that_is_always_wrong_should_not_be_sure() -> None:
+    logits = 2 * F.one_hot(torch.arange(4)).double()
+    assert fit_temperature(logits, (torch.arange(4) + 1) % 4) == pytest.approx(100)
+
+
+def test_calibrating_changes_confidence_and_nothing_else(few: ImageSet) -> None:
+    model = cifarzoo.create_model("simple", seed=0)
+    with torch.no_grad():
+        model.get_parameter("fc3.weight").mul_(100)  # far too sure
+    found = cifarzoo.calibrate(model, few)
+    assert found.temperature > 2
+    assert found.num_images == 200
+    assert found.loss[1] < found.loss[0]
+    assert found.expected_calibration_error[1] < found.expected_calibration_error[0]
+    plain = cifarzoo.evaluate(model, few)
+    cooled = cifarzoo.evaluate(model, few, temperature=found.temperature)
+    assert plain.predicted == cooled.predicted
+    assert cooled.loss == pytest.approx(found.loss[1])
+    assert cooled.expected_calibration_error == pytest.approx(found.expected_calibration_error[1])
+    assert cooled.temperature == found.temperature
+
+
+@pytest.mark.parametrize("temperature", [0, -1, math.inf, math.nan])
+def test_temperatures_that_are_none_are_refused(temperature: float, few: ImageSet) -> None:
+    with pytest.raises(ArgumentError, match="temperature must be a positive number"):
+        cifarzoo.evaluate(cifarzoo.create_model("simple"), few, temperature=temperature)
+
+
+def test_labels_without_an_output_are_refused(few: ImageSet) -> None:
+    with pytest.raises(InputError, match=r"labels must be in 0\.\.2"):
+        cifarzoo.calibrate(cifarzoo.create_model("simple", num_classes=3), few)

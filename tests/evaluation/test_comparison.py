@@ -1,0 +1,104 @@
+"""Paired comparison of two reports."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import cifarzoo
+from cifarzoo import EvaluationReport, ImageSet
+from cifarzoo.errors import InputError
+from cifarzoo.evaluation.comparison import _bootstrap, mcnemar
+
+
+@pytest.fixture(scope="module")
+def report(few: ImageSet) -> EvaluationReport:
+    return cifarzoo.evaluate(cifarzoo.create_model("simple", seed=0), few)
+
+
+def with_right(report: EvaluationReport, right: list[bool]) -> EvaluationReport:
+    """The same images, right where ``right`` says so."""
+    labels = report.labels[: len(right)]
+    predicted = tuple(
+        label if r else (label + 1) % 10 for label, r in zip(labels, right, strict=True)
+    )
+    return dataclasses.replace(
+        report,
+        num_images=len(right),
+        labels=labels,
+        predicted=predicted,
+        accuracy=sum(right) / len(right),
+    )
+
+
+@given(first=st.integers(0, 400), second=st.integers(0, 400))
+def test_mcnemar_agrees_with_scipys_binomial_test(first: int, second: int) -> None:
+    found = mcnemar(first, second)
+    if first + second == 0:
+        assert found == 1
+        return
+    expected = scipy.stats.binomtest(min(first, second), first + second).pvalue
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+def test_counts_and_difference(report: EvaluationReport) -> None:
+    one = with_right(report, [True] * 60 + [False] * 40)
+    other = with_right(report, [True] * 50 + [False] * 40 + [True] * 10)
+    found = cifarzoo.compare(one, other)
+    assert (found.only_first, found.only_second) == (10, 10)
+    assert found.difference == pytest.approx(0)
+    assert found.p_value == 1
+    assert found.difference_interval[0] == pytest.approx(-found.difference_interval[1], abs=0.02)
+    assert found.difference_interval[0] < 0
+
+
+def test_a_model_compared_with_itself(report: EvaluationReport) -> None:
+    found = cifarzoo.compare(report, report)
+    assert found.difference == 0
+    assert found.difference_interval == (0, 0)
+    assert found.p_value == 1
+
+
+def test_exchanging_the_models_changes_the_sign(report: EvaluationReport) -> None:
+    one, other = with_right(report, [True] * 90 + [False] * 10), with_right(report, [True] * 100)
+    there, back = cifarzoo.compare(one, other), cifarzoo.compare(other, one)
+    assert there.difference == -back.difference == pytest.approx(-0.1)
+    assert there.p_value == back.p_value == pytest.approx(2**-9)
+    assert there.difference_interval[1] < 0 < back.difference_interval[0]
+
+
+@given(count=st.integers(100, 2000), first=st.floats(0, 0.4), second=st.floats(0, 0.4))
+def test_the_interval_is_that_of_the_normal_approximation(
+    count: int, first: float, second: float
+) -> None:
+    a, b = int(first * count), int(second * count)
+    low, high = _bootstrap(a, b, count, seed=0)
+    mean = (a - b) / count
+    spread = ((a + b) / count - mean**2) ** 0.5 / count**0.5
+    assert low == pytest.approx(mean - 1.96 * spread, abs=0.25 * spread + 2.5 / count)
+    assert high == pytest.approx(mean + 1.96 * spread, abs=0.25 * spread + 2.5 / count)
+
+
+def test_other_images_are_refused(report: EvaluationReport) -> None:
+    with pytest.raises(InputError, match="same images in the same order"):
+        cifarzoo.compare(report, with_right(report, [True] * 100))
+
+
+def test_the_text_says_it_in_one_line(report: EvaluationReport) -> None:
+    one, other = with_right(report, [True] * 90 + [False] * 10), with_right(report, [True] * 100)
+    text = str(cifarzoo.compare(one, dataclasses.replace(other, model="better")))
+    assert text.startswith("simple 90.00%, better 100.00%: difference -10.00 points (95 % interval")
+    assert "only better on 10" in text
+
+
+def test_real_models(few: ImageSet) -> None:
+    models: list[nn.Module] = [cifarzoo.create_model("simple", seed=s) for s in (0, 1)]
+    first, second = (cifarzoo.evaluate(m, few) for m in models)
+    found = cifarzoo.compare(first, second)
+    assert found.difference == first.accuracy - second.accuracy
+    assert found.only_first - found.only_second == round(found.difference * len(few))
