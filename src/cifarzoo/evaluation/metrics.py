@@ -84,7 +84,7 @@ def reliability_bins(
     """What a reliability diagram shows, over the bins of `expected_calibration_error`.
 
     Returns:
-        Float64 (bins,) each: images, the sum of their confidences, how many are correct.
+        Images, the sum of their confidences, and how many are correct; each float64 (bins,).
     """
     confidence, correct = _confidence(probabilities, labels)
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
