@@ -1,0 +1,177 @@
+"""Charts of the HTML report as inline SVG: no library, sharp at any size, in the page's colours."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+from markupsafe import Markup, escape
+
+__all__ = ["Series", "line_chart", "reliability_chart"]
+
+_WIDTH, _HEIGHT = 360, 240
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 10, 36
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """A line of a chart.
+
+    Args:
+        name: For the legend; empty for none.
+        points: Pairs (x, y).
+        colour: Number of the page's colour.
+        is_dashed: Drawn in dashes.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    colour: int = 0
+    is_dashed: bool = False
+
+
+def line_chart(
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    show: Callable[[float], str] = "{:g}".format,
+    show_tick: Callable[[float], str] = "{:g}".format,
+) -> Markup:
+    """Lines over a common pair of axes; every point says its value on hovering.
+
+    Args:
+        series: At least one line with at least one point.
+        title: What a screen reader says.
+        x_label: Below the axis.
+        y_label: Beside the axis.
+        show: How a value of y is written.
+        show_tick: How it is written beside the axis.
+    """
+    xs = [x for line in series for x, _ in line.points]
+    ys = [y for line in series for _, y in line.points]
+    x_axis, y_axis = _Axis(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT), _Axis.rounded(ys)
+    parts = [_grid(x_axis, y_axis, x_label, y_label, show_tick)]
+    for line in series:
+        places = [(x_axis.place(x), y_axis.place(y)) for x, y in line.points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        style = "line dashed" if line.is_dashed else "line"
+        parts.append(f'<polyline class="{style} c{line.colour}" points="{path}"/>')
+        radius = 3 if len(places) == 1 else 2
+        parts += [
+            f'<circle class="dot c{line.colour}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">'
+            f"<title>{escape(f'{line.name} {x_label} {a:g}: {show(b)}'.strip())}</title></circle>"
+            for (x, y), (a, b) in zip(places, line.points, strict=True)
+        ]
+    named = [line for line in series if line.name]
+    legend = "".join(
+        f'<span class="key c{line.colour}{" dashed" if line.is_dashed else ""}">'
+        f"{escape(line.name)}</span>"
+        for line in named
+    )
+    return _figure("".join(parts), title) + Markup(f'<p class="legend">{legend}</p>')
+
+
+def reliability_chart(bins: Sequence[tuple[int, float, float]], *, title: str) -> Markup:
+    """Accuracy of each bin of confidence as a bar, and its mean confidence as a mark.
+
+    Args:
+        bins: (images, confidence, accuracy), bins of equal width over 0..1.
+        title: What a screen reader says.
+    """
+    x_axis, y_axis = _Axis(0, 1, _LEFT, _WIDTH - _RIGHT), _Axis(0, 1, _HEIGHT - _BOTTOM, _TOP)
+    parts = [_grid(x_axis, y_axis, "confidence", "accuracy", "{:.0%}".format, "{:.0%}".format)]
+    width = 1 / len(bins)
+    for number, (count, confidence, accuracy) in enumerate(bins):
+        if not count:
+            continue
+        left, right = (x_axis.place((number + side) * width) for side in (0, 1))
+        top, bottom = y_axis.place(accuracy), y_axis.place(0)
+        text = f"{count:,} images, confidence {confidence:.1%}, accuracy {accuracy:.1%}"
+        parts.append(
+            f'<rect class="bar" x="{left + 1:.1f}" y="{top:.1f}" width="{right - left - 2:.1f}" '
+            f'height="{bottom - top:.1f}"><title>{text}</title></rect>'
+            f'<line class="mark" x1="{left + 1:.1f}" x2="{right - 1:.1f}" '
+            f'y1="{y_axis.place(confidence):.1f}" y2="{y_axis.place(confidence):.1f}"/>'
+        )
+    parts.append(
+        f'<line class="diagonal" x1="{x_axis.place(0)}" y1="{y_axis.place(0)}" '
+        f'x2="{x_axis.place(1)}" y2="{y_axis.place(1)}"/>'
+    )
+    return _figure("".join(parts), title)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    """From values to places in the picture."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    @classmethod
+    def rounded(cls, values: Sequence[float]) -> _Axis:
+        """A vertical axis that ends at round numbers around ``values``."""
+        low, high = min(values), max(values)
+        step = _step(high - low or abs(high) or 1.0)
+        low, high = math.floor(low / step) * step, math.ceil(high / step) * step
+        return cls(low, high if high > low else low + step, _HEIGHT - _BOTTOM, _TOP)
+
+    def place(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        return self.start + share * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        step = _step(self.high - self.low or 1.0)
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        return [number * step for number in range(first, last + 1)]
+
+
+def _step(span: float) -> float:
+    """A round step that divides ``span`` into about five."""
+    power = 10.0 ** math.floor(math.log10(span / 5))
+    return next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= 6)
+
+
+def _grid(
+    x_axis: _Axis,
+    y_axis: _Axis,
+    x_label: str,
+    y_label: str,
+    show_y: Callable[[float], str],
+    show_x: Callable[[float], str] = "{:g}".format,
+) -> str:
+    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    parts = []
+    for value in y_axis.ticks():
+        y = y_axis.place(value)
+        parts.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text class="tick" x="{_LEFT - 5}" y="{y + 3:.1f}" text-anchor="end">'
+            f"{show_y(value)}</text>"
+        )
+    for value in x_axis.ticks():
+        x = x_axis.place(value)
+        parts.append(
+            f'<text class="tick" x="{x:.1f}" y="{bottom + 13}" text-anchor="middle">'
+            f"{show_x(value)}</text>"
+        )
+    middle = (_TOP + bottom) / 2
+    parts.append(
+        f'<text class="label" x="{(_LEFT + right) / 2}" y="{_HEIGHT - 6}" '
+        f'text-anchor="middle">{escape(x_label)}</text>'
+        f'<text class="label" x="11" y="{middle}" text-anchor="middle" '
+        f'transform="rotate(-90 11 {middle})">{escape(y_label)}</text>'
+    )
+    return "".join(parts)
+
+
+def _figure(content: str, title: str) -> Markup:
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{escape(title)}">{content}</svg>'
+    )

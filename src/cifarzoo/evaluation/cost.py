@@ -1,0 +1,108 @@
+"""What an answer costs: parameters, operations, speed, memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import statistics
+import time
+
+import torch
+from torch import nn
+
+from cifarzoo.device import (
+    Precision,
+    autocast,
+    keep_freed_memory,
+    resolve_device,
+    resolve_precision,
+)
+from cifarzoo.evaluation.inference import evaluation_mode
+from cifarzoo.summary import summary
+
+__all__ = ["Cost", "measure_cost"]
+
+_SIZE = 32
+_SMALL, _LARGE = 1, 256
+_SECONDS = 0.3  # for each batch size
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """The price of a prediction.
+
+    Args:
+        parameters: Their number.
+        macs: Multiply-accumulates for one 3x32x32 image.
+        images_per_second_1: Images a second, one at a time: median over repetitions.
+        images_per_second_256: Images a second in batches of 256.
+        activation_bytes: The most memory that two neighbouring layers' outputs take for one image,
+            in float32: a bound for a runtime that frees what it no longer needs.
+        device: Where the speed was measured.
+        precision: In which dtype.
+    """
+
+    parameters: int
+    macs: int
+    images_per_second_1: float
+    images_per_second_256: float
+    activation_bytes: int
+    device: str
+    precision: str
+
+
+def measure_cost(
+    model: nn.Module,
+    *,
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
+) -> Cost:
+    """Measure what a prediction of ``model`` costs here; takes about a second.
+
+    Args:
+        model: A network for 3x32x32 images; its mode is restored.
+        device: "auto", or any torch device.
+        precision: "auto" takes bfloat16 where the device computes it natively.
+
+    Example:
+        >>> from cifarzoo import create_model
+        >>> measure_cost(create_model("simple")).parameters
+        80090
+    """
+    place = resolve_device(device)
+    dtype = resolve_precision(precision, place)
+    model.to(place)
+    counted = summary(model)
+    outputs = [
+        4 * torch.Size(layer.output_size).numel()
+        for layer in counted.summary_list
+        if layer.is_leaf_layer
+    ]
+    neighbours = [a + b for a, b in itertools.pairwise(outputs)]
+    return Cost(
+        parameters=counted.total_params,
+        macs=counted.total_mult_adds,
+        images_per_second_1=_rate(model, _SMALL, place, dtype),
+        images_per_second_256=_rate(model, _LARGE, place, dtype),
+        activation_bytes=max(neighbours, default=max(outputs, default=0)),
+        device=str(place),
+        precision=str(dtype).removeprefix("torch."),
+    )
+
+
+def _rate(model: nn.Module, batch: int, device: torch.device, dtype: torch.dtype) -> float:
+    images = torch.zeros(batch, 3, _SIZE, _SIZE, device=device, dtype=dtype)
+    images = images.to(memory_format=torch.channels_last)
+    times: list[float] = []
+    with (
+        evaluation_mode(model),
+        torch.inference_mode(),
+        autocast(device, dtype),
+        keep_freed_memory(device),
+    ):
+        begin = time.perf_counter()
+        while len(times) < 4 or time.perf_counter() - begin < _SECONDS:
+            start = time.perf_counter()
+            model(images).sum().item()  # read, so that a GPU has finished
+            times.append(time.perf_counter() - start)
+    return batch / statistics.median(times[1:])  # the first chooses kernels

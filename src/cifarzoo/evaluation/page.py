@@ -1,0 +1,185 @@
+"""The evaluation report as one HTML page that needs nothing else, neither network nor files."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from markupsafe import Markup
+from torch import Tensor
+
+from cifarzoo.data import ImageSet
+from cifarzoo.errors import InputError
+from cifarzoo.evaluation.charts import Series, line_chart, reliability_chart
+from cifarzoo.evaluation.comparison import compare
+from cifarzoo.evaluation.cost import Cost
+from cifarzoo.evaluation.report import EvaluationReport
+from cifarzoo.files import write_text
+
+__all__ = ["PageEntry", "render_page", "write_page"]
+
+_ERRORS = 24  # images in the gallery
+
+
+@dataclasses.dataclass(frozen=True)
+class PageEntry:
+    """A model on the page.
+
+    Args:
+        report: Its evaluation without test-time augmentation.
+        with_tta: Its evaluations with test-time augmentation, shown beside.
+        cost: What a prediction costs.
+        history: Its training, as ``History.to_list()`` or a weights file's metadata has it.
+        provenance: Where its weights come from: names and what to write.
+    """
+
+    report: EvaluationReport
+    with_tta: Sequence[EvaluationReport] = ()
+    cost: Cost | None = None
+    history: Sequence[Mapping[str, Any]] = ()
+    provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def write_page(
+    path: str | Path, entries: Sequence[PageEntry], images: ImageSet | None = None
+) -> Path:
+    """Write the page.
+
+    Args:
+        path: The HTML file.
+        entries: One or more models, evaluated on the same images.
+        images: Those images, for the gallery of errors; without them it is left out.
+
+    Raises:
+        InputError: There is no model, or their images differ.
+        OutputError: The file cannot be written; an older one is still whole.
+    """
+    return write_text(path, render_page(entries, images))
+
+
+def render_page(entries: Sequence[PageEntry], images: ImageSet | None = None) -> str:
+    """The page as text; see `write_page`."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    if not entries:
+        raise InputError("a page needs at least one report")
+    first = entries[0].report
+    if any(entry.report.labels != first.labels for entry in entries):
+        raise InputError("all models of a page must be evaluated on the same images")
+    if images is not None and tuple(images.labels.tolist()) != first.labels:
+        raise InputError(f"the images are not those of the report: {images.name}, {first.data}")
+    environment = Environment(
+        loader=PackageLoader("cifarzoo.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("report.html")
+    return template.render(
+        first=first,
+        models=[_view(entry, number, images) for number, entry in enumerate(entries)],
+        comparisons=[compare(first, entry.report) for entry in entries[1:]],
+        selective=_selective_chart(entries),
+        data=_embedded(entries),
+    )
+
+
+def _view(entry: PageEntry, number: int, images: ImageSet | None) -> dict[str, Any]:
+    """What the template shows of a model."""
+    report = entry.report
+    bins = [(b.count, b.confidence, b.accuracy) for b in report.reliability]
+    errors = report.confident_errors(_ERRORS)
+    return {
+        "number": number,
+        "entry": entry,
+        "report": report,
+        "reliability": reliability_chart(bins, title=f"Reliability of {report.model}"),
+        "curves": _curves(entry.history),
+        "rows": _confusion_rows(report),
+        "errors": [(error, _data_uri(images.images[error.index])) for error in errors]
+        if images is not None
+        else [],
+    }
+
+
+def _confusion_rows(report: EvaluationReport) -> list[dict[str, Any]]:
+    names = [score.name for score in report.classes]
+    rows = []
+    for true, counts in enumerate(report.confusion):
+        total = max(sum(counts), 1)
+        cells = [
+            {
+                "count": count,
+                "share": count / total,
+                "title": f"{names[true]} taken for {names[predicted]}: {count:,} of {total:,}",
+                "is_hit": predicted == true,
+            }
+            for predicted, count in enumerate(counts)
+        ]
+        rows.append({"name": names[true], "cells": cells})
+    return rows
+
+
+def _curves(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Loss and accuracy against epochs; nothing without a history."""
+    charts = []
+    for kind, show, show_tick in (
+        ("loss", "{:.3g}".format, "{:g}".format),
+        ("accuracy", "{:.2%}".format, "{:.0%}".format),
+    ):
+        series = [
+            Series(
+                "training" if part == "train" else "validation",
+                [(r["epoch"], r[f"{part}_{kind}"]) for r in history],
+                colour=0 if part == "train" else 1,
+                is_dashed=part == "train",
+            )
+            for part in ("train", "val")
+            if history and history[0].get(f"{part}_{kind}") is not None
+        ]
+        if series:
+            title = f"{kind.capitalize()} while training"
+            picture = line_chart(
+                series, title=title, x_label="epoch", y_label=kind, show=show, show_tick=show_tick
+            )
+            charts.append({"title": title, "picture": picture})
+    return charts
+
+
+def _selective_chart(entries: Sequence[PageEntry]) -> Markup:
+    series = [
+        Series(entry.report.model, entry.report.selective_accuracy(), colour=number)
+        for number, entry in enumerate(entries)
+    ]
+    return line_chart(
+        series,
+        title="Accuracy on the most confident images",
+        x_label="share of images answered",
+        y_label="accuracy",
+        show="{:.2%}".format,
+        show_tick="{:.0%}".format,
+    )
+
+
+def _data_uri(image: Tensor) -> str:
+    """A uint8 image (3, H, W) as a PNG within the page."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    pixels = image.permute(1, 2, 0).contiguous().to(torch.uint8).numpy()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _embedded(entries: Sequence[PageEntry]) -> Markup:
+    """The reports as JSON within the page, for a program that reads it."""
+    reports = [[r.to_dict() for r in (entry.report, *entry.with_tta)] for entry in entries]
+    # a script element ends at the first "</"
+    return Markup(json.dumps(reports).replace("</", "<\\/"))
