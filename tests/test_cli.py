@@ -257,3 +257,14 @@ def test_interrupted_run_exits_130_and_ends_as_if_it_had_not_been(tmp_path: Path
     ]
     for ours, theirs in zip(*(model.parameters() for model in models), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_report_writes_a_page_about_several_runs(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "other")
+    page = tmp_path / "pages" / "report.html"
+    result = run("report", trained, tmp_path / "other", "-o", page)
+    assert f"written: {page}" in result.stdout
+    text = page.read_text()
+    assert "simple (other)" in text
+    assert "cifar10 sample test" in text
+    assert "an .html file" in run("report", trained, "-o", tmp_path / "x.pdf", code=1).stderr

@@ -2,6 +2,8 @@
 
 from cifarzoo.evaluation.calibration import Calibration, calibrate
 from cifarzoo.evaluation.comparison import Comparison, compare
+from cifarzoo.evaluation.cost import Cost, measure_cost
+from cifarzoo.evaluation.page import PageEntry, make_entry, write_page
 from cifarzoo.evaluation.plots import plot_confusion_matrix, plot_history
 from cifarzoo.evaluation.predict import Prediction, predict
 from cifarzoo.evaluation.report import (
@@ -17,13 +19,18 @@ __all__ = [
     "ClassScore",
     "Comparison",
     "ConfidentError",
+    "Cost",
     "EvaluationReport",
+    "PageEntry",
     "Prediction",
     "ReliabilityBin",
     "calibrate",
     "compare",
     "evaluate",
+    "make_entry",
+    "measure_cost",
     "plot_confusion_matrix",
     "plot_history",
     "predict",
+    "write_page",
 ]

@@ -12,17 +12,20 @@ from typing import Any
 
 import torch
 from markupsafe import Markup
-from torch import Tensor
+from torch import Tensor, nn
 
 from cifarzoo.data import ImageSet
+from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.charts import Series, line_chart, reliability_chart
 from cifarzoo.evaluation.comparison import compare
-from cifarzoo.evaluation.cost import Cost
-from cifarzoo.evaluation.report import EvaluationReport
-from cifarzoo.files import write_text
+from cifarzoo.evaluation.cost import Cost, measure_cost
+from cifarzoo.evaluation.inference import TestTimeAugmentation
+from cifarzoo.evaluation.report import EvaluationReport, evaluate
+from cifarzoo.files import file_digest, write_text
+from cifarzoo.weights import find_weights, read_metadata
 
-__all__ = ["PageEntry", "render_page", "write_page"]
+__all__ = ["PageEntry", "make_entry", "render_page", "write_page"]
 
 _ERRORS = 24  # images in the gallery
 
@@ -44,6 +47,56 @@ class PageEntry:
     cost: Cost | None = None
     history: Sequence[Mapping[str, Any]] = ()
     provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def make_entry(
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    weights: str | Path | None = None,
+    label: str | None = None,
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
+) -> PageEntry:
+    """Evaluate a model in every way the page shows.
+
+    Args:
+        model: The network.
+        images: The test images.
+        weights: Its weights file, for the training history and the provenance in it.
+        label: What to call it; the model's own name unless given.
+        device: "auto", or any torch device.
+        precision: "auto" takes bfloat16 where the device computes it natively.
+    """
+    ways: tuple[TestTimeAugmentation, ...] = ("none", "flip", "flip_shift")
+    plain, *others = (
+        evaluate(model, images, tta=tta, device=device, precision=precision) for tta in ways
+    )
+    history, provenance = _read_provenance(weights) if weights is not None else ((), {})
+    return PageEntry(
+        report=dataclasses.replace(plain, model=label or plain.model),
+        with_tta=others,
+        cost=measure_cost(model, device=device, precision=precision),
+        history=history,
+        provenance=provenance,
+    )
+
+
+def _read_provenance(path: str | Path) -> tuple[Sequence[Mapping[str, Any]], dict[str, str]]:
+    """Training history and origin of a weights file, as far as it has them."""
+    found = find_weights(path)
+    facts = read_metadata(found)
+    metadata = facts.get("metadata", {})
+    shown = {key: metadata.get(key) for key in ("command", "recipe", "data", "data_sha256")}
+    shown = {**shown, "versions": metadata.get("versions") or facts.get("versions")}
+    provenance = {
+        key.replace("_", " "): value if isinstance(value, str) else json.dumps(value)
+        for key, value in shown.items()
+        if value
+    }
+    if "train_seconds" in metadata:
+        provenance["training time"] = f"{metadata['train_seconds']:,.0f} s"
+    return metadata.get("history", ()), {**provenance, "weights sha256": file_digest(found)}
 
 
 def write_page(

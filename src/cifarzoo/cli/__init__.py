@@ -1,0 +1,25 @@
+"""The command ``cifarzoo``; the only room that prints."""
+
+from cifarzoo.cli.common import app
+
+from cifarzoo.cli.zoo import data, info, models, summary  # isort: skip  (the order of the help)
+from cifarzoo.cli.train import train  # isort: skip
+from cifarzoo.cli.evaluate import evaluate, predict, report  # isort: skip
+
+__all__ = [
+    "app",
+    "data",
+    "evaluate",
+    "info",
+    "main",
+    "models",
+    "predict",
+    "report",
+    "summary",
+    "train",
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,127 @@
+"""What every command shares: the app, its options, its errors, its words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from torch import nn
+from typer.core import TyperGroup
+
+import cifarzoo
+from cifarzoo import CifarZooError, ImageSet, Recipe
+
+__all__ = [
+    "AsJson",
+    "Data",
+    "DataName",
+    "Device",
+    "Download",
+    "PrecisionName",
+    "Root",
+    "app",
+    "describe",
+    "is_given",
+    "load_set",
+    "open_weights",
+    "print_json",
+]
+
+DataName = Literal["cifar10", "cifar100", "sample"]
+
+
+class _Commands(TyperGroup):
+    """Turns the library's errors into a message and an exit code: 1, or 130 for Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CifarZooError as error:
+            typer.secho(f"error: {error}", err=True, fg="red")
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as interrupt:
+            typer.secho(str(interrupt) or "stopped", err=True, fg="yellow")
+            raise typer.Exit(130) from interrupt
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="The CIFAR-10 model zoo: list, train, evaluate, predict.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Data = Annotated[DataName, typer.Option("--data", help="Which image set.")]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the data set. [default: $CIFARZOO_DATA, else the cache folder]"),
+]
+Download = Annotated[bool, typer.Option(help="Fetch the data set when it is missing.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+PrecisionName = Annotated[
+    Literal["auto", "float32", "bfloat16"], typer.Option("--precision", help="Of the computation.")
+]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"cifarzoo {cifarzoo.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def load_set(
+    name: str, split: Literal["train", "test"], root: Path | None, fetch: bool
+) -> ImageSet:
+    """One part of the image set called ``name``."""
+    if name == "sample":
+        return cifarzoo.load_sample(split)
+    load = cifarzoo.load_cifar10 if name == "cifar10" else cifarzoo.load_cifar100
+    return load(split, root=root, download=fetch)
+
+
+def open_weights(weights: str) -> nn.Module:
+    """A network from a weights file, a run folder, or the name of a pretrained model."""
+    path = Path(weights)
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        return cifarzoo.load_model(path)
+    return cifarzoo.create_model(weights, pretrained=True)
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line, be it with its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def describe(recipe: Recipe) -> str:
+    """What a recipe sets, in a line."""
+    plain = Recipe.from_dict({}).to_dict()
+    always = ("epochs", "batch_size", "optimizer", "learning_rate", "scheduler", "augmentation")
+    shown = {k: v for k, v in recipe.to_dict().items() if k in always or v != plain[k]}
+    return ", ".join(
+        f"{key}={_flat(value) if isinstance(value, dict) else value}"
+        for key, value in shown.items()
+    )
+
+
+def _flat(values: dict[str, Any]) -> str:
+    return "(" + ", ".join(f"{key}={value}" for key, value in values.items()) + ")"
+
+
+def print_json(content: Any) -> None:
+    """Print for a program to read."""
+    typer.echo(json.dumps(content, indent=1))

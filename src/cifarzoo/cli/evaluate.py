@@ -1,0 +1,139 @@
+"""Commands that look at trained weights: evaluate, report, predict."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import cifarzoo
+from cifarzoo import run_folder
+from cifarzoo.cli.common import (
+    AsJson,
+    Data,
+    Device,
+    Download,
+    PrecisionName,
+    Root,
+    app,
+    is_given,
+    load_set,
+    open_weights,
+    print_json,
+)
+from cifarzoo.errors import ArgumentError
+from cifarzoo.evaluation import make_entry, write_page
+from cifarzoo.evaluation.inference import TestTimeAugmentation
+from cifarzoo.evaluation.report import check_report_path
+from cifarzoo.files import make_directory
+
+__all__ = ["evaluate", "predict", "report"]
+
+
+@app.command(
+    epilog="Examples: `cifarzoo evaluate runs/mine`, "
+    "`cifarzoo evaluate weights.safetensors --tta flip --save report.md --save matrix.png`"
+)
+def evaluate(
+    context: typer.Context,
+    weights: Annotated[
+        str, typer.Argument(help="Weights file, run folder, or a model with pretrained weights.")
+    ],
+    data: Data = "cifar10",
+    root: Root = None,
+    download: Download = True,
+    tta: Annotated[
+        TestTimeAugmentation, typer.Option(help="flip averages with the mirror image.")
+    ] = "none",
+    save: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also write to a .json, .md, .txt, .png, .svg or .pdf file."),
+    ] = None,
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Measure weights on the test images."""
+    for path in save or []:
+        check_report_path(path)
+    network = open_weights(weights)
+    if Path(weights).is_dir() and not is_given(context, "data"):
+        data = run_folder.read_claim(Path(weights))[0]["data"]  # what it was trained on
+    test_set = load_set(data, "test", root, download)
+    report = cifarzoo.evaluate(network, test_set, tta=tta, device=device, precision=precision)
+    typer.echo(report.to_json() if as_json else str(report))
+    for path in save or []:
+        typer.echo(f"written: {report.save(path)}", err=True)
+
+
+@app.command(
+    epilog="Examples: `cifarzoo report runs/mine`, `cifarzoo report runs/* -o compared.html`"
+)
+def report(
+    context: typer.Context,
+    weights: Annotated[
+        list[str], typer.Argument(help="Weights files, run folders, or pretrained models.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
+    data: Data = "cifar10",
+    root: Root = None,
+    download: Download = True,
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+) -> None:
+    """Evaluate one or more models and write one HTML page about them."""
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise ArgumentError(f"the page is an .html file; got {output}")
+    make_directory(output.parent)
+    if Path(weights[0]).is_dir() and not is_given(context, "data"):
+        data = run_folder.read_claim(Path(weights[0]))[0]["data"]
+    networks = [open_weights(each) for each in weights]
+    names = [cifarzoo.get_card(network).name for network in networks]
+    test_set = load_set(data, "test", root, download)
+    entries = [
+        make_entry(
+            network,
+            test_set,
+            weights=_file_of(each, name),
+            # several runs of one model are told apart by where they lie
+            label=name if names.count(name) == 1 else f"{name} ({Path(each).name})",
+            device=device,
+            precision=precision,
+        )
+        for each, network, name in zip(weights, networks, names, strict=True)
+    ]
+    for entry in entries:
+        typer.echo(f"{entry.report.model}: {entry.report.accuracy:.2%}")
+    typer.echo(f"written: {write_page(output, entries, test_set)}")
+
+
+@app.command(epilog="Example: `cifarzoo predict runs/mine frog.png ship.jpg`")
+def predict(
+    weights: Annotated[
+        str, typer.Argument(help="Weights file, run folder, or a model with pretrained weights.")
+    ],
+    images: Annotated[list[Path], typer.Argument(help="Image files of any size.")],
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Say what is on pictures."""
+    predictions = cifarzoo.predict(open_weights(weights), images, device=device)
+    if as_json:
+        print_json(
+            [
+                {"file": str(path), **dataclasses.asdict(found)}
+                for path, found in zip(images, predictions, strict=True)
+            ]
+        )
+        return
+    for path, found in zip(images, predictions, strict=True):
+        ranking = ", ".join(f"{name} {probability:.1%}" for name, probability in found.top)
+        typer.echo(f"{path}: {ranking}" + (f" ({found.note})" if found.note else ""))
+
+
+def _file_of(weights: str, name: str) -> Path:
+    """The weights file that `_open` opened."""
+    path = Path(weights)
+    return path if path.exists() else cifarzoo.get_model_info(name).weights["default"].path

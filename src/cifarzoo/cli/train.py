@@ -1,0 +1,173 @@
+"""The command that trains."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import cifarzoo
+from cifarzoo import CifarZooError, EvaluationReport, History, Recipe, run_folder
+from cifarzoo.cli.common import (
+    Data,
+    Device,
+    Download,
+    PrecisionName,
+    Root,
+    app,
+    describe,
+    is_given,
+    load_set,
+)
+from cifarzoo.errors import ArgumentError, DataError
+from cifarzoo.training.checkpoint import CHECKPOINT_NAME, find_checkpoint
+from cifarzoo.weights import library_versions
+
+__all__ = ["train"]
+
+
+@app.command(
+    epilog="Examples: `cifarzoo train simple`, "
+    "`cifarzoo train deep_bn --recipe original --seed 1`, "
+    "`cifarzoo train resnet18_cifar --set epochs=2 --set augmentation.cutout=8`, "
+    "`cifarzoo train --resume runs/mine`"
+)
+def train(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Argument(help="Name.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe of the model, or a .toml or .json file.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a field of the recipe: NAME=VALUE, repeatable."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of parameters, order, draws.")] = None,
+    data: Data = "cifar10",
+    root: Root = None,
+    download: Download = True,
+    val_size: Annotated[
+        int, typer.Option(help="Training images held out and measured every epoch.")
+    ] = 0,
+    watch_test: Annotated[
+        bool, typer.Option(help="Measure the test images every epoch; nothing is chosen by it.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run. [default: a new one in runs/]")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder of a run to continue, as it was started.")
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option(help="Also write TensorBoard logs.")] = False,
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+    compile_network: Annotated[
+        bool, typer.Option("--compile", help="Fuse the network with torch.compile; for GPUs.")
+    ] = False,
+) -> None:
+    """Train a model, evaluate its last epoch on all test images, and keep everything."""
+    if resume is not None:
+        _refuse_with_resume(context)
+        find_checkpoint(resume)
+        facts, chosen = run_folder.read_claim(resume)
+    elif model is None:
+        raise ArgumentError("name the model to train; `cifarzoo models` lists them")
+    elif val_size and watch_test:
+        raise ArgumentError("--val-size and --watch-test both say what to measure; choose one")
+    else:
+        chosen = _choose_recipe(cifarzoo.get_model_info(model), recipe, changes or [], seed)
+        facts = {"model": model, "data": data, "val_size": val_size, "watch_test": watch_test}
+    train_set, test_set = (
+        load_set(facts["data"], part, root, download) for part in ("train", "test")
+    )
+    val_set = test_set if facts["watch_test"] else None
+    if facts["val_size"]:
+        train_set, val_set = train_set.split(facts["val_size"])
+    if facts.setdefault("data_sha256", train_set.sha256()) != train_set.sha256():
+        raise DataError(f"the images are not those that {resume} was started with; see --root")
+    name = facts["model"]
+    folder = resume or output or run_folder.new_name(f"{name}-{Path(recipe or 'default').stem}")
+    network = cifarzoo.create_model(name, num_classes=len(train_set.classes), seed=chosen.seed)
+    loggers = [cifarzoo.ConsoleLogger(), cifarzoo.CSVLogger(folder / "history.csv")]
+    if tensorboard:
+        loggers.append(cifarzoo.TensorBoardLogger(folder / "tensorboard"))
+    trainer = cifarzoo.Trainer(
+        network,
+        chosen,
+        device=device,
+        precision=precision,
+        compile=compile_network,
+        loggers=loggers,
+        output=folder,
+    )
+    if resume is None:
+        facts["command"] = shlex.join(["cifarzoo", *sys.argv[1:]])
+        facts["versions"] = library_versions()
+        run_folder.claim(folder, facts, chosen)
+    number = str(trainer.precision).removeprefix("torch.")
+    typer.echo(
+        f"{name} on {len(train_set):,} images of {train_set.name}, {trainer.device} in {number}\n"
+        f"{describe(chosen)}\nrun folder {folder}",
+        err=True,
+    )
+    try:
+        history = trainer.fit(train_set, val_set, resume=resume is not None)
+    except KeyboardInterrupt as interrupt:
+        if not (folder / CHECKPOINT_NAME).exists():
+            raise
+        where = str(interrupt).split(";")[0] or "stopped"
+        command = shlex.join(["cifarzoo", "train", "--resume", str(folder)])
+        raise KeyboardInterrupt(f"{where}; continue with: {command}") from None
+    except CifarZooError:
+        run_folder.disclaim(folder)
+        raise
+    reports = [
+        cifarzoo.evaluate(network, test_set, tta=tta, device=device, precision=precision)
+        for tta in ("none", "flip")
+    ]
+    provenance = {**facts, "recipe": chosen.to_dict(), "precision": number}
+    _show_run(reports, history, run_folder.keep(folder, network, provenance, history, reports))
+
+
+def _choose_recipe(
+    spec: cifarzoo.ModelSpec, name: str | None, changes: list[str], seed: int | None
+) -> Recipe:
+    is_file = name is not None and Path(name).suffix in (".toml", ".json")
+    recipe = Recipe.load(str(name)) if is_file else spec.get_recipe(name or "default")
+    for change in changes:
+        field, separator, text = change.partition("=")
+        if not separator:
+            raise ArgumentError(f"--set takes NAME=VALUE; got {change!r}")
+        try:
+            value = json.loads(text)
+        except ValueError:  # a bare word
+            value = text
+        recipe = recipe.override(field.strip(), value)
+    return recipe if seed is None else recipe.replace(seed=seed)
+
+
+def _refuse_with_resume(context: typer.Context) -> None:
+    """A run goes on as it was started; only where and how loudly is a new choice."""
+    free = {"resume", "root", "download", "tensorboard", "device", "precision", "compile_network"}
+    given = [
+        "--set" if name == "changes" else name if name == "model" else f"--{name.replace('_', '-')}"
+        for name in context.params
+        if name not in free and is_given(context, name)
+    ]
+    if given:
+        raise ArgumentError(f"--resume continues a run as it was; leave out {', '.join(given)}")
+
+
+def _show_run(reports: list[EvaluationReport], history: History, written: list[Path]) -> None:
+    plain, mirrored = reports
+    typer.echo(str(plain))
+    typer.echo(f"\nwith the mirrored image (tta=flip): {mirrored.accuracy:.2%}")
+    typer.echo(f"training took {history.seconds:.1f} s\n")
+    for path in written:
+        typer.echo(f"written: {path}")
+    if not any(path.suffix == ".png" for path in written):
+        typer.echo("no pictures: they need matplotlib: pip install 'cifarzoo[plots]'", err=True)

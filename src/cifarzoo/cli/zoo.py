@@ -1,0 +1,113 @@
+"""Commands about models and data: models, info, summary, data."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import cifarzoo
+from cifarzoo.cli.common import (
+    AsJson,
+    DataName,
+    Download,
+    Root,
+    app,
+    describe,
+    load_set,
+    print_json,
+)
+
+__all__ = ["data", "info", "models", "summary"]
+
+
+@app.command(epilog='Example: `cifarzoo models "resnet*"`')
+def models(
+    pattern: Annotated[str, typer.Argument(help="Shell-style pattern.")] = "*",
+    pretrained: Annotated[bool, typer.Option(help="Only models with weights.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the models of the zoo."""
+    names = cifarzoo.list_models(pattern, pretrained=True if pretrained else None)
+    specs = [cifarzoo.get_model_info(name) for name in names]
+    if as_json:
+        print_json([spec.to_dict() for spec in specs])
+        return
+    if not specs:
+        which = f"{pattern!r}" if not pretrained else f"{pattern!r} with pretrained weights"
+        typer.echo(f"no model matches {which}", err=True)
+        return
+    table = Table("model", box=None, pad_edge=False)
+    for title in ("parameters", "MACs", "stated"):
+        table.add_column(title, justify="right")
+    table.add_column("description")
+    for spec in specs:
+        stated = f"{spec.stated_accuracy:g} %" if spec.stated_accuracy else ""
+        table.add_row(
+            spec.name, _short(spec.parameters), _short(spec.macs), stated, spec.description
+        )
+    Console().print(table)
+
+
+@app.command(epilog="Example: `cifarzoo info deep_bn`")
+def info(model: Annotated[str, typer.Argument(help="Name.")], as_json: AsJson = False) -> None:
+    """Tell what is known about a model: size, source, recipes, weights."""
+    spec = cifarzoo.get_model_info(model)
+    if as_json:
+        print_json(spec.to_dict())
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    table.add_row("model", spec.name)
+    table.add_row("description", spec.description)
+    table.add_row("source", spec.source)
+    table.add_row("parameters", f"{spec.parameters:,}")
+    table.add_row("MACs", f"{spec.macs:,} for one 3x32x32 image")
+    size = f"{spec.image_size}x{spec.image_size}" if spec.image_size else "any size"
+    table.add_row("images", size)
+    if spec.stated_accuracy:
+        table.add_row("stated accuracy", f"{spec.stated_accuracy:g} %")
+    table.add_row("options", ", ".join(f"{k}={v!r}" for k, v in spec.options.items()) or "none")
+    table.add_row("weights", ", ".join(spec.weights) or "none")
+    for name, recipe in spec.recipes.items():
+        table.add_row(f"recipe {name}", describe(recipe))
+    Console().print(table)
+
+
+@app.command(epilog="Example: `cifarzoo summary deep_bn`")
+def summary(
+    model: Annotated[str, typer.Argument(help="Name.")],
+    num_classes: Annotated[int, typer.Option(help="Size of the output.")] = 10,
+) -> None:
+    """Print layers, output shapes, parameters and multiply-accumulates."""
+    typer.echo(str(cifarzoo.summary(cifarzoo.create_model(model, num_classes=num_classes))))
+
+
+@app.command(epilog="Example: `cifarzoo data cifar10 --root ~/data`")
+def data(
+    name: Annotated[DataName, typer.Argument(help="Which image set.")] = "cifar10",
+    root: Root = None,
+    download: Download = True,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a data set when it is missing, and check every file."""
+    sets = [load_set(name, split, root, download) for split in ("train", "test")]
+    if as_json:
+        facts = [
+            {"name": s.name, "images": len(s), "classes": s.classes, "sha256": s.sha256()}
+            for s in sets
+        ]
+        print_json(facts)
+        return
+    for images in sets:
+        typer.echo(f"{images.name}: {len(images):,} images, {len(images.classes)} classes, intact")
+
+
+def _short(count: int) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.4g} {unit}"
+    return str(count)

@@ -1,0 +1,185 @@
+"""The HTML page: what it says, and that a browser shows it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cifarzoo
+from cifarzoo import EvaluationReport, ImageSet
+from cifarzoo.errors import InputError, OutputError
+from cifarzoo.evaluation import PageEntry, make_entry, write_page
+from cifarzoo.evaluation.charts import Series, line_chart
+from cifarzoo.evaluation.page import render_page
+
+CHROMIUM = next((found for n in ("chromium", "chrome") if (found := shutil.which(n))), None)
+
+
+@pytest.fixture(scope="module")
+def images(sample_test: ImageSet) -> ImageSet:
+    return sample_test.subset(range(0, 1000, 5))
+
+
+@pytest.fixture(scope="module")
+def entries(images: ImageSet, sample_train: ImageSet, tmp_path_factory: Any) -> list[PageEntry]:
+    """Two models, the first with a training history and a weights file."""
+    model = cifarzoo.create_model("simple", seed=0)
+    recipe = cifarzoo.Recipe(epochs=2, batch_size=500, learning_rate=0.02)
+    history = cifarzoo.Trainer(model, recipe, device="cpu").fit(sample_train, images)
+    path = cifarzoo.save_weights(
+        model,
+        tmp_path_factory.mktemp("page") / "w.safetensors",
+        metadata={
+            "command": "cifarzoo train <b>simple</b>",
+            "history": history.to_list(),
+            "train_seconds": history.seconds,
+        },
+    )
+    other = cifarzoo.create_model("simple", seed=1)
+    return [make_entry(model, images, weights=path), make_entry(other, images, label="</script>")]
+
+
+@pytest.fixture(scope="module")
+def page(entries: list[PageEntry], images: ImageSet) -> str:
+    return render_page(entries, images)
+
+
+class Tags(HTMLParser):
+    """Every element with its attributes; fails at one that is not closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
+    for tag, attributes in Tags(page).found:
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "data:").startswith("data:"), tag
+    assert "http" not in page
+    assert "@import" not in page
+
+
+def test_the_numbers_shown_are_those_of_the_embedded_json(
+    page: str, entries: list[PageEntry]
+) -> None:
+    embedded = re.search(r'<script type="application/json" id="reports">(.*?)</script>', page, re.S)
+    assert embedded
+    reports = [[EvaluationReport.from_dict(r) for r in rs] for rs in json.loads(embedded[1])]
+    assert reports == [[entry.report, *entry.with_tta] for entry in entries]
+    shown = re.findall(r'data-field="(\w+)">\s*([\d.]+)', page)
+    expected = [
+        pair
+        for (report, *_) in reports
+        for pair in (
+            ("accuracy", f"{100 * report.accuracy:.2f}"),
+            ("loss", f"{report.loss:.4f}"),
+            ("ece", f"{report.expected_calibration_error:.4f}"),
+        )
+    ]
+    assert shown == expected
+
+
+def test_names_and_commands_are_text_and_never_markup(page: str) -> None:
+    assert "&lt;b&gt;simple&lt;/b&gt;" in page
+    assert "<b>simple</b>" not in page
+    assert page.count("</script>") == 1
+
+
+def test_history_provenance_comparison_and_errors_are_there(
+    page: str, entries: list[PageEntry]
+) -> None:
+    assert page.count("while training</h3>") == 2
+    assert "McNemar" in page
+    assert "weights sha256" in page
+    wrong = [min(24, len(entry.report.confident_errors(200))) for entry in entries]
+    assert page.count("data:image/png;base64,") == sum(wrong)
+
+
+def test_without_images_history_and_comparison_it_is_shorter(entries: list[PageEntry]) -> None:
+    page = render_page([PageEntry(entries[1].report)])
+    Tags(page)
+    assert "data:image" not in page
+    assert "while training" not in page
+    assert "McNemar" not in page
+
+
+def test_a_perfect_model_has_no_errors_to_show(images: ImageSet) -> None:
+    report = cifarzoo.evaluate(cifarzoo.create_model("simple", seed=0), images)
+    perfect = dataclasses.replace(report, predicted=report.labels)
+    assert "Surest errors" not in render_page([PageEntry(perfect)], images)
+
+
+def test_bad_input_is_refused(entries: list[PageEntry], images: ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at least one report"):
+        render_page([])
+    fewer = images.subset(range(50))
+    with pytest.raises(InputError, match="the images are not those of the report"):
+        render_page(entries, fewer)
+    short = PageEntry(cifarzoo.evaluate(cifarzoo.create_model("simple"), fewer))
+    with pytest.raises(InputError, match="on the same images"):
+        render_page([entries[0], short])
+    with pytest.raises(OutputError):
+        write_page(tmp_path, entries, images)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_chart_of_equal_values_and_of_one_point() -> None:
+    for points in ([(1, 0.5), (2, 0.5)], [(1, 0.0)]):
+        chart = line_chart([Series("", points)], title="t", x_label="x", y_label="y")
+        assert "nan" not in chart
+        assert chart.count("<circle") == len(points)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [400, 1200])
+def test_a_browser_shows_every_image_and_reports_no_error(
+    entries: list[PageEntry], images: ImageSet, tmp_path: Path, width: int
+) -> None:
+    """The page is loaded with a script that counts; what it finds becomes the title."""
+    path = write_page(tmp_path / "report.html", entries, images)
+    probe = """<script>
+    let errors = 0;
+    addEventListener("error", () => errors++, true);
+    addEventListener("load", () => {
+      const pictures = [...document.images];
+      const loaded = pictures.filter(p => p.complete && p.naturalWidth === 32).length;
+      const wide = document.documentElement.scrollWidth - innerWidth;
+      document.title = [errors, pictures.length, loaded, wide].join(" ");
+    });
+    </script>"""
+    path.write_text(path.read_text().replace("<head>", "<head>" + probe))
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--window-size={width},900", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--enable-logging=stderr", path.as_uri()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    title = re.search(r"<title>(.*?)</title>", result.stdout)
+    assert title
+    errors, pictures, loaded, wide = (int(x) for x in title[1].split())
+    assert errors == 0
+    assert pictures == loaded > 20
+    assert wide <= 0, "the page is wider than the window"
+    assert "CONSOLE" not in result.stderr
