@@ -66,6 +66,7 @@ def measure_cost(
 
     Example:
         >>> from cifarzoo import create_model
+        >>> from cifarzoo.evaluation import measure_cost
         >>> measure_cost(create_model("simple")).parameters
         80090
     """
