@@ -17,7 +17,7 @@ _WHITEN_SIZE = 2
 _WHITEN_EPS = 5e-4  # added to the eigenvalues: faint directions of the patches are noise
 
 
-def _muon_recipe(batch_size: int, epochs: int, rate: float = 1.0) -> Recipe:
+def muon_recipe(batch_size: int, epochs: int, rate: float = 1.0) -> Recipe:
     """Muon for the filters, SGD for the rest; rates of the published code, for any batch size.
 
     The published code sums the loss over a batch of 2000 images where ours takes the mean, so its
@@ -50,7 +50,7 @@ def _muon_recipe(batch_size: int, epochs: int, rate: float = 1.0) -> Recipe:
     )
 
 
-REFERENCE = _muon_recipe(batch_size=2000, epochs=8)
+REFERENCE = muon_recipe(batch_size=2000, epochs=8)
 """The published recipe of airbench94_muon, unchanged."""
 
 

@@ -1,0 +1,123 @@
+"""Trials on the way to ``fast94``, on a validation split of the training images.
+
+Usage: python benchmarks/tune_94.py [--only NAME,NAME] [--seeds 1] [--output FILE]
+
+Needs the official CIFAR-10 files ($CIFARZOO_DATA). Every trial trains ``airbench94`` on 40,000 of
+the training images and is measured on the 10,000 others after the last epoch; the test images are
+not read. A trial that is in the file already is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import cifarzoo
+from cifarzoo import Recipe
+from cifarzoo.files import write_text
+from cifarzoo.models.airbench import REFERENCE, muon_recipe
+
+RESULTS = Path(__file__).parent / "results" / "tune_94.json"
+HELD_OUT = 10_000
+VIEWS = ("none", "flip", "flip_shift", "flip_shift_unsure")
+
+# image sizes in pixels, each from a fraction of the run on
+LATE = [[0, 20], [0.3, 24], [0.6, 28], [0.85, 32]]
+EARLY = [[0, 24], [0.5, 28], [0.75, 32]]
+STEPS = [[0, 16], [0.15, 20], [0.3, 24], [0.5, 28], [0.7, 32]]
+
+
+def short(batch_size: int, rate: float, momentum: float, **changes: Any) -> Recipe:
+    """Six epochs, most of them on small images: cheap, to compare settings."""
+    return with_sizes(batch_size, 6, rate, momentum, LATE, **changes)
+
+
+def with_sizes(
+    batch_size: int, epochs: int, rate: float, momentum: float, sizes: Any, **changes: Any
+) -> Recipe:
+    """The published recipe at another batch size, with progressive resolution."""
+    return muon_recipe(batch_size, epochs).replace(
+        learning_rate=rate, momentum=momentum, image_sizes=sizes, **changes
+    )
+
+
+def scaled_sgd(recipe: Recipe, factor: float) -> Recipe:
+    """Other rates for biases and head; the weight decay of a step stays."""
+    groups = {
+        name: {
+            **options,
+            "learning_rate": options["learning_rate"] * factor,
+            "weight_decay": options["weight_decay"] / factor,
+        }
+        for name, options in recipe.groups.items()
+    }
+    return recipe.replace(groups=groups)
+
+
+TRIALS = {
+    "reference": REFERENCE,
+    "batch 500, rate 0.06": with_sizes(500, 8, 0.06, 0.6, EARLY),
+    "batch 500, rate 0.12": with_sizes(500, 8, 0.12, 0.6, EARLY),
+    "batch 500, rate 0.24": with_sizes(500, 8, 0.24, 0.6, EARLY),
+    "batch 500, five sizes": with_sizes(500, 8, 0.12, 0.6, STEPS),
+    "batch 1000, five sizes": with_sizes(1000, 8, 0.2, 0.65, STEPS),
+    "short, batch 500": short(500, 0.12, 0.6),
+    "short, batch 500, momentum 0.85": short(500, 0.12, 0.85),
+    "short, batch 500, momentum 0.85, rate 0.08": short(500, 0.08, 0.85),
+    "short, batch 500, smoothing 0.1": short(500, 0.12, 0.6, label_smoothing=0.1),
+    "short, batch 500, lookahead 0.95": short(500, 0.12, 0.6, lookahead_decay=0.95),
+    "short, batch 1000": short(1000, 0.2, 0.65),
+    "short, batch 1000, rate 0.14": short(1000, 0.14, 0.65),
+    "short, batch 1000, rate 0.28": short(1000, 0.28, 0.65),
+    "short, batch 1000, smoothing 0.1": short(1000, 0.2, 0.65, label_smoothing=0.1),
+    "short, batch 1000, SGD rates x 1.5": scaled_sgd(short(1000, 0.2, 0.65), 1.5),
+    "short, batch 1000, SGD rates x 0.67": scaled_sgd(short(1000, 0.2, 0.65), 0.67),
+    "short, batch 1000, crop padding 3": short(1000, 0.2, 0.65).replace(
+        augmentation={"crop_padding": 3}
+    ),
+    "short, batch 1500": short(1500, 0.24, 0.65),
+    "short, batch 2000": short(2000, 0.28, 0.6),
+}
+
+
+def main() -> None:
+    """Run the trials that are missing, and save each when it ends."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default=",".join(TRIALS), help="comma-separated names")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    runs = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
+    for name in arguments.only.split(","):
+        for seed in range(arguments.seeds):
+            recipe = TRIALS[name].replace(seed=seed)
+            if any(run["recipe"] == recipe.to_dict() for run in runs):
+                continue
+            runs.append({"name": name, **trial(recipe)})
+            write_text(arguments.output, json.dumps(runs, indent=1) + "\n")
+            print(json.dumps({key: value for key, value in runs[-1].items() if key != "recipe"}))
+
+
+def trial(recipe: Recipe) -> dict[str, Any]:
+    """Train on the larger part, measure on the smaller one."""
+    train, held_out = cifarzoo.load_cifar10("train", download=False).split(HELD_OUT, seed=0)
+    model = cifarzoo.create_model("airbench94", seed=recipe.seed)
+    start = time.perf_counter()
+    history = cifarzoo.Trainer(model, recipe, loggers=[cifarzoo.ConsoleLogger()]).fit(train)
+    seconds = time.perf_counter() - start
+    reports = {tta: cifarzoo.evaluate(model, held_out, tta=tta) for tta in VIEWS}
+    return {
+        "seed": recipe.seed,
+        "accuracy": {tta: report.accuracy for tta, report in reports.items()},
+        "loss": reports["none"].loss,
+        "train_loss": history[-1].train_loss,
+        "seconds": seconds,
+        "recipe": recipe.to_dict(),
+    }
+
+
+if __name__ == "__main__":
+    main()
