@@ -19,6 +19,7 @@ from cifarzoo.errors import InputError, OutputError
 from cifarzoo.evaluation import PageEntry, make_entry, write_page
 from cifarzoo.evaluation.charts import Series, line_chart
 from cifarzoo.evaluation.page import render_page
+from cifarzoo.evaluation.robustness import RobustnessReport
 
 CHROMIUM = next((found for n in ("chromium", "chrome") if (found := shutil.which(n))), None)
 
@@ -44,7 +45,10 @@ def entries(images: ImageSet, sample_train: ImageSet, tmp_path_factory: Any) -> 
         },
     )
     other = cifarzoo.create_model("simple", seed=1)
-    return [make_entry(model, images, weights=path), make_entry(other, images, label="</script>")]
+    return [
+        make_entry(model, images, weights=path, robustness=True),
+        make_entry(other, images, label="</script>"),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +91,13 @@ def test_the_numbers_shown_are_those_of_the_embedded_json(
 ) -> None:
     embedded = re.search(r'<script type="application/json" id="reports">(.*?)</script>', page, re.S)
     assert embedded
-    reports = [[EvaluationReport.from_dict(r) for r in rs] for rs in json.loads(embedded[1])]
+    models = json.loads(embedded[1])
+    reports = [[EvaluationReport.from_dict(r) for r in model["reports"]] for model in models]
+    assert [model["cost"]["parameters"] for model in models] == [80090, 80090]
+    robust = RobustnessReport.from_dict(models[0]["robustness"])
+    assert robust == entries[0].robustness
+    assert models[1]["robustness"] is None
+    assert f"mean {100 * robust.mean_accuracy:.2f} %" in re.sub(r"\s+", " ", page)
     assert reports == [[entry.report, *entry.with_tta] for entry in entries]
     shown = re.findall(r'data-field="(\w+)">\s*([\d.]+)', page)
     expected = [

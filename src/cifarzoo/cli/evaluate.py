@@ -77,6 +77,9 @@ def report(
         list[str], typer.Argument(help="Weights files, run folders, or pretrained models.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
+    robustness: Annotated[
+        bool, typer.Option(help="Also on corrupted images: 75 passes more.")
+    ] = False,
     data: Data = "cifar10",
     root: Root = None,
     download: Download = True,
@@ -99,6 +102,7 @@ def report(
             weights=_file_of(each, name),
             # several runs of one model are told apart by where they lie
             label=name if names.count(name) == 1 else f"{name} ({Path(each).name})",
+            robustness=robustness,
             device=device,
             precision=precision,
         )

@@ -2,6 +2,7 @@
 
 from cifarzoo.evaluation.calibration import Calibration, calibrate
 from cifarzoo.evaluation.comparison import Comparison, compare
+from cifarzoo.evaluation.corruptions import corrupt
 from cifarzoo.evaluation.cost import Cost, measure_cost
 from cifarzoo.evaluation.page import PageEntry, make_entry, write_page
 from cifarzoo.evaluation.plots import plot_confusion_matrix, plot_history
@@ -13,6 +14,7 @@ from cifarzoo.evaluation.report import (
     ReliabilityBin,
     evaluate,
 )
+from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
 
 __all__ = [
     "Calibration",
@@ -24,9 +26,12 @@ __all__ = [
     "PageEntry",
     "Prediction",
     "ReliabilityBin",
+    "RobustnessReport",
     "calibrate",
     "compare",
+    "corrupt",
     "evaluate",
+    "evaluate_robustness",
     "make_entry",
     "measure_cost",
     "plot_confusion_matrix",

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cifarzoo.evaluation.comparison import compare
 from cifarzoo.evaluation.cost import Cost, measure_cost
 from cifarzoo.evaluation.inference import TestTimeAugmentation
 from cifarzoo.evaluation.report import EvaluationReport, evaluate
+from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
 from cifarzoo.files import file_digest, write_text
 from cifarzoo.weights import find_weights, read_metadata
 
@@ -38,6 +40,7 @@ class PageEntry:
         report: Its evaluation without test-time augmentation.
         with_tta: Its evaluations with test-time augmentation, shown beside.
         cost: What a prediction costs.
+        robustness: Its accuracy under corruptions.
         history: Its training, as ``History.to_list()`` or a weights file's metadata has it.
         provenance: Where its weights come from: names and what to write.
     """
@@ -45,6 +48,7 @@ class PageEntry:
     report: EvaluationReport
     with_tta: Sequence[EvaluationReport] = ()
     cost: Cost | None = None
+    robustness: RobustnessReport | None = None
     history: Sequence[Mapping[str, Any]] = ()
     provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -55,6 +59,7 @@ def make_entry(
     *,
     weights: str | Path | None = None,
     label: str | None = None,
+    robustness: bool = False,
     device: str | torch.device = "auto",
     precision: Precision = "auto",
 ) -> PageEntry:
@@ -65,6 +70,7 @@ def make_entry(
         images: The test images.
         weights: Its weights file, for the training history and the provenance in it.
         label: What to call it; the model's own name unless given.
+        robustness: Also on corrupted images, which takes 75 more passes.
         device: "auto", or any torch device.
         precision: "auto" takes bfloat16 where the device computes it natively.
     """
@@ -77,6 +83,9 @@ def make_entry(
         report=dataclasses.replace(plain, model=label or plain.model),
         with_tta=others,
         cost=measure_cost(model, device=device, precision=precision),
+        robustness=evaluate_robustness(model, images, device=device, precision=precision)
+        if robustness
+        else None,
         history=history,
         provenance=provenance,
     )
@@ -140,6 +149,7 @@ def render_page(entries: Sequence[PageEntry], images: ImageSet | None = None) ->
         models=[_view(entry, number, images) for number, entry in enumerate(entries)],
         comparisons=[compare(first, entry.report) for entry in entries[1:]],
         selective=_selective_chart(entries),
+        robust=_robustness_chart(entries),
         data=_embedded(entries),
     )
 
@@ -221,6 +231,39 @@ def _selective_chart(entries: Sequence[PageEntry]) -> Markup:
     )
 
 
+def _robustness_chart(entries: Sequence[PageEntry]) -> Markup | None:
+    """Mean accuracy over the corruptions against their severity, from the clean images on."""
+    series = [
+        Series(
+            entry.report.model,
+            [
+                (0, entry.robustness.clean_accuracy),
+                *(
+                    (severity, statistics.mean(accuracies))
+                    for severity, accuracies in zip(
+                        entry.robustness.severities,
+                        zip(*entry.robustness.accuracies.values(), strict=True),
+                        strict=True,
+                    )
+                ),
+            ],
+            colour=number,
+        )
+        for number, entry in enumerate(entries)
+        if entry.robustness is not None
+    ]
+    if not series:
+        return None
+    return line_chart(
+        series,
+        title="Accuracy under corruptions",
+        x_label="severity",
+        y_label="mean accuracy",
+        show="{:.2%}".format,
+        show_tick="{:.0%}".format,
+    )
+
+
 def _data_uri(image: Tensor) -> str:
     """A uint8 image (3, H, W) as a PNG within the page."""
     from PIL import Image
@@ -233,6 +276,13 @@ def _data_uri(image: Tensor) -> str:
 
 def _embedded(entries: Sequence[PageEntry]) -> Markup:
     """The reports as JSON within the page, for a program that reads it."""
-    reports = [[r.to_dict() for r in (entry.report, *entry.with_tta)] for entry in entries]
+    reports = [
+        {
+            "reports": [r.to_dict() for r in (entry.report, *entry.with_tta)],
+            "cost": entry.cost and dataclasses.asdict(entry.cost),
+            "robustness": entry.robustness and entry.robustness.to_dict(),
+        }
+        for entry in entries
+    ]
     # a script element ends at the first "</"
     return Markup(json.dumps(reports).replace("</", "<\\/"))

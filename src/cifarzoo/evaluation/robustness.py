@@ -1,0 +1,133 @@
+"""How a model holds up when images are worse than the benchmark's."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from cifarzoo.card import get_card
+from cifarzoo.data import ImageSet
+from cifarzoo.device import Precision
+from cifarzoo.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from cifarzoo.evaluation.inference import collect_logits
+
+__all__ = ["RobustnessReport", "evaluate_robustness"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustnessReport:
+    """Accuracy under corruptions; every value is in 0..1.
+
+    Args:
+        model: Name of the model.
+        data: Name of the clean image set.
+        clean_accuracy: Without corruption.
+        accuracies: For each corruption, one for each severity.
+        severities: Those severities.
+    """
+
+    model: str
+    data: str
+    clean_accuracy: float
+    accuracies: Mapping[str, tuple[float, ...]]
+    severities: tuple[int, ...]
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Over all corruptions and severities."""
+        return statistics.mean(a for row in self.accuracies.values() for a in row)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` reads it back."""
+        return {**dataclasses.asdict(self), "accuracies": dict(self.accuracies)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RobustnessReport:
+        """Read what `to_dict` wrote, also after a way through JSON."""
+        accuracies = {name: tuple(row) for name, row in data["accuracies"].items()}
+        severities = tuple(data["severities"])
+        return cls(**{**data, "accuracies": accuracies, "severities": severities})
+
+    def __str__(self) -> str:
+        width = max(len(name) for name in self.accuracies)
+        lines = [
+            f"{self.model} on corrupted {self.data}",
+            "",
+            f"clean accuracy            {self.clean_accuracy:.2%}",
+            f"mean corruption accuracy  {self.mean_accuracy:.2%}",
+            "",
+            f"{'severity':<{width}}" + "".join(f"{s:>8}" for s in self.severities) + "    mean",
+        ]
+        lines += [
+            f"{name:<{width}}"
+            + "".join(f"{a:>8.1%}" for a in row)
+            + f"{statistics.mean(row):>8.1%}"
+            for name, row in self.accuracies.items()
+        ]
+        return "\n".join(lines)
+
+
+def evaluate_robustness(
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    corruptions: Iterable[str] = tuple(CORRUPTIONS),
+    severities: Iterable[int] = SEVERITIES,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
+) -> RobustnessReport:
+    """Measure the accuracy on corrupted images (Hendrycks & Dietterich 2019, arXiv:1903.12261).
+
+    The images are made here, by `corrupt`; compare only with numbers made the same way.
+
+    Args:
+        model: The network.
+        images: Clean images, 32x32.
+        corruptions: Names of ``CORRUPTIONS``; all fifteen unless given.
+        severities: Of 1 to 5; all unless given.
+        seed: Of the corruptions.
+        device: "auto", or any torch device.
+        precision: "auto" takes bfloat16 where the device computes it natively.
+
+    Raises:
+        UnknownNameError: No corruption has such a name.
+        ArgumentError: A severity is outside 1..5.
+        InputError: The images are not 32x32.
+
+    Example:
+        >>> from cifarzoo import create_model, load_sample
+        >>> from cifarzoo.evaluation import evaluate_robustness
+        >>> model, few = create_model("simple"), load_sample("test").subset(range(50))
+        >>> report = evaluate_robustness(model, few, corruptions=["fog"], severities=[1, 5])
+        >>> list(report.accuracies), len(report.accuracies["fog"])
+        (['fog'], 2)
+    """
+    names, severities = tuple(corruptions), tuple(severities)
+    for name in names:  # refuse before the first of many passes
+        for severity in severities:
+            corrupt(images.images[:1], name, severity)
+
+    def accuracy(pixels: torch.Tensor) -> float:
+        changed = dataclasses.replace(images, images=pixels)
+        logits, labels = collect_logits(model, changed, device=device, precision=precision)
+        return float((logits.argmax(1) == labels).double().mean())
+
+    return RobustnessReport(
+        model=get_card(model).name,
+        data=images.name,
+        clean_accuracy=accuracy(images.images),
+        accuracies={
+            name: tuple(
+                accuracy(corrupt(images.images, name, severity, seed=seed))
+                for severity in severities
+            )
+            for name in names
+        },
+        severities=severities,
+    )
