@@ -40,7 +40,10 @@ def write(docs: Path) -> None:
     reference = {"_cli.md": command_line(), "_schedulers.md": scheduler_table()}
     _write_folder(docs / "reference/generated", reference)
     results = docs.parent / "benchmarks/results"
-    explanation = {"_speed.md": speed_tables(results / "throughput.json")}
+    explanation = {
+        "_speed.md": speed_tables(results / "throughput.json"),
+        "_tune_94.md": tune_94_table(results / "tune_94.json"),
+    }
     if (results / "to_94.json").exists():
         explanation["_to_94.md"] = to_94_table(results / "to_94.json")
     _write_folder(docs / "explanation/generated", explanation)
@@ -146,6 +149,19 @@ def speed_tables(measured: Path) -> str:
         header = (SECTIONS[section], "", "median", "spread", "ratio")
         parts.append(_table(header, rows, numbers=(2, 3, 4)))
     return "\n\n".join(parts) + "\n"
+
+
+def tune_94_table(measured: Path) -> str:
+    """The trials of benchmarks/tune_94.py, from the JSON it wrote."""
+    rows = []
+    for run in json.loads(measured.read_text(encoding="utf-8")):
+        recipe = run["recipe"]
+        sizes = ", ".join(f"{size} from {start:g}" for start, size in recipe["image_sizes"])
+        shown = [f"{100 * run['accuracy'][tta]:.2f}" for tta in ("none", "flip_shift")]
+        settings = [str(recipe[key]) for key in ("epochs", "batch_size", "learning_rate")]
+        rows.append((run["name"], *settings, sizes or "32", *shown, f"{run['train_loss']:.3f}"))
+    header = "trial,epochs,batch,rate,image sizes,one view,six views,training loss"
+    return _table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 5, 6, 7)) + "\n"
 
 
 def to_94_table(measured: Path) -> str:

@@ -54,6 +54,14 @@ REFERENCE = muon_recipe(batch_size=2000, epochs=8)
 """The published recipe of airbench94_muon, unchanged."""
 
 
+FAST94 = muon_recipe(batch_size=1000, epochs=8).replace(
+    learning_rate=0.2,
+    momentum=0.65,
+    image_sizes=[[0, 16], [0.15, 20], [0.3, 24], [0.5, 28], [0.7, 32]],
+)
+"""Less arithmetic for the same accuracy: smaller batches, and small images first."""
+
+
 class ConvGroup(nn.Module):
     """Two or three 3x3 convolutions, the first followed by 2x2 max pooling.
 
@@ -170,7 +178,7 @@ def _normalization(channels: int) -> BatchNorm2d:
     parameters=1_972_792,
     macs=118_172_728,
     stated_accuracy=94.01,
-    recipes={"default": REFERENCE, "reference": REFERENCE},
+    recipes={"default": FAST94, "fast94": FAST94, "reference": REFERENCE},
 )
 def airbench94(*, num_classes: int = 10) -> AirBench:
     """Build the network for 94 %, with random parameters and an identity for whitening."""
