@@ -29,6 +29,9 @@ LATE = [[0, 20], [0.3, 24], [0.6, 28], [0.85, 32]]
 EARLY = [[0, 24], [0.5, 28], [0.75, 32]]
 STEPS = [[0, 16], [0.15, 20], [0.3, 24], [0.5, 28], [0.7, 32]]
 
+SLOW = [[0, 16], [0.3, 20], [0.5, 24], [0.7, 28], [0.88, 32]]
+HALF = [[0, 16], [0.3, 24], [0.5, 32]]
+
 
 def short(batch_size: int, rate: float, momentum: float, **changes: Any) -> Recipe:
     """Six epochs, most of them on small images: cheap, to compare settings."""
@@ -64,6 +67,10 @@ TRIALS = {
     "batch 500, rate 0.24": with_sizes(500, 8, 0.24, 0.6, EARLY),
     "batch 500, five sizes": with_sizes(500, 8, 0.12, 0.6, STEPS),
     "batch 1000, five sizes": with_sizes(1000, 8, 0.2, 0.65, STEPS),
+    "batch 1000, five sizes, 7 epochs": with_sizes(1000, 7, 0.2, 0.65, STEPS),
+    "batch 1000, late, 8 epochs": with_sizes(1000, 8, 0.2, 0.65, LATE),
+    "batch 1000, slow, 10 epochs": with_sizes(1000, 10, 0.2, 0.65, SLOW),
+    "batch 1000, half at 32, 7 epochs": with_sizes(1000, 7, 0.2, 0.65, HALF),
     "short, batch 500": short(500, 0.12, 0.6),
     "short, batch 500, momentum 0.85": short(500, 0.12, 0.85),
     "short, batch 500, momentum 0.85, rate 0.08": short(500, 0.08, 0.85),
@@ -112,7 +119,7 @@ def trial(recipe: Recipe) -> dict[str, Any]:
     return {
         "seed": recipe.seed,
         "accuracy": {tta: report.accuracy for tta, report in reports.items()},
-        "loss": reports["none"].loss,
+        "loss": {tta: report.loss for tta, report in reports.items()},
         "train_loss": history[-1].train_loss,
         "seconds": seconds,
         "recipe": recipe.to_dict(),

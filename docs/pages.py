@@ -159,9 +159,13 @@ def tune_94_table(measured: Path) -> str:
         sizes = ", ".join(f"{size} from {start:g}" for start, size in recipe["image_sizes"])
         shown = [f"{100 * run['accuracy'][tta]:.2f}" for tta in ("none", "flip_shift")]
         settings = [str(recipe[key]) for key in ("epochs", "batch_size", "learning_rate")]
-        rows.append((run["name"], *settings, sizes or "32", *shown, f"{run['train_loss']:.3f}"))
-    header = "trial,epochs,batch,rate,image sizes,one view,six views,training loss"
-    return _table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 5, 6, 7)) + "\n"
+        losses = [
+            f"{run['loss'][tta]:.4f}" if tta in run["loss"] else ""
+            for tta in ("none", "flip_shift")
+        ]
+        rows.append((run["name"], *settings, sizes or "32", *shown, *losses))
+    header = "trial,epochs,batch,rate,image sizes,one view,six views,loss,loss of six views"
+    return _table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 5, 6, 7, 8)) + "\n"
 
 
 def to_94_table(measured: Path) -> str:
