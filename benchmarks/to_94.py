@@ -118,7 +118,7 @@ def show(runs: list[dict[str, Any]]) -> None:
             f"{statistics.mean(r['gflops_per_second'] for r in group):.0f}",
             f"{seconds / base:.2f}x",
         )
-    Console().print(table)
+    Console(width=140).print(table)  # narrower, every number would be cut
 
 
 def spread(values: list[float]) -> str:
