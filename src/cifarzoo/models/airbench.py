@@ -57,7 +57,7 @@ REFERENCE = muon_recipe(batch_size=2000, epochs=8)
 FAST94 = muon_recipe(batch_size=1000, epochs=7).replace(
     learning_rate=0.2, momentum=0.65, image_sizes=[[0, 16], [0.3, 24], [0.5, 32]]
 )
-"""Less arithmetic for the same accuracy: smaller batches, and small images first."""
+"""Little more than half the arithmetic: smaller batches, and small images first. Being tuned."""
 
 
 class ConvGroup(nn.Module):
@@ -176,7 +176,7 @@ def _normalization(channels: int) -> BatchNorm2d:
     parameters=1_972_792,
     macs=118_172_728,
     stated_accuracy=94.01,
-    recipes={"default": FAST94, "fast94": FAST94, "reference": REFERENCE},
+    recipes={"default": REFERENCE, "fast94": FAST94, "reference": REFERENCE},
 )
 def airbench94(*, num_classes: int = 10) -> AirBench:
     """Build the network for 94 %, with random parameters and an identity for whitening."""
