@@ -30,7 +30,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import torchvision
-from common import DEVICE, describe_machine, synchronize
+from machine import DEVICE, describe_machine, synchronize
 from rich.console import Console
 from rich.table import Table
 from torch import nn

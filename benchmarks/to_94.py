@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import DEVICE, describe_machine, synchronize
+from machine import describe_machine, synchronize
 from rich.console import Console
 from rich.table import Table
 
@@ -63,8 +63,7 @@ def run(recipe: Recipe, tta: Any, train: ImageSet, test: ImageSet) -> dict[str, 
     model = cifarzoo.create_model(MODEL, seed=recipe.seed)
     start = time.perf_counter()
     loggers = [cifarzoo.ConsoleLogger()]
-    compiled = "auto" if DEVICE.type == "cuda" else False
-    history = cifarzoo.Trainer(model, recipe, compile=compiled, loggers=loggers).fit(train)
+    history = cifarzoo.Trainer(model, recipe, compile="auto", loggers=loggers).fit(train)
     synchronize()
     trained = time.perf_counter()
     with_views = cifarzoo.evaluate(model, test, tta=tta)

@@ -9,7 +9,6 @@ import inspect
 import io
 import json
 import runpy
-import statistics
 import sys
 from pathlib import Path
 
@@ -44,8 +43,6 @@ def write(docs: Path) -> None:
         "_speed.md": speed_tables(results / "throughput.json"),
         "_tune_94.md": tune_94_table(results / "tune_94.json"),
     }
-    if (results / "to_94.json").exists():
-        explanation["_to_94.md"] = to_94_table(results / "to_94.json")
     _write_folder(docs / "explanation/generated", explanation)
     _run_quickstart(docs.parent / "examples/quickstart.py", docs / "generated")
 
@@ -168,44 +165,6 @@ def tune_94_table(measured: Path) -> str:
     return _table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 5, 6, 7, 8)) + "\n"
 
 
-def to_94_table(measured: Path) -> str:
-    """The table of benchmarks/to_94.py, from the JSON it wrote."""
-    results = json.loads(measured.read_text(encoding="utf-8"))
-    groups: dict[str, list] = {}
-    for run in results["runs"]:
-        groups.setdefault(run["name"], []).append(run)
-    base = statistics.mean(run["seconds"] for run in groups["reference"])
-    rows = []
-    for name, runs in groups.items():
-        seconds = [run["seconds"] for run in runs]
-        rows.append(
-            (
-                f"`{name}`",
-                str(len(runs)),
-                _mean_and_deviation([100 * run["accuracy"] for run in runs]),
-                _mean_and_deviation([100 * run["accuracy_with_tta"] for run in runs]),
-                _mean_and_deviation(seconds),
-                *(
-                    f"{statistics.mean(run[part] for run in runs):.1f}"
-                    for part in ("preparation", "training", "evaluation")
-                ),
-                f"{runs[0]['training_flops'] / 1e15:.3f}",
-                f"{statistics.mean(seconds) / base:.2f}",
-            )
-        )
-    titles = (
-        "recipe,seeds,accuracy in %,with TTA,seconds,preparation,training,evaluation,PFLOP,ratio"
-    )
-    facts = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
-    table = _table(tuple(titles.split(",")), rows, numbers=tuple(range(1, 10)))
-    return f"Machine: {facts}.\n\n{table}\n"
-
-
-def _mean_and_deviation(values: list[float]) -> str:
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{deviation}"
-
-
 def _rounded(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
@@ -220,9 +179,9 @@ def _ratio(value: dict[str, float]) -> str:
 
 def _summary(model: nn.Module) -> str:
     """The summary, in columns that fit a page."""
-    found = cifarzoo.summary(model)
-    found.formatting.col_width = 16
-    return str(found)
+    statistics = cifarzoo.summary(model)
+    statistics.formatting.col_width = 16
+    return str(statistics)
 
 
 def _about(network: type) -> list[str]:

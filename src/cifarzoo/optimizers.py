@@ -25,9 +25,8 @@ __all__ = [
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 """``(parameter groups) -> Optimizer``."""
 
-# torch's own, known without importing timm, which takes longer than torch itself
-_TORCH = ("adam", "adamw", "momentum", "sgd")
-_OWN = ("muon_sgd",)
+# torch's and ours, known without importing timm, which takes longer than torch itself
+_WITHOUT_TIMM = ("adam", "adamw", "momentum", "muon_sgd", "sgd")
 
 # what a recipe may set for a group of parameters, and what torch calls it
 _GROUP_OPTIONS = {
@@ -42,12 +41,12 @@ def list_optimizers() -> list[str]:
     """Names of all optimizers, sorted: torch's, ours, and every one timm knows."""
     from timm.optim import list_optimizers as timm_names
 
-    return sorted({*_TORCH, *_OWN, *timm_names()})
+    return sorted({*_WITHOUT_TIMM, *timm_names()})
 
 
 def check_optimizer(name: str) -> None:
     """Raise UnknownNameError when no optimizer is called ``name``."""
-    if name not in (*_TORCH, *_OWN) and name not in list_optimizers():
+    if name not in _WITHOUT_TIMM and name not in list_optimizers():
         raise unknown_name("optimizer", name, list_optimizers(), hint="See list_optimizers().")
 
 
@@ -156,16 +155,14 @@ def build_optimizer(
     if not isinstance(optimizer, str):
         return optimizer(parameters)
     check_optimizer(optimizer)
-    build = _build_timm
-    if optimizer in (*_TORCH, *_OWN):
-        build = _build_torch
+    build = _build_without_timm if optimizer in _WITHOUT_TIMM else _build_timm
     try:
         return build(optimizer, parameters, learning_rate, momentum, dict(options or {}))
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"optimizer {optimizer!r} cannot be built: {error}") from error
 
 
-def _build_torch(
+def _build_without_timm(
     name: str, groups: list[dict[str, Any]], lr: float, momentum: float, options: dict[str, Any]
 ) -> Optimizer:
     if name == "muon_sgd":

@@ -1,6 +1,6 @@
 """The command ``cifarzoo``; the only room that prints."""
 
-from cifarzoo.cli.common import app
+from cifarzoo.cli.application import app
 
 from cifarzoo.cli.zoo import data, info, models, summary  # isort: skip  (the order of the help)
 from cifarzoo.cli.train import train  # isort: skip

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 import cifarzoo
-from cifarzoo import run_folder
-from cifarzoo.cli.common import (
+from cifarzoo.cli.application import (
     AsJson,
     Data,
     Device,
@@ -18,7 +17,7 @@ from cifarzoo.cli.common import (
     PrecisionName,
     Root,
     app,
-    is_given,
+    choose_data,
     load_set,
     open_weights,
     print_json,
@@ -59,9 +58,7 @@ def evaluate(
     for path in save or []:
         check_report_path(path)
     network = open_weights(weights)
-    if Path(weights).is_dir() and not is_given(context, "data"):
-        data = run_folder.read_claim(Path(weights))[0]["data"]  # what it was trained on
-    test_set = load_set(data, "test", root, download)
+    test_set = load_set(choose_data(context, weights, data), "test", root, download)
     report = cifarzoo.evaluate(network, test_set, tta=tta, device=device, precision=precision)
     typer.echo(report.to_json() if as_json else str(report))
     for path in save or []:
@@ -90,8 +87,7 @@ def report(
     if output.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"the page is an .html file; got {output}")
     make_directory(output.parent)
-    if Path(weights[0]).is_dir() and not is_given(context, "data"):
-        data = run_folder.read_claim(Path(weights[0]))[0]["data"]
+    data = choose_data(context, weights[0], data)
     networks = [open_weights(each) for each in weights]
     names = [cifarzoo.get_card(network).name for network in networks]
     test_set = load_set(data, "test", root, download)
@@ -138,6 +134,6 @@ def predict(
 
 
 def _file_of(weights: str, name: str) -> Path:
-    """The weights file that `_open` opened."""
+    """The weights file that `open_weights` opened."""
     path = Path(weights)
     return path if path.exists() else cifarzoo.get_model_info(name).weights["default"].path

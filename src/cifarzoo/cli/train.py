@@ -12,7 +12,7 @@ import typer
 
 import cifarzoo
 from cifarzoo import CifarZooError, EvaluationReport, History, Recipe, run_folder
-from cifarzoo.cli.common import (
+from cifarzoo.cli.application import (
     Data,
     Device,
     Download,
@@ -87,7 +87,8 @@ def train(
     val_set = test_set if facts["watch_test"] else None
     if facts["val_size"]:
         train_set, val_set = train_set.split(facts["val_size"])
-    if facts.setdefault("data_sha256", train_set.sha256()) != train_set.sha256():
+    found = train_set.sha256()
+    if facts.setdefault("data_sha256", found) != found:
         raise DataError(f"the images are not those that {resume} was started with; see --root")
     name = facts["model"]
     folder = resume or output or run_folder.new_name(f"{name}-{Path(recipe or 'default').stem}")

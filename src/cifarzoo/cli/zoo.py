@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 import cifarzoo
-from cifarzoo.cli.common import (
+from cifarzoo.cli.application import (
     AsJson,
     DataName,
     Download,

@@ -37,8 +37,7 @@ def line_chart(
     title: str,
     x_label: str,
     y_label: str,
-    show: Callable[[float], str] = "{:g}".format,
-    show_tick: Callable[[float], str] = "{:g}".format,
+    in_percent: bool = False,
 ) -> Markup:
     """Lines over a common pair of axes; every point says its value on hovering.
 
@@ -47,9 +46,11 @@ def line_chart(
         title: What a screen reader says.
         x_label: Below the axis.
         y_label: Beside the axis.
-        show: How a value of y is written.
-        show_tick: How it is written beside the axis.
+        in_percent: Write y, a fraction, in percent.
     """
+    show, show_tick = (
+        ("{:.2%}".format, "{:.0%}".format) if in_percent else ("{:.3g}".format, "{:g}".format)
+    )
     xs = [x for line in series for x, _ in line.points]
     ys = [y for line in series for _, y in line.points]
     x_axis, y_axis = _Axis(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT), _Axis.rounded(ys)

@@ -6,7 +6,6 @@ import base64
 import dataclasses
 import io
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -193,10 +192,7 @@ def _confusion_rows(report: EvaluationReport) -> list[dict[str, Any]]:
 def _curves(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Loss and accuracy against epochs; nothing without a history."""
     charts = []
-    for kind, show, show_tick in (
-        ("loss", "{:.3g}".format, "{:g}".format),
-        ("accuracy", "{:.2%}".format, "{:.0%}".format),
-    ):
+    for kind in ("loss", "accuracy"):
         series = [
             Series(
                 "training" if part == "train" else "validation",
@@ -210,7 +206,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if series:
             title = f"{kind.capitalize()} while training"
             picture = line_chart(
-                series, title=title, x_label="epoch", y_label=kind, show=show, show_tick=show_tick
+                series, title=title, x_label="epoch", y_label=kind, in_percent=kind == "accuracy"
             )
             charts.append({"title": title, "picture": picture})
     return charts
@@ -226,8 +222,7 @@ def _selective_chart(entries: Sequence[PageEntry]) -> Markup:
         title="Accuracy on the most confident images",
         x_label="share of images answered",
         y_label="accuracy",
-        show="{:.2%}".format,
-        show_tick="{:.0%}".format,
+        in_percent=True,
     )
 
 
@@ -236,17 +231,7 @@ def _robustness_chart(entries: Sequence[PageEntry]) -> Markup | None:
     series = [
         Series(
             entry.report.model,
-            [
-                (0, entry.robustness.clean_accuracy),
-                *(
-                    (severity, statistics.mean(accuracies))
-                    for severity, accuracies in zip(
-                        entry.robustness.severities,
-                        zip(*entry.robustness.accuracies.values(), strict=True),
-                        strict=True,
-                    )
-                ),
-            ],
+            [(0, entry.robustness.clean_accuracy), *entry.robustness.mean_by_severity],
             colour=number,
         )
         for number, entry in enumerate(entries)
@@ -259,8 +244,7 @@ def _robustness_chart(entries: Sequence[PageEntry]) -> Markup | None:
         title="Accuracy under corruptions",
         x_label="severity",
         y_label="mean accuracy",
-        show="{:.2%}".format,
-        show_tick="{:.0%}".format,
+        in_percent=True,
     )
 
 
@@ -269,8 +253,7 @@ def _data_uri(image: Tensor) -> str:
     from PIL import Image
 
     buffer = io.BytesIO()
-    pixels = image.permute(1, 2, 0).contiguous().to(torch.uint8).numpy()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

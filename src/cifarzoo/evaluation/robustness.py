@@ -42,6 +42,12 @@ class RobustnessReport:
         """Over all corruptions and severities."""
         return statistics.mean(a for row in self.accuracies.values() for a in row)
 
+    @property
+    def mean_by_severity(self) -> list[tuple[int, float]]:
+        """Pairs ``(severity, accuracy)``, each over all corruptions."""
+        columns = zip(*self.accuracies.values(), strict=True)
+        return list(zip(self.severities, map(statistics.mean, columns), strict=True))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `from_dict` reads it back."""
         return {**dataclasses.asdict(self), "accuracies": dict(self.accuracies)}

@@ -17,7 +17,7 @@ _WHITEN_SIZE = 2
 _WHITEN_EPS = 5e-4  # added to the eigenvalues: faint directions of the patches are noise
 
 
-def muon_recipe(batch_size: int, epochs: int, rate: float = 1.0) -> Recipe:
+def muon_recipe(batch_size: int, epochs: int) -> Recipe:
     """Muon for the filters, SGD for the rest; rates of the published code, for any batch size.
 
     The published code sums the loss over a batch of 2000 images where ours takes the mean, so its
@@ -25,13 +25,13 @@ def muon_recipe(batch_size: int, epochs: int, rate: float = 1.0) -> Recipe:
     the rate, as SGD multiplies it by the rate again.
     """
     decay = 2e-6 * batch_size
-    biases, head = 0.053 * batch_size * rate, 0.67 * batch_size * rate
+    biases, head = 0.053 * batch_size, 0.67 * batch_size
     sgd = {"momentum": 0.85}
     return Recipe(
         epochs=epochs,
         batch_size=batch_size,
         optimizer="muon_sgd",
-        learning_rate=0.24 * rate,
+        learning_rate=0.24,
         momentum=0.6,
         weight_decay=0.0,
         groups={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -78,8 +79,7 @@ class Learner:
             options=recipe.scheduler_options,
         )
         self._steps_by_metric = isinstance(self.scheduler, ReduceLROnPlateau)
-        self._ema: Any = build_ema(model, recipe)
-        self._lookahead = self._start_lookahead()
+        self._start_averages()
         limited = [group for group in self.optimizer.param_groups if "freeze_at" in group]
         self._to_freeze = sorted(limited, key=lambda group: float(group["freeze_at"]))
         self._frozen: list[nn.Parameter] = []
@@ -88,19 +88,18 @@ class Learner:
         self._all_steps = recipe.epochs * steps_per_epoch
         self.learning_rate = recipe.learning_rate
 
-    def prepare(self, images: Tensor) -> None:
+    def prepare(self, choose_images: Callable[[], Tensor]) -> None:
         """Let a network that sets itself up by training images see them, before the first step.
 
         Args:
-            images: (B, 3, H, W), normalized.
+            choose_images: Returns (B, 3, H, W), normalized; called only if they are wanted.
         """
         prepare = getattr(self.model, "prepare", None)
         if prepare is None:
             return
-        prepare(images.to(self.device))
+        prepare(choose_images().to(self.device))
         self._world.share(self.model)
-        self._ema = build_ema(self.model, self.recipe)
-        self._lookahead = self._start_lookahead()
+        self._start_averages()
 
     @torch.no_grad()
     def probe(self, images: Tensor) -> int:
@@ -165,9 +164,10 @@ class Learner:
         torch.mul(loss.detach(), len(labels), out=loss_out)
         correct_out.copy_((logits.detach().argmax(1) == labels).sum())
 
-    def _start_lookahead(self) -> Lookahead | None:
+    def _start_averages(self) -> None:
         decay = self.recipe.lookahead_decay
-        return Lookahead(self.model, decay) if decay else None
+        self._ema: Any = build_ema(self.model, self.recipe)
+        self._lookahead = Lookahead(self.model, decay) if decay else None
 
     def _freeze(self) -> None:
         """Leave groups alone whose time is over."""

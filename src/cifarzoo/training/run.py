@@ -61,7 +61,8 @@ class Run:
         self.world, self.stop = world, stop
         self.loggers = loggers if world.is_main else ()
         self.card = get_card(model)
-        self.classes = train.classes if isinstance(train, ImageSet) else ()
+        self.image_set = train if isinstance(train, ImageSet) else None
+        self.classes = self.image_set.classes if self.image_set is not None else ()
         # a label without an output may stand in any batch, not only the first
         self.all_labels = [s.labels for s in (train, val) if isinstance(s, ImageSet)]
         place: dict[str, Any] = {
@@ -95,12 +96,6 @@ class Run:
         self.epoch_rng = torch.get_rng_state()
         self.resumed_rng: Tensor | None = None
         self.is_started = self.is_resumed = False
-        # what a network may want to see beforehand; otherwise the first batch must do
-        self.some_images = (
-            self.card.preprocessing.normalize(train.images[:_PREPARING])
-            if isinstance(train, ImageSet)
-            else None
-        )
 
     def finish(self) -> History:
         """Run the epochs that are left."""
@@ -177,7 +172,7 @@ class Run:
                     "or build the model again"
                 )
         if not self.is_resumed:
-            self.learner.prepare(images if self.some_images is None else self.some_images)
+            self.learner.prepare(lambda: self.preparing_images(images))
         for each in (labels, *self.all_labels):
             check_labels(each, num_classes)
         if self.card.classes is None and len(self.classes) == num_classes:
@@ -197,6 +192,12 @@ class Run:
         self.is_started = True
         for logger in self.loggers:
             logger.on_start(run)
+
+    def preparing_images(self, batch: Tensor) -> Tensor:
+        """What a network may see beforehand: the first images of the set, or else the batch."""
+        if self.image_set is None:
+            return batch
+        return self.card.preprocessing.normalize(self.image_set.images[:_PREPARING])
 
     def look(self, seconds: float) -> None:
         """Read the losses so far: report progress, and stop at one that is not finite."""

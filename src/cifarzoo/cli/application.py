@@ -1,4 +1,4 @@
-"""What every command shares: the app, its options, its errors, its words."""
+"""The application: the options, errors and words that its commands share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from typer.core import TyperGroup
 
 import cifarzoo
-from cifarzoo import CifarZooError, ImageSet, Recipe
+from cifarzoo import CifarZooError, ImageSet, Recipe, run_folder
 
 __all__ = [
     "AsJson",
@@ -22,6 +22,7 @@ __all__ = [
     "PrecisionName",
     "Root",
     "app",
+    "choose_data",
     "describe",
     "is_given",
     "load_set",
@@ -91,6 +92,13 @@ def load_set(
         return cifarzoo.load_sample(split)
     load = cifarzoo.load_cifar10 if name == "cifar10" else cifarzoo.load_cifar100
     return load(split, root=root, download=fetch)
+
+
+def choose_data(context: typer.Context, weights: str, data: DataName) -> DataName:
+    """What to measure weights on: ``data``; for a run, unless it is asked for, the run's own."""
+    if Path(weights).is_dir() and not is_given(context, "data"):
+        data = run_folder.read_claim(Path(weights))[0]["data"]
+    return data
 
 
 def open_weights(weights: str) -> nn.Module:
