@@ -51,7 +51,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for name in arguments.recipes.split(","):
             recipe = spec.get_recipe(name).replace(seed=seed)
-            if any(r["recipe"] == recipe.to_dict() for r in found["runs"]):
+            if any(Recipe.from_dict(r["recipe"]) == recipe for r in found["runs"]):
                 continue
             found["runs"].append({"name": name, **run(recipe, VIEWS[name], train, test)})
             write_text(arguments.output, json.dumps(found, indent=1) + "\n")

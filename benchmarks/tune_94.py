@@ -1,6 +1,6 @@
 """Trials on the way to ``fast94``, on a validation split of the training images.
 
-Usage: python benchmarks/tune_94.py [--only NAME,NAME] [--seeds 1] [--output FILE]
+Usage: python benchmarks/tune_94.py [--only NAME ...] [--seeds 1] [--output FILE]
 
 Needs the official CIFAR-10 files ($CIFARZOO_DATA). Every trial trains ``airbench94`` on 40,000 of
 the training images and is measured on the 10,000 others after the last epoch; the test images are
@@ -92,15 +92,15 @@ TRIALS = {
 def main() -> None:
     """Run the trials that are missing, and save each when it ends."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default=",".join(TRIALS), help="comma-separated names")
+    parser.add_argument("--only", nargs="+", default=list(TRIALS), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     runs = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
-    for name in arguments.only.split(","):
+    for name in arguments.only:
         for seed in range(arguments.seeds):
             recipe = TRIALS[name].replace(seed=seed)
-            if any(run["recipe"] == recipe.to_dict() for run in runs):
+            if any(Recipe.from_dict(run["recipe"]) == recipe for run in runs):
                 continue
             runs.append({"name": name, **trial(recipe)})
             write_text(arguments.output, json.dumps(runs, indent=1) + "\n")

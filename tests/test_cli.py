@@ -19,7 +19,10 @@ import cifarzoo
 from cifarzoo import History, Recipe
 from cifarzoo.cli import app
 
-COMMANDS = ("models", "info", "summary", "data", "train", "evaluate", "predict")
+COMMANDS = (
+    *("models", "info", "summary", "data", "train"),
+    *("evaluate", "calibrate", "report", "predict"),
+)
 
 
 def run(*arguments: object, code: int = 0) -> Result:
@@ -130,7 +133,8 @@ def test_recipe_fields_can_be_overridden(tmp_path: Path) -> None:
     assert recipe.augmentation.flip == "random"
     assert (recipe.scheduler, recipe.scheduler_options) == ("cosine", {"warmup_epochs": 0.5})
     assert History.load(tmp_path / "run" / "history.json")[0].val_accuracy is not None
-    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    logs = (tmp_path / "run" / "tensorboard").glob("events*")
+    assert any(b"test/confusion" in log.read_bytes() for log in logs)
 
 
 def test_a_recipe_file_is_a_recipe(tmp_path: Path) -> None:
@@ -214,6 +218,27 @@ def test_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
 def test_a_run_is_evaluated_on_the_data_it_names(trained: Path) -> None:
     assert "cifar10 sample test" in run("evaluate", trained).stdout
     assert "a report is saved as" in run("evaluate", trained, "--save", "x.xyz", code=1).stderr
+
+
+def test_a_weights_file_says_what_it_is_evaluated_on(trained: Path, tmp_path: Path) -> None:
+    alone = shutil.copy(trained / "weights.safetensors", tmp_path)
+    assert "cifar10 sample test" in run("evaluate", alone).stdout
+    assert "cifar10 sample test" in run("evaluate", tmp_path).stdout  # a folder without run.json
+
+
+def test_temperature_is_fitted_on_what_was_held_out(trained: Path, tmp_path: Path) -> None:
+    short = ("--data", "sample", "--set", "epochs=1", "--output", tmp_path)
+    run("train", "simple", *short, "--val-size", "400")
+    network = cifarzoo.load_model(tmp_path)
+    _, held_out = cifarzoo.load_sample("train").split(400)
+    expected = cifarzoo.calibrate(network, held_out)
+    found = json.loads(run("calibrate", tmp_path, "--json").stdout)
+    assert found["temperature"] == expected.temperature
+    text = run("calibrate", tmp_path).stdout
+    assert f"evaluate {tmp_path} --temperature {expected.temperature:.4f}" in text
+    cooled = run("evaluate", tmp_path, "--temperature", found["temperature"], "--json").stdout
+    assert json.loads(cooled)["temperature"] == found["temperature"]
+    assert "train with --val-size" in run("calibrate", trained, code=1).stderr
 
 
 @pytest.mark.slow

@@ -16,7 +16,16 @@ from cifarzoo.card import (
     attach_card,
     get_card,
 )
-from cifarzoo.data import ImageSet, Loader, load_cifar10, load_cifar100, load_sample
+from cifarzoo.data import (
+    ImageSet,
+    Loader,
+    load_cifar10,
+    load_cifar10_1,
+    load_cifar10c,
+    load_cifar10h,
+    load_cifar100,
+    load_sample,
+)
 from cifarzoo.errors import CifarZooError
 from cifarzoo.evaluation import (
     Calibration,
@@ -87,6 +96,9 @@ __all__ = [
     "list_optimizers",
     "list_schedulers",
     "load_cifar10",
+    "load_cifar10_1",
+    "load_cifar10c",
+    "load_cifar10h",
     "load_cifar100",
     "load_model",
     "load_sample",

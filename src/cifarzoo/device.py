@@ -7,7 +7,7 @@ import ctypes
 import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ __all__ = [
     "compile_pays",
     "computes_bfloat16",
     "keep_freed_memory",
+    "peak_memory",
     "resolve_device",
     "resolve_precision",
     "use_fast_layout",
@@ -125,6 +126,32 @@ def keep_freed_memory(device: torch.device) -> Iterator[None]:
         libc.malloc_trim(0)
 
 
+def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
+    """Bytes that ``work`` needs at its peak beyond what is held before; None where nobody knows.
+
+    On CUDA by torch's own count. On Linux by the most memory the process ever had resident, which
+    other threads of the process add to.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    libc = _glibc() if device.type == "cpu" else None
+    if libc is None:
+        return None
+    libc.malloc_trim(0)  # pages that are free already would be used again, unnoticed
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
+        before = _resident("VmRSS")
+        work()
+        return _resident("VmHWM") - before
+    except OSError:  # a container may forbid it
+        return None
+
+
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
     """Mixed precision in ``dtype`` on ``device``; nothing at all for float32."""
     if dtype == torch.float32:
@@ -134,6 +161,11 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
 
 def _is_on_cpu(module: nn.Module) -> bool:
     return all(parameter.device.type == "cpu" for parameter in module.parameters())
+
+
+def _resident(field: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 @functools.lru_cache(maxsize=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -21,13 +23,30 @@ def test_costs_are_those_of_the_registry(name: str) -> None:
     assert model.training
 
 
-def test_activations_are_those_of_the_two_largest_neighbours() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(7200, 10))
-    cost = measure_cost(model, device="cpu", precision="float32")
-    assert cost.activation_bytes == 4 * 2 * 8 * 30 * 30
+class Hungry(nn.Module):
+    """Holds a megabyte for each image while it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        held = torch.ones(len(images), 2**18)
+        logits: torch.Tensor = self.head(images.mean((2, 3)) + 0 * held.mean())
+        return logits
 
 
-def test_a_single_layer_has_no_neighbours() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 10, 32))
-    assert measure_cost(model, device="cpu", precision="float32").activation_bytes == 40
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells the peak")
+def test_peak_memory_is_what_a_pass_holds_at_once() -> None:
+    cost = measure_cost(Hungry(), device="cpu", precision="float32")
+    assert cost.peak_bytes_1 is not None
+    assert cost.peak_bytes_256 is not None
+    assert 0.9 * 2**20 < cost.peak_bytes_1 < 2**23  # the system counts in batches
+    assert 0.98 * 2**28 < cost.peak_bytes_256 < 1.2 * 2**28
     assert torch.is_grad_enabled()
+
+
+def test_unknown_peak_memory_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cifarzoo.device._glibc", lambda: None)
+    cost = measure_cost(Hungry(), device="cpu", precision="float32")
+    assert cost.peak_bytes_1 is cost.peak_bytes_256 is None

@@ -3,8 +3,14 @@ from __future__ import annotations
 import pytest
 
 import cifarzoo
-from cifarzoo import EpochRecord, History
+from cifarzoo import EpochRecord, History, ImageSet
 from cifarzoo.errors import InputError
+from cifarzoo.evaluation import (
+    RobustnessReport,
+    plot_predictions,
+    plot_reliability,
+    plot_robustness,
+)
 
 
 def history(epochs: int, *, val: bool = True) -> History:
@@ -59,3 +65,42 @@ def test_nothing_cannot_be_drawn() -> None:
     for empty in ({}, History(), {"run": History()}):
         with pytest.raises(InputError, match="at least one epoch"):
             cifarzoo.plot_history(empty)
+
+
+def test_reliability_draws_every_bin_that_has_images(few: ImageSet) -> None:
+    report = cifarzoo.evaluate(cifarzoo.create_model("simple", seed=0), few)
+    upper, lower = plot_reliability(report).axes
+    filled = [b for b in report.reliability if b.count]
+    assert [bar.get_height() for bar in upper.patches] == [b.accuracy for b in filled]
+    assert list(upper.lines[0].get_ydata()) == [b.confidence for b in filled]
+    assert sum(bar.get_height() for bar in lower.patches) == pytest.approx(1)
+
+
+def test_predictions_are_shown_with_their_mistakes(few: ImageSet) -> None:
+    report = cifarzoo.evaluate(cifarzoo.create_model("simple", seed=0), few)
+    wrong = report.confident_errors(3)
+    figure = plot_predictions(report, few, [error.index for error in wrong])
+    assert figure is not None
+    for axis, error in zip(figure.axes, wrong, strict=True):
+        assert axis.get_title() == f"{error.label}\n{error.predicted} {error.confidence:.0%}"
+        shown = axis.images[0].get_array()
+        assert (shown == few.images[error.index].permute(1, 2, 0).numpy()).all()
+    first = plot_predictions(report, few)
+    assert first is not None
+    assert len(first.axes) == min(24, len(few))
+    assert plot_predictions(report, few, []) is None
+
+
+def test_robustness_draws_a_panel_for_each_corruption() -> None:
+    rows = {"fog": (0.6, 0.4), "snow": (0.5, 0.3)}
+    one = RobustnessReport("one", "test", 0.8, rows, (1, 5))
+    other = RobustnessReport("other", "test", 0.9, rows, (1, 5))
+    figure = plot_robustness([one, other])
+    assert [axis.get_title() for axis in figure.axes] == ["fog", "snow"]
+    assert list(figure.axes[1].lines[0].get_xdata()) == [0, 1, 5]
+    assert list(figure.axes[1].lines[0].get_ydata()) == [80, 50, 30]
+    assert [line.get_label() for line in figure.axes[0].lines] == ["one", "other"]
+    less = RobustnessReport("less", "test", 0.9, {"fog": (0.6, 0.4)}, (1, 5))
+    for reports in ([], [one, less]):
+        with pytest.raises(InputError, match="same corruptions"):
+            plot_robustness(reports)

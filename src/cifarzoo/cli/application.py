@@ -11,7 +11,8 @@ from torch import nn
 from typer.core import TyperGroup
 
 import cifarzoo
-from cifarzoo import CifarZooError, ImageSet, Recipe, run_folder
+from cifarzoo import CifarZooError, ImageSet, Recipe
+from cifarzoo.weights import find_weights, read_metadata
 
 __all__ = [
     "AsJson",
@@ -21,6 +22,8 @@ __all__ = [
     "Download",
     "PrecisionName",
     "Root",
+    "TestData",
+    "Weights",
     "app",
     "choose_data",
     "describe",
@@ -28,6 +31,8 @@ __all__ = [
     "load_set",
     "open_weights",
     "print_json",
+    "training_facts",
+    "weights_file",
 ]
 
 DataName = Literal["cifar10", "cifar100", "sample"]
@@ -58,6 +63,13 @@ app = typer.Typer(
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Data = Annotated[DataName, typer.Option("--data", help="Which image set.")]
+TestData = Annotated[
+    Literal["cifar10", "cifar10.1", "cifar100", "sample"],
+    typer.Option("--data", help="Which images. [default: those of its training set's test part]"),
+]
+Weights = Annotated[
+    str, typer.Argument(help="Weights file, run folder, or a model with pretrained weights.")
+]
 Root = Annotated[
     Path | None,
     typer.Option(help="Folder of the data set. [default: $CIFARZOO_DATA, else the cache folder]"),
@@ -90,15 +102,15 @@ def load_set(
     """One part of the image set called ``name``."""
     if name == "sample":
         return cifarzoo.load_sample(split)
+    if name == "cifar10.1":
+        return cifarzoo.load_cifar10_1(root=root)
     load = cifarzoo.load_cifar10 if name == "cifar10" else cifarzoo.load_cifar100
     return load(split, root=root, download=fetch)
 
 
-def choose_data(context: typer.Context, weights: str, data: DataName) -> DataName:
-    """What to measure weights on: ``data``; for a run, unless it is asked for, the run's own."""
-    if Path(weights).is_dir() and not is_given(context, "data"):
-        data = run_folder.read_claim(Path(weights))[0]["data"]
-    return data
+def choose_data(context: typer.Context, weights: str, data: str) -> str:
+    """What to measure weights on: ``data`` if it is asked for, else what they were trained on."""
+    return data if is_given(context, "data") else str(training_facts(weights).get("data", data))
 
 
 def open_weights(weights: str) -> nn.Module:
@@ -107,6 +119,20 @@ def open_weights(weights: str) -> nn.Module:
     if path.exists() or path.suffix or len(path.parts) > 1:
         return cifarzoo.load_model(path)
     return cifarzoo.create_model(weights, pretrained=True)
+
+
+def weights_file(weights: str) -> Path:
+    """The file that `open_weights` opened."""
+    path = Path(weights)
+    if path.exists():
+        return find_weights(path)
+    return cifarzoo.get_model_info(weights).weights["default"].path
+
+
+def training_facts(weights: str) -> dict[str, Any]:
+    """What the file that `open_weights` opened says about its training; may be empty."""
+    facts: dict[str, Any] = read_metadata(weights_file(weights)).get("metadata", {})
+    return facts
 
 
 def is_given(context: typer.Context, name: str) -> bool:

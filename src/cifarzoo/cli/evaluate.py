@@ -1,4 +1,4 @@
-"""Commands that look at trained weights: evaluate, report, predict."""
+"""Commands that look at trained weights: evaluate, calibrate, report, predict."""
 
 from __future__ import annotations
 
@@ -11,24 +11,29 @@ import typer
 import cifarzoo
 from cifarzoo.cli.application import (
     AsJson,
-    Data,
     Device,
     Download,
     PrecisionName,
     Root,
+    TestData,
+    Weights,
     app,
     choose_data,
     load_set,
     open_weights,
     print_json,
+    training_facts,
+    weights_file,
 )
-from cifarzoo.errors import ArgumentError
+from cifarzoo.errors import ArgumentError, DataError
 from cifarzoo.evaluation import make_entry, write_page
 from cifarzoo.evaluation.inference import TestTimeAugmentation
 from cifarzoo.evaluation.report import check_report_path
 from cifarzoo.files import make_directory
 
-__all__ = ["evaluate", "predict", "report"]
+__all__ = ["calibrate", "evaluate", "predict", "report"]
+
+Views = Annotated[TestTimeAugmentation, typer.Option(help="flip averages with the mirror image.")]
 
 
 @app.command(
@@ -37,15 +42,14 @@ __all__ = ["evaluate", "predict", "report"]
 )
 def evaluate(
     context: typer.Context,
-    weights: Annotated[
-        str, typer.Argument(help="Weights file, run folder, or a model with pretrained weights.")
-    ],
-    data: Data = "cifar10",
+    weights: Weights,
+    data: TestData = "cifar10",
     root: Root = None,
     download: Download = True,
-    tta: Annotated[
-        TestTimeAugmentation, typer.Option(help="flip averages with the mirror image.")
-    ] = "none",
+    tta: Views = "none",
+    temperature: Annotated[
+        float, typer.Option(help="What logits are divided by, as calibrate finds it.")
+    ] = 1.0,
     save: Annotated[
         list[Path] | None,
         typer.Option(help="Also write to a .json, .md, .txt, .png, .svg or .pdf file."),
@@ -59,10 +63,46 @@ def evaluate(
         check_report_path(path)
     network = open_weights(weights)
     test_set = load_set(choose_data(context, weights, data), "test", root, download)
-    report = cifarzoo.evaluate(network, test_set, tta=tta, device=device, precision=precision)
+    report = cifarzoo.evaluate(
+        network, test_set, tta=tta, temperature=temperature, device=device, precision=precision
+    )
     typer.echo(report.to_json() if as_json else str(report))
     for path in save or []:
         typer.echo(f"written: {report.save(path)}", err=True)
+
+
+@app.command(epilog="Example: `cifarzoo calibrate runs/mine`")
+def calibrate(
+    weights: Weights,
+    root: Root = None,
+    download: Download = True,
+    tta: Views = "none",
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Fit the temperature of a run on the images it held out (train --val-size)."""
+    network = open_weights(weights)
+    facts = training_facts(weights)
+    if not facts.get("val_size"):
+        raise ArgumentError(
+            f"{weights} was trained on all images, and a temperature is fitted on others; train "
+            "with --val-size 5000"
+        )
+    train_set, held_out = load_set(facts["data"], "train", root, download).split(facts["val_size"])
+    if train_set.sha256() != facts["data_sha256"]:
+        raise DataError(f"the images are not those that {weights} was trained on; see --root")
+    found = cifarzoo.calibrate(network, held_out, tta=tta, device=device, precision=precision)
+    if as_json:
+        print_json(dataclasses.asdict(found))
+        return
+    (loss, cooled_loss), (error, cooled_error) = found.loss, found.expected_calibration_error
+    typer.echo(
+        f"temperature {found.temperature:.4f}, fitted on {found.num_images:,} held-out images\n"
+        f"loss {loss:.4f} to {cooled_loss:.4f}, calibration error {error:.4f} to "
+        f"{cooled_error:.4f}\n"
+        f"use it: cifarzoo evaluate {weights} --temperature {found.temperature:.4f}"
+    )
 
 
 @app.command(
@@ -77,7 +117,11 @@ def report(
     robustness: Annotated[
         bool, typer.Option(help="Also on corrupted images: 75 passes more.")
     ] = False,
-    data: Data = "cifar10",
+    cifar10_c: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the CIFAR-10-C files, for --robustness by them."),
+    ] = None,
+    data: TestData = "cifar10",
     root: Root = None,
     download: Download = True,
     device: Device = "auto",
@@ -87,18 +131,18 @@ def report(
     if output.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"the page is an .html file; got {output}")
     make_directory(output.parent)
-    data = choose_data(context, weights[0], data)
     networks = [open_weights(each) for each in weights]
     names = [cifarzoo.get_card(network).name for network in networks]
-    test_set = load_set(data, "test", root, download)
+    test_set = load_set(choose_data(context, weights[0], data), "test", root, download)
     entries = [
         make_entry(
             network,
             test_set,
-            weights=_file_of(each, name),
+            weights=weights_file(each),
             # several runs of one model are told apart by where they lie
             label=name if names.count(name) == 1 else f"{name} ({Path(each).name})",
-            robustness=robustness,
+            robustness=robustness or cifar10_c is not None,
+            files=cifar10_c,
             device=device,
             precision=precision,
         )
@@ -111,9 +155,7 @@ def report(
 
 @app.command(epilog="Example: `cifarzoo predict runs/mine frog.png ship.jpg`")
 def predict(
-    weights: Annotated[
-        str, typer.Argument(help="Weights file, run folder, or a model with pretrained weights.")
-    ],
+    weights: Weights,
     images: Annotated[list[Path], typer.Argument(help="Image files of any size.")],
     device: Device = "auto",
     as_json: AsJson = False,
@@ -131,9 +173,3 @@ def predict(
     for path, found in zip(images, predictions, strict=True):
         ranking = ", ".join(f"{name} {probability:.1%}" for name, probability in found.top)
         typer.echo(f"{path}: {ranking}" + (f" ({found.note})" if found.note else ""))
-
-
-def _file_of(weights: str, name: str) -> Path:
-    """The weights file that `open_weights` opened."""
-    path = Path(weights)
-    return path if path.exists() else cifarzoo.get_model_info(name).weights["default"].path

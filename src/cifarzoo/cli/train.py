@@ -24,6 +24,7 @@ from cifarzoo.cli.application import (
     load_set,
 )
 from cifarzoo.errors import ArgumentError, DataError
+from cifarzoo.evaluation import log_report
 from cifarzoo.training.checkpoint import CHECKPOINT_NAME, find_checkpoint
 from cifarzoo.weights import library_versions
 
@@ -132,6 +133,8 @@ def train(
     ]
     provenance = {**facts, "recipe": chosen.to_dict(), "precision": number}
     _show_run(reports, history, run_folder.keep(folder, network, provenance, history, reports))
+    if tensorboard:
+        log_report(folder / "tensorboard", reports[0], images=test_set, recipe=chosen)
 
 
 def _choose_recipe(

@@ -4,8 +4,15 @@ from cifarzoo.evaluation.calibration import Calibration, calibrate
 from cifarzoo.evaluation.comparison import Comparison, compare
 from cifarzoo.evaluation.corruptions import corrupt
 from cifarzoo.evaluation.cost import Cost, measure_cost
+from cifarzoo.evaluation.humans import HumanComparison, compare_with_humans
 from cifarzoo.evaluation.page import PageEntry, make_entry, write_page
-from cifarzoo.evaluation.plots import plot_confusion_matrix, plot_history
+from cifarzoo.evaluation.plots import (
+    plot_confusion_matrix,
+    plot_history,
+    plot_predictions,
+    plot_reliability,
+    plot_robustness,
+)
 from cifarzoo.evaluation.predict import Prediction, predict
 from cifarzoo.evaluation.report import (
     ClassScore,
@@ -15,6 +22,7 @@ from cifarzoo.evaluation.report import (
     evaluate,
 )
 from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
+from cifarzoo.evaluation.tensorboard import log_report
 
 __all__ = [
     "Calibration",
@@ -23,19 +31,25 @@ __all__ = [
     "ConfidentError",
     "Cost",
     "EvaluationReport",
+    "HumanComparison",
     "PageEntry",
     "Prediction",
     "ReliabilityBin",
     "RobustnessReport",
     "calibrate",
     "compare",
+    "compare_with_humans",
     "corrupt",
     "evaluate",
     "evaluate_robustness",
+    "log_report",
     "make_entry",
     "measure_cost",
     "plot_confusion_matrix",
     "plot_history",
+    "plot_predictions",
+    "plot_reliability",
+    "plot_robustness",
     "predict",
     "write_page",
 ]

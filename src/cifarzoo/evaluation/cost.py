@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import statistics
 import time
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cifarzoo.device import (
     Precision,
     autocast,
     keep_freed_memory,
+    peak_memory,
     resolve_device,
     resolve_precision,
 )
@@ -36,8 +36,9 @@ class Cost:
         macs: Multiply-accumulates for one 3x32x32 image.
         images_per_second_1: Images a second, one at a time: median over repetitions.
         images_per_second_256: Images a second in batches of 256.
-        activation_bytes: The most memory that two neighbouring layers' outputs take for one image,
-            in float32: a bound for a runtime that frees what it no longer needs.
+        peak_bytes_1: Memory that a prediction of one image takes at its peak, beside the network
+            itself; None where the system does not tell.
+        peak_bytes_256: The same for a batch of 256 images.
         device: Where the speed was measured.
         precision: In which dtype.
     """
@@ -46,7 +47,8 @@ class Cost:
     macs: int
     images_per_second_1: float
     images_per_second_256: float
-    activation_bytes: int
+    peak_bytes_1: int | None
+    peak_bytes_256: int | None
     device: str
     precision: str
 
@@ -74,26 +76,29 @@ def measure_cost(
     dtype = resolve_precision(precision, place)
     model.to(place)
     counted = summary(model)
-    outputs = [
-        4 * torch.Size(layer.output_size).numel()
-        for layer in counted.summary_list
-        if layer.is_leaf_layer
-    ]
-    neighbours = [a + b for a, b in itertools.pairwise(outputs)]
+    # memory first: what the measurement of speed leaves behind would be used again
+    small, large = (_peak(model, batch, place, dtype) for batch in (_SMALL, _LARGE))
     return Cost(
         parameters=counted.total_params,
         macs=counted.total_mult_adds,
         images_per_second_1=_rate(model, _SMALL, place, dtype),
         images_per_second_256=_rate(model, _LARGE, place, dtype),
-        activation_bytes=max(neighbours, default=max(outputs, default=0)),
+        peak_bytes_1=small,
+        peak_bytes_256=large,
         device=str(place),
         precision=str(dtype).removeprefix("torch."),
     )
 
 
+def _peak(model: nn.Module, batch: int, device: torch.device, dtype: torch.dtype) -> int | None:
+    images = _images(batch, device, dtype)
+    with evaluation_mode(model), torch.inference_mode(), autocast(device, dtype):
+        model(images)  # the first pass chooses kernels and loads libraries
+        return peak_memory(lambda: model(images), device)
+
+
 def _rate(model: nn.Module, batch: int, device: torch.device, dtype: torch.dtype) -> float:
-    images = torch.zeros(batch, 3, _SIZE, _SIZE, device=device, dtype=dtype)
-    images = images.to(memory_format=torch.channels_last)
+    images = _images(batch, device, dtype)
     times: list[float] = []
     with (
         evaluation_mode(model),
@@ -107,3 +112,8 @@ def _rate(model: nn.Module, batch: int, device: torch.device, dtype: torch.dtype
             model(images).sum().item()  # read, so that a GPU has finished
             times.append(time.perf_counter() - start)
     return batch / statistics.median(times[1:])  # the first chooses kernels
+
+
+def _images(batch: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    images = torch.zeros(batch, 3, _SIZE, _SIZE, device=device, dtype=dtype)
+    return images.to(memory_format=torch.channels_last)

@@ -59,6 +59,7 @@ def make_entry(
     weights: str | Path | None = None,
     label: str | None = None,
     robustness: bool = False,
+    files: str | Path | None = None,
     device: str | torch.device = "auto",
     precision: Precision = "auto",
 ) -> PageEntry:
@@ -70,6 +71,7 @@ def make_entry(
         weights: Its weights file, for the training history and the provenance in it.
         label: What to call it; the model's own name unless given.
         robustness: Also on corrupted images, which takes 75 more passes.
+        files: Folder of the official corrupted images, instead of those made here.
         device: "auto", or any torch device.
         precision: "auto" takes bfloat16 where the device computes it natively.
     """
@@ -82,7 +84,9 @@ def make_entry(
         report=dataclasses.replace(plain, model=label or plain.model),
         with_tta=others,
         cost=measure_cost(model, device=device, precision=precision),
-        robustness=evaluate_robustness(model, images, device=device, precision=precision)
+        robustness=evaluate_robustness(
+            model, images, files=files, device=device, precision=precision
+        )
         if robustness
         else None,
         history=history,

@@ -10,7 +10,17 @@ from cifarzoo.errors import InputError, MissingExtraError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot_confusion_matrix", "plot_history"]
+    from cifarzoo.data import ImageSet
+    from cifarzoo.evaluation.report import EvaluationReport
+    from cifarzoo.evaluation.robustness import RobustnessReport
+
+__all__ = [
+    "plot_confusion_matrix",
+    "plot_history",
+    "plot_predictions",
+    "plot_reliability",
+    "plot_robustness",
+]
 
 # colours that stay apart for colour-blind readers (Okabe & Ito 2008)
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -103,7 +113,126 @@ def plot_history(histories: Any, *, title: str = "") -> Figure:
     return figure
 
 
-def _subplots(count: int, *, width: float, height: float) -> tuple[Figure, list[Any]]:
+def plot_reliability(report: EvaluationReport) -> Figure:
+    """Reliability diagram: how often the network is right when it is so sure.
+
+    Bars below the diagonal are overconfidence. Below, the share of the images in each bin.
+
+    Args:
+        report: What `evaluate` returned.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    figure, (upper, lower) = _subplots(2, width=5.0, height=5.6, columns=1, ratios=(3, 1))
+    width = 1 / len(report.reliability)
+    middles = [(place + 0.5) * width for place in range(len(report.reliability))]
+    filled = [(x, b) for x, b in zip(middles, report.reliability, strict=True) if b.count]
+    upper.bar(
+        [x for x, _ in filled],
+        [b.accuracy for _, b in filled],
+        width=width * 0.92,
+        color=_COLOURS[0],
+        label="accuracy",
+    )
+    upper.plot(
+        [b.confidence for _, b in filled],
+        [b.confidence for _, b in filled],
+        "o",
+        color=_COLOURS[1],
+        markersize=4,
+        label="mean confidence",
+    )
+    upper.plot([0, 1], [0, 1], "--", color="#888888", linewidth=1)
+    upper.set_ylabel("accuracy")
+    upper.set_title(
+        f"{report.model} on {report.data}: ECE {report.expected_calibration_error:.3f}", fontsize=10
+    )
+    upper.legend(loc="upper left")
+    shares = [b.count / report.num_images for b in report.reliability]
+    lower.bar(middles, shares, width=width * 0.92, color="#888888")
+    lower.set_ylabel("share")
+    lower.set_xlabel("confidence")
+    for axis in (upper, lower):
+        axis.set_xlim(0, 1)
+        axis.set_ylim(0, 1)
+    return figure
+
+
+def plot_predictions(
+    report: EvaluationReport, images: ImageSet, indices: Sequence[int] | None = None
+) -> Figure | None:
+    """Images with what they are and what the network says; mistakes in colour.
+
+    Args:
+        report: What `evaluate` returned.
+        images: The images it is about.
+        indices: Which; the first 24 unless given.
+
+    Returns:
+        The figure; None if there is nothing to show.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    chosen = list(range(min(24, report.num_images))) if indices is None else list(indices)
+    if not chosen:
+        return None
+    columns = min(8, len(chosen))
+    rows = -(-len(chosen) // columns)
+    figure, axes = _subplots(len(chosen), width=1.35 * columns, height=1.65 * rows, columns=columns)
+    for axis, index in zip(axes, chosen, strict=True):
+        label, predicted = report.labels[index], report.predicted[index]
+        axis.imshow(images.images[index].permute(1, 2, 0).numpy(), interpolation="nearest")
+        axis.set_axis_off()
+        names = report.classes
+        text = f"{names[predicted].name} {report.confidence[index]:.0%}"
+        if label != predicted:
+            text = f"{names[label].name}\n{text}"
+        axis.set_title(text, fontsize=8, color="#222222" if label == predicted else _COLOURS[1])
+    return figure
+
+
+def plot_robustness(reports: Sequence[RobustnessReport]) -> Figure:
+    """Accuracy against severity, a panel for each corruption, a line for each model.
+
+    Args:
+        reports: At least one, all of the same corruptions.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        InputError: There is no report, or their corruptions differ.
+    """
+    names = list(reports[0].accuracies) if reports else []
+    if not names or any(list(report.accuracies) != names for report in reports):
+        raise InputError("robustness is drawn of one or more reports with the same corruptions")
+    columns = min(5, len(names))
+    rows = -(-len(names) // columns)
+    figure, axes = _subplots(
+        len(names), width=2.4 * columns, height=2 * rows + 0.6, columns=columns
+    )
+    for axis, name in zip(axes, names, strict=True):
+        for report, colour in zip(reports, _repeat(_COLOURS), strict=False):
+            severities = [0, *report.severities]
+            values = [100 * a for a in (report.clean_accuracy, *report.accuracies[name])]
+            axis.plot(severities, values, "o-", color=colour, markersize=3, label=report.model)
+        axis.set_title(name.replace("_", " "), fontsize=9)
+        axis.set_ylim(0, 100)
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+    figure.supxlabel("severity", fontsize=9)
+    figure.supylabel("accuracy (%)", fontsize=9)
+    return figure
+
+
+def _subplots(
+    count: int,
+    *,
+    width: float,
+    height: float,
+    columns: int | None = None,
+    ratios: Sequence[float] | None = None,
+) -> tuple[Figure, list[Any]]:
     """A figure that belongs to nobody: no pyplot, so no window and no global state."""
     try:
         from matplotlib.figure import Figure
@@ -112,7 +241,9 @@ def _subplots(count: int, *, width: float, height: float) -> tuple[Figure, list[
             "pictures need matplotlib: pip install 'cifarzoo[plots]'"
         ) from error
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, [figure.add_subplot(1, count, place + 1) for place in range(count)]
+    across = columns or count
+    grid = figure.add_gridspec(-(-count // across), across, height_ratios=ratios)
+    return figure, [figure.add_subplot(grid[place]) for place in range(count)]
 
 
 def _repeat(items: Sequence[str]) -> Any:

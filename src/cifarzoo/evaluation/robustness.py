@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from cifarzoo.card import get_card
-from cifarzoo.data import ImageSet
+from cifarzoo.data import ImageSet, load_cifar10c
 from cifarzoo.device import Precision
+from cifarzoo.errors import InputError
 from cifarzoo.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifarzoo.evaluation.inference import collect_logits
 
@@ -29,6 +31,7 @@ class RobustnessReport:
         clean_accuracy: Without corruption.
         accuracies: For each corruption, one for each severity.
         severities: Those severities.
+        is_official: Whether the corrupted images are those of the CIFAR-10-C files, not made here.
     """
 
     model: str
@@ -36,6 +39,7 @@ class RobustnessReport:
     clean_accuracy: float
     accuracies: Mapping[str, tuple[float, ...]]
     severities: tuple[int, ...]
+    is_official: bool = False
 
     @property
     def mean_accuracy(self) -> float:
@@ -62,7 +66,8 @@ class RobustnessReport:
     def __str__(self) -> str:
         width = max(len(name) for name in self.accuracies)
         lines = [
-            f"{self.model} on corrupted {self.data}",
+            f"{self.model} on corrupted {self.data}"
+            f" ({'CIFAR-10-C files' if self.is_official else 'made here'})",
             "",
             f"clean accuracy            {self.clean_accuracy:.2%}",
             f"mean corruption accuracy  {self.mean_accuracy:.2%}",
@@ -85,26 +90,31 @@ def evaluate_robustness(
     corruptions: Iterable[str] = tuple(CORRUPTIONS),
     severities: Iterable[int] = SEVERITIES,
     seed: int = 0,
+    files: str | Path | None = None,
     device: str | torch.device = "auto",
     precision: Precision = "auto",
 ) -> RobustnessReport:
     """Measure the accuracy on corrupted images (Hendrycks & Dietterich 2019, arXiv:1903.12261).
 
-    The images are made here, by `corrupt`; compare only with numbers made the same way.
+    The images are made here, by `corrupt`, unless ``files`` says where the official ones are;
+    compare only with numbers made the same way.
 
     Args:
         model: The network.
-        images: Clean images, 32x32.
-        corruptions: Names of ``CORRUPTIONS``; all fifteen unless given.
+        images: Clean images, 32x32; with ``files``, the CIFAR-10 test images.
+        corruptions: Names of ``CORRUPTIONS``; all fifteen unless given. With ``files``, also those
+            of its four further ones.
         severities: Of 1 to 5; all unless given.
-        seed: Of the corruptions.
+        seed: Of the corruptions made here.
+        files: Folder of the official files, as ``load_cifar10c`` takes it.
         device: "auto", or any torch device.
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:
         UnknownNameError: No corruption has such a name.
         ArgumentError: A severity is outside 1..5.
-        InputError: The images are not 32x32.
+        InputError: The images are not 32x32, or not those that the files show.
+        DataNotFoundError: An official file is missing.
 
     Example:
         >>> from cifarzoo import create_model, load_sample
@@ -115,25 +125,36 @@ def evaluate_robustness(
         (['fog'], 2)
     """
     names, severities = tuple(corruptions), tuple(severities)
-    for name in names:  # refuse before the first of many passes
-        for severity in severities:
-            corrupt(images.images[:1], name, severity)
 
-    def accuracy(pixels: torch.Tensor) -> float:
-        changed = dataclasses.replace(images, images=pixels)
+    def corrupted(name: str, severity: int) -> ImageSet:
+        if files is None:
+            pixels = corrupt(images.images, name, severity, seed=seed)
+            return dataclasses.replace(images, images=pixels)
+        official = load_cifar10c(name, severity, root=files)
+        if not torch.equal(official.labels, images.labels):
+            raise InputError(
+                f"the CIFAR-10-C files show the CIFAR-10 test images, not {images.name}"
+            )
+        return official
+
+    def accuracy(changed: ImageSet) -> float:
         logits, labels = collect_logits(model, changed, device=device, precision=precision)
         return float((logits.argmax(1) == labels).double().mean())
 
+    for name in names:  # refuse before the first of many passes
+        for severity in severities:
+            if files is None:
+                corrupt(images.images[:1], name, severity)
+            else:
+                corrupted(name, severity)
     return RobustnessReport(
         model=get_card(model).name,
         data=images.name,
-        clean_accuracy=accuracy(images.images),
+        clean_accuracy=accuracy(images),
         accuracies={
-            name: tuple(
-                accuracy(corrupt(images.images, name, severity, seed=seed))
-                for severity in severities
-            )
+            name: tuple(accuracy(corrupted(name, severity)) for severity in severities)
             for name in names
         },
         severities=severities,
+        is_official=files is not None,
     )

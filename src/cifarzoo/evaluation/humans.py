@@ -1,0 +1,100 @@
+"""A network beside people: where they hesitate, it may."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from cifarzoo.data import ImageSet
+from cifarzoo.data.batches import check_labels
+from cifarzoo.device import Precision
+from cifarzoo.errors import InputError
+from cifarzoo.evaluation.inference import TestTimeAugmentation, collect_logits
+
+__all__ = ["HumanComparison", "compare_with_humans"]
+
+
+@dataclasses.dataclass(frozen=True)
+class HumanComparison:
+    """How a network's probabilities agree with the choices of people.
+
+    Args:
+        cross_entropy: Of people's choices under the network's probabilities, mean in nats; never
+            below ``human_entropy``, and that far off, the mean Kullback-Leibler divergence.
+        human_entropy: Of people's choices alone.
+        accuracy: Of the network against the labels, 0..1.
+        human_accuracy: Of the class most people chose, against the labels.
+        accuracy_where_unsure: Of the network, on the tenth of the images that people agree on
+            least.
+        num_images: Images compared.
+    """
+
+    cross_entropy: float
+    human_entropy: float
+    accuracy: float
+    human_accuracy: float
+    accuracy_where_unsure: float
+    num_images: int
+
+
+def compare_with_humans(
+    model: nn.Module,
+    images: ImageSet,
+    humans: Tensor,
+    *,
+    temperature: float = 1.0,
+    tta: TestTimeAugmentation = "none",
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
+) -> HumanComparison:
+    """Compare predictions with the choices of people (Peterson et al. 2019, arXiv:1908.07086).
+
+    Args:
+        model: The network.
+        images: The images the people saw.
+        humans: Float (N, C), a distribution over the classes for each image, as ``load_cifar10h()``
+            gives it for the CIFAR-10 test images.
+        temperature: What the logits are divided by; see `calibrate`.
+        tta: Test-time augmentation, as in `evaluate`.
+        device: "auto", or any torch device.
+        precision: "auto" takes bfloat16 where the device computes it natively.
+
+    Raises:
+        InputError: ``humans`` has not a row for each image or not a column for each class.
+
+    Example:
+        >>> import torch
+        >>> from cifarzoo import create_model, load_sample
+        >>> test = load_sample("test")
+        >>> humans = torch.nn.functional.one_hot(test.labels, 10).double()  # of one mind
+        >>> found = compare_with_humans(create_model("simple", seed=0), test, humans)
+        >>> found.human_entropy, found.human_accuracy
+        (0.0, 1.0)
+    """
+    expected = (len(images), len(images.classes))
+    if tuple(humans.shape) != expected:
+        raise InputError(
+            f"humans must be {expected}, a distribution for each image of {images.name}; "
+            f"got {tuple(humans.shape)}"
+        )
+    logits, labels = collect_logits(model, images, tta=tta, device=device, precision=precision)
+    check_labels(labels, logits.shape[1])
+    if logits.shape[1] != expected[1]:
+        raise InputError(
+            f"the model has {logits.shape[1]} outputs, the images {expected[1]} classes"
+        )
+    humans = humans.double()
+    entropy = torch.special.entr(humans).sum(1)
+    hits = logits.argmax(1) == labels
+    unsure = entropy.argsort(descending=True, stable=True)[: max(1, len(images) // 10)]
+    likelihood = (logits.double() / temperature).log_softmax(1)
+    return HumanComparison(
+        cross_entropy=float(-(humans * likelihood).sum(1).mean()),
+        human_entropy=float(entropy.mean()),
+        accuracy=float(hits.double().mean()),
+        human_accuracy=float((humans.argmax(1) == labels).double().mean()),
+        accuracy_where_unsure=float(hits[unsure].double().mean()),
+        num_images=len(images),
+    )
