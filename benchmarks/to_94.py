@@ -60,7 +60,7 @@ def main() -> None:
 
 def run(recipe: Recipe, tta: Any, train: ImageSet, test: ImageSet) -> dict[str, Any]:
     """Train once and measure; what happened, with the time of its parts in seconds."""
-    model = cifarzoo.create_model(MODEL, seed=recipe.seed)
+    model = cifarzoo.create_model(MODEL, seed=recipe.seed, **recipe.model_options)
     start = time.perf_counter()
     loggers = [cifarzoo.ConsoleLogger()]
     history = cifarzoo.Trainer(model, recipe, compile="auto", loggers=loggers).fit(train)
@@ -87,7 +87,7 @@ def run(recipe: Recipe, tta: Any, train: ImageSet, test: ImageSet) -> dict[str, 
 
 def training_flops(recipe: Recipe, num_images: int) -> float:
     """Floating-point operations of a run: 2 a MAC, forward and twice that backward."""
-    model = cifarzoo.create_model(MODEL)
+    model = cifarzoo.create_model(MODEL, **recipe.model_options)
     changes = [*recipe.image_sizes, [1.0, 0]] if recipe.image_sizes else [[0, 32], [1.0, 0]]
     macs = 0.0
     for (start, size), (end, _) in itertools.pairwise(changes):

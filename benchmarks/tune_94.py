@@ -110,7 +110,7 @@ def main() -> None:
 def trial(recipe: Recipe) -> dict[str, Any]:
     """Train on the larger part, measure on the smaller one."""
     train, held_out = cifarzoo.load_cifar10("train", download=False).split(HELD_OUT, seed=0)
-    model = cifarzoo.create_model("airbench94", seed=recipe.seed)
+    model = cifarzoo.create_model("airbench94", seed=recipe.seed, **recipe.model_options)
     start = time.perf_counter()
     history = cifarzoo.Trainer(model, recipe, loggers=[cifarzoo.ConsoleLogger()]).fit(train)
     seconds = time.perf_counter() - start

@@ -220,6 +220,13 @@ def test_a_run_is_evaluated_on_the_data_it_names(trained: Path) -> None:
     assert "a report is saved as" in run("evaluate", trained, "--save", "x.xyz", code=1).stderr
 
 
+def test_train_builds_the_network_of_the_recipe(tmp_path: Path) -> None:
+    small = ("--set", "epochs=1", "--set", "batch_size=500", "--set", "image_sizes=[[0,16]]")
+    narrow = ("--set", "model_options.widths=[24,32,48]", "--data", "sample")
+    run("train", "airbench94", "--recipe", "fast94", *small, *narrow, "--output", tmp_path)
+    assert cifarzoo.get_card(cifarzoo.load_model(tmp_path)).options == {"widths": [24, 32, 48]}
+
+
 def test_a_weights_file_says_what_it_is_evaluated_on(trained: Path, tmp_path: Path) -> None:
     alone = shutil.copy(trained / "weights.safetensors", tmp_path)
     assert "cifar10 sample test" in run("evaluate", alone).stdout

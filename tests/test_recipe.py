@@ -105,7 +105,7 @@ def test_an_invalid_augmentation_is_named(field: str, value: Any, expected: str)
     assert str(caught.value).startswith(expected)
 
 
-@pytest.mark.parametrize("field", ["optimizer_options", "scheduler_options"])
+@pytest.mark.parametrize("field", ["model_options", "optimizer_options", "scheduler_options"])
 def test_options_that_no_file_can_hold_are_refused(field: str) -> None:
     with pytest.raises(ArgumentError, match=f"{field} holds plain numbers, strings and lists; got"):
         Recipe(**{field: {"warmup_epochs": object()}})

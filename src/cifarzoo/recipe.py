@@ -52,6 +52,8 @@ class Recipe:
     Args:
         epochs: Passes over the training set.
         batch_size: Images in one optimizer step, over all processes together.
+        model_options: Options of the model that the recipe is made for, as `create_model` takes
+            them; the `Trainer` refuses a model built with others.
         optimizer: A name of ``list_optimizers()``.
         learning_rate: The peak of the schedule.
         momentum: Momentum, for the optimizers that have one.
@@ -91,6 +93,7 @@ class Recipe:
 
     epochs: int = 30
     batch_size: int = 128
+    model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     optimizer: str = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9
@@ -112,7 +115,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("optimizer_options", "scheduler_options", "groups"):
+        for name in ("model_options", "optimizer_options", "scheduler_options", "groups"):
             options = getattr(self, name)
             if not isinstance(options, Mapping):
                 raise ArgumentError(f"{name} must be a mapping of names to values; got {options!r}")
@@ -198,7 +201,7 @@ class Recipe:
             return self.replace(**{field: value, **reset})
         if outer == "augmentation":
             return self.replace(augmentation={inner: value})
-        if outer in ("optimizer_options", "scheduler_options"):
+        if outer in ("model_options", "optimizer_options", "scheduler_options"):
             return self.replace(**{outer: {**getattr(self, outer), inner: value}})
         if outer == "groups":
             group, _, option = inner.partition(".")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import cifarzoo
 from cifarzoo import ImageSet
+from cifarzoo.errors import ArgumentError
 from cifarzoo.models import AirBench
 
 PUBLISHED = {"airbench94": 1.97, "airbench95": 4.61, "airbench96": 9.92}
@@ -85,3 +86,30 @@ def test_accepts_float64_after_preparation(sample_train: ImageSet) -> None:
     model = build().double()
     model.prepare(some_images(sample_train).double())
     assert model(torch.zeros(1, 3, 32, 32, dtype=torch.float64)).isfinite().all()
+
+
+def test_widths_are_those_asked_for() -> None:
+    model = cifarzoo.create_model("airbench94", widths=(32, 48, 64))
+    assert isinstance(model, AirBench)
+    outputs = [model.group1.conv2, model.group2.conv2, model.group3.conv2]
+    assert [layer.out_channels for layer in outputs] == [32, 48, 64]
+    assert model.head.in_features == 64
+
+
+@pytest.mark.parametrize("widths", [(64, 256), (64, 48, 256), (16, 64, 64), (64, 64, 64, 64)])
+def test_widths_that_cannot_start_as_identities_are_refused(widths: tuple[int, ...]) -> None:
+    with pytest.raises(ArgumentError, match="widths must be three numbers of channels"):
+        cifarzoo.create_model("airbench94", widths=widths)
+
+
+def test_fast94_trains_the_network_it_is_made_for(few: ImageSet) -> None:
+    recipe = cifarzoo.get_model_info("airbench94").get_recipe("fast94")
+    recipe = recipe.replace(epochs=1, batch_size=20, image_sizes=[])
+    with pytest.raises(ArgumentError, match=r"made for widths=\[64, 160, 256\]"):
+        cifarzoo.Trainer(cifarzoo.create_model("airbench94"), recipe)
+    as_built = recipe.replace(model_options={})
+    cifarzoo.Trainer(cifarzoo.create_model("airbench94"), as_built)
+    for widths in ((64, 160, 256), [64, 160, 256]):
+        model = cifarzoo.create_model("airbench94", widths=widths)
+        history = cifarzoo.Trainer(model, recipe).fit(few)
+    assert len(history) == 1

@@ -93,7 +93,9 @@ def train(
         raise DataError(f"the images are not those that {resume} was started with; see --root")
     name = facts["model"]
     folder = resume or output or run_folder.new_name(f"{name}-{Path(recipe or 'default').stem}")
-    network = cifarzoo.create_model(name, num_classes=len(train_set.classes), seed=chosen.seed)
+    network = cifarzoo.create_model(
+        name, num_classes=len(train_set.classes), seed=chosen.seed, **chosen.model_options
+    )
     loggers = [cifarzoo.ConsoleLogger(), cifarzoo.CSVLogger(folder / "history.csv")]
     if tensorboard:
         loggers.append(cifarzoo.TensorBoardLogger(folder / "tensorboard"))

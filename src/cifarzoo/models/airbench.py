@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifarzoo.errors import ArgumentError
 from cifarzoo.layers import BatchNorm2d, Conv2d, check_images
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.registry import register_model
@@ -54,10 +57,13 @@ REFERENCE = muon_recipe(batch_size=2000, epochs=8)
 """The published recipe of airbench94_muon, unchanged."""
 
 
-FAST94 = muon_recipe(batch_size=1000, epochs=7).replace(
-    learning_rate=0.2, momentum=0.65, image_sizes=[[0, 16], [0.3, 24], [0.5, 32]]
+FAST94 = muon_recipe(batch_size=1000, epochs=10).replace(
+    model_options={"widths": [64, 160, 256]},
+    learning_rate=0.2,
+    momentum=0.65,
+    image_sizes=[[0, 16], [0.3, 24], [0.5, 32]],
 )
-"""Little more than half the arithmetic: smaller batches, and small images first. Being tuned."""
+"""Six tenths of the arithmetic: a narrower second group, smaller batches, small images first."""
 
 
 class ConvGroup(nn.Module):
@@ -105,14 +111,24 @@ class AirBench(nn.Module):
     leave it uncorrelated and of equal size. The Trainer calls it.
 
     Args:
-        widths: Channels of the three groups.
+        widths: Channels of the three groups; each has at least as many as what it is given.
         depth: Convolutions in a group, 2 or 3.
         num_classes: Size of the output.
+
+    Raises:
+        ArgumentError: ``widths`` are not three whole numbers that never fall, from 24 on.
     """
 
-    def __init__(self, widths: tuple[int, int, int], *, depth: int, num_classes: int = 10) -> None:
+    def __init__(self, widths: Sequence[int], *, depth: int, num_classes: int = 10) -> None:
         super().__init__()
         whitened = 2 * 3 * _WHITEN_SIZE**2
+        rising = [whitened, *widths]
+        # a convolution that starts as an identity has an output for each input
+        if len(rising) != 4 or rising != sorted(rising):
+            raise ArgumentError(
+                f"widths must be three numbers of channels, each at least the one before and the "
+                f"first at least {whitened}; got {widths!r}"
+            )
         self.whiten = nn.Conv2d(3, whitened, _WHITEN_SIZE)
         self.whiten.weight.requires_grad = False
         self.activation = nn.GELU()
@@ -178,9 +194,14 @@ def _normalization(channels: int) -> BatchNorm2d:
     stated_accuracy=94.01,
     recipes={"default": REFERENCE, "fast94": FAST94, "reference": REFERENCE},
 )
-def airbench94(*, num_classes: int = 10) -> AirBench:
-    """Build the network for 94 %, with random parameters and an identity for whitening."""
-    return AirBench((64, 256, 256), depth=2, num_classes=num_classes)
+def airbench94(*, widths: Sequence[int] = (64, 256, 256), num_classes: int = 10) -> AirBench:
+    """Build the network for 94 %, with random parameters and no whitening yet.
+
+    Args:
+        widths: Channels of the three groups; the recipe ``fast94`` trains a narrower network.
+        num_classes: Size of the output.
+    """
+    return AirBench(widths, depth=2, num_classes=num_classes)
 
 
 @register_model(

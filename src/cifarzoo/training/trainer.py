@@ -75,6 +75,7 @@ class Trainer:
         recipe = Recipe() if recipe is None else recipe
         if not isinstance(recipe, Recipe):
             raise ArgumentError(f"recipe must be a Recipe; got {recipe!r}: Recipe.load() reads one")
+        _check_options(model, recipe)
         # options belong to the optimizer or scheduler that the recipe wrote them for
         if isinstance(optimizer, str):
             recipe = recipe.replace(optimizer=optimizer, optimizer_options={})
@@ -173,6 +174,19 @@ class Trainer:
         check_same("model", _identity(saved["card"]), _identity(get_card(self.model).to_dict()))
         check_same("recipe", saved["recipe"], self.recipe.to_dict())
         return saved
+
+
+def _check_options(model: nn.Module, recipe: Recipe) -> None:
+    """Raise ArgumentError when the model was built otherwise than the recipe wants it."""
+    built = get_card(model).options
+    for name, value in recipe.model_options.items():
+        found = built.get(name)
+        if (list(found) if isinstance(found, tuple) else found) != value:
+            raise ArgumentError(
+                f"the recipe is made for {name}={value!r}; build the model with "
+                "create_model(name, **recipe.model_options), or train this one with "
+                "recipe.replace(model_options={})"
+            )
 
 
 def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
