@@ -30,6 +30,8 @@ EARLY = [[0, 24], [0.5, 28], [0.75, 32]]
 STEPS = [[0, 16], [0.15, 20], [0.3, 24], [0.5, 28], [0.7, 32]]
 SLOW = [[0, 16], [0.3, 20], [0.5, 24], [0.7, 28], [0.88, 32]]
 HALF = [[0, 16], [0.3, 24], [0.5, 32]]
+LATER = [[0, 16], [0.35, 24], [0.55, 32]]
+TWO = [[0, 16], [0.55, 32]]
 
 
 def short(batch_size: int, rate: float, momentum: float, **changes: Any) -> Recipe:
@@ -44,6 +46,12 @@ def with_sizes(
     return muon_recipe(batch_size, epochs).replace(
         learning_rate=rate, momentum=momentum, image_sizes=sizes, **changes
     )
+
+
+def narrow(widths: list[int], epochs: int, sizes: Any = None, **changes: Any) -> Recipe:
+    """Fewer channels, more epochs."""
+    recipe = with_sizes(1000, epochs, 0.2, 0.65, sizes or HALF, **changes)
+    return recipe.replace(model_options={"widths": widths})
 
 
 def scaled_sgd(recipe: Recipe, factor: float) -> Recipe:
@@ -70,6 +78,15 @@ TRIALS = {
     "batch 1000, late, 8 epochs": with_sizes(1000, 8, 0.2, 0.65, LATE),
     "batch 1000, slow, 10 epochs": with_sizes(1000, 10, 0.2, 0.65, SLOW),
     "batch 1000, half at 32, 7 epochs": with_sizes(1000, 7, 0.2, 0.65, HALF),
+    "batch 1000, 16 then 32, 8 epochs": with_sizes(1000, 8, 0.2, 0.65, TWO),
+    "64, 192, 256 channels, 8 epochs": narrow([64, 192, 256], 8),
+    "64, 192, 256 channels, 9 epochs": narrow([64, 192, 256], 9),
+    "64, 160, 256 channels, 10 epochs": narrow([64, 160, 256], 10),
+    "64, 160, 256 channels, 10 epochs, rate 0.24": narrow([64, 160, 256], 10, learning_rate=0.24),
+    "64, 160, 256 channels, 11 epochs, later": narrow([64, 160, 256], 11, LATER),
+    "64, 160, 320 channels, 9 epochs": narrow([64, 160, 320], 9),
+    "48, 160, 256 channels, 12 epochs": narrow([48, 160, 256], 12),
+    "64, 128, 256 channels, 12 epochs": narrow([64, 128, 256], 12),
     "short, batch 500": short(500, 0.12, 0.6),
     "short, batch 500, momentum 0.85": short(500, 0.12, 0.85),
     "short, batch 500, momentum 0.85, rate 0.08": short(500, 0.08, 0.85),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from torch import nn
@@ -65,7 +65,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program t
 Data = Annotated[DataName, typer.Option("--data", help="Which image set.")]
 TestData = Annotated[
     Literal["cifar10", "cifar10.1", "cifar100", "sample"],
-    typer.Option("--data", help="Which images. [default: those of its training set's test part]"),
+    typer.Option(
+        "--data", show_default=False, help="Which images, instead of those it was trained for."
+    ),
 ]
 Weights = Annotated[
     str, typer.Argument(help="Weights file, run folder, or a model with pretrained weights.")
@@ -110,7 +112,8 @@ def load_set(
 
 def choose_data(context: typer.Context, weights: str, data: str) -> str:
     """What to measure weights on: ``data`` if it is asked for, else what they were trained on."""
-    return data if is_given(context, "data") else str(training_facts(weights).get("data", data))
+    found = None if is_given(context, "data") else training_facts(weights).get("data")
+    return str(found) if found in get_args(DataName) else data
 
 
 def open_weights(weights: str) -> nn.Module:

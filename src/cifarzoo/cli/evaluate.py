@@ -84,10 +84,10 @@ def calibrate(
     """Fit the temperature of a run on the images it held out (train --val-size)."""
     network = open_weights(weights)
     facts = training_facts(weights)
-    if not facts.get("val_size"):
+    if not (facts.get("val_size") and "data" in facts and "data_sha256" in facts):
         raise ArgumentError(
-            f"{weights} was trained on all images, and a temperature is fitted on others; train "
-            "with --val-size 5000"
+            f"{weights} names no images that were held out from training, and a temperature is "
+            "fitted on no others; train with --val-size 5000"
         )
     train_set, held_out = load_set(facts["data"], "train", root, download).split(facts["val_size"])
     if train_set.sha256() != facts["data_sha256"]:
@@ -119,7 +119,7 @@ def report(
     ] = False,
     cifar10_c: Annotated[
         Path | None,
-        typer.Option(help="Folder of the CIFAR-10-C files, for --robustness by them."),
+        typer.Option(help="Robustness by the CIFAR-10-C files of this folder."),
     ] = None,
     data: TestData = "cifar10",
     root: Root = None,
