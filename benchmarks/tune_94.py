@@ -48,9 +48,9 @@ def with_sizes(
     )
 
 
-def narrow(widths: list[int], epochs: int, sizes: Any = None, **changes: Any) -> Recipe:
+def narrow(widths: list[int], epochs: int, sizes: Any = None, rate: float = 0.2) -> Recipe:
     """Fewer channels, more epochs."""
-    recipe = with_sizes(1000, epochs, 0.2, 0.65, sizes or HALF, **changes)
+    recipe = with_sizes(1000, epochs, rate, 0.65, sizes or HALF)
     return recipe.replace(model_options={"widths": widths})
 
 
@@ -81,8 +81,14 @@ TRIALS = {
     "batch 1000, 16 then 32, 8 epochs": with_sizes(1000, 8, 0.2, 0.65, TWO),
     "64, 192, 256 channels, 8 epochs": narrow([64, 192, 256], 8),
     "64, 192, 256 channels, 9 epochs": narrow([64, 192, 256], 9),
+    "64, 192, 256 channels, 9 epochs, rate 0.16": narrow([64, 192, 256], 9, rate=0.16),
+    "64, 192, 256 channels, 9 epochs, batch 500": with_sizes(
+        500, 9, 0.14, 0.6, HALF, model_options={"widths": [64, 192, 256]}
+    ),
+    "64, 192, 256 channels, 9 epochs, SGD x 1.5": scaled_sgd(narrow([64, 192, 256], 9), 1.5),
+    "64, 192, 256 channels, 9 epochs, SGD x 2.25": scaled_sgd(narrow([64, 192, 256], 9), 2.25),
     "64, 160, 256 channels, 10 epochs": narrow([64, 160, 256], 10),
-    "64, 160, 256 channels, 10 epochs, rate 0.24": narrow([64, 160, 256], 10, learning_rate=0.24),
+    "64, 160, 256 channels, 10 epochs, rate 0.24": narrow([64, 160, 256], 10, rate=0.24),
     "64, 160, 256 channels, 11 epochs, later": narrow([64, 160, 256], 11, LATER),
     "64, 160, 320 channels, 9 epochs": narrow([64, 160, 320], 9),
     "48, 160, 256 channels, 12 epochs": narrow([48, 160, 256], 12),

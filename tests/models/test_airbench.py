@@ -105,11 +105,11 @@ def test_widths_that_cannot_start_as_identities_are_refused(widths: tuple[int, .
 def test_fast94_trains_the_network_it_is_made_for(few: ImageSet) -> None:
     recipe = cifarzoo.get_model_info("airbench94").get_recipe("fast94")
     recipe = recipe.replace(epochs=1, batch_size=20, image_sizes=[])
-    with pytest.raises(ArgumentError, match=r"made for widths=\[64, 160, 256\]"):
+    with pytest.raises(ArgumentError, match=r"made for widths=\[64, 192, 256\]"):
         cifarzoo.Trainer(cifarzoo.create_model("airbench94"), recipe)
     as_built = recipe.replace(model_options={})
     cifarzoo.Trainer(cifarzoo.create_model("airbench94"), as_built)
-    for widths in ((64, 160, 256), [64, 160, 256]):
+    for widths in ((64, 192, 256), [64, 192, 256]):
         model = cifarzoo.create_model("airbench94", widths=widths)
         history = cifarzoo.Trainer(model, recipe).fit(few)
     assert len(history) == 1
