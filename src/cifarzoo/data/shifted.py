@@ -89,7 +89,7 @@ def load_cifar10h(*, root: str | Path | None = None) -> Tensor:
         root: Folder that holds the file, or a folder ``cifar-10h`` with it.
 
     Returns:
-        Tensor: float64 (10000, 10), a distribution for each test image, in official order.
+        A distribution for each test image, in official order, as float64 (10000, 10).
 
     Raises:
         DataNotFoundError: The file is missing.

@@ -67,6 +67,7 @@ def compare_with_humans(
     Example:
         >>> import torch
         >>> from cifarzoo import create_model, load_sample
+        >>> from cifarzoo.evaluation import compare_with_humans
         >>> test = load_sample("test")
         >>> humans = torch.nn.functional.one_hot(test.labels, 10).double()  # of one mind
         >>> found = compare_with_humans(create_model("simple", seed=0), test, humans)
