@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
-import cifarzoo
-from cifarzoo.device import computes_bfloat16
+from cifarzoo import device
+from cifarzoo.weights import library_versions
 
 __all__ = ["DEVICE", "describe_machine", "synchronize"]
 
@@ -24,19 +22,9 @@ def synchronize() -> None:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, threads, versions: what a number means nothing without."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next(line.split(":")[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        processor = platform.processor() or platform.machine()
+    """Machine, versions, day: what a number means nothing without."""
     return {
-        "processor": processor,
-        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "bfloat16": computes_bfloat16(DEVICE),
-        "torch": str(torch.__version__),
-        "cifarzoo": cifarzoo.__version__,
-        "python": platform.python_version(),
+        **device.describe_machine(DEVICE),
+        **library_versions(),
         "date": time.strftime("%Y-%m-%d"),
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from file_server import FileServer, serve_files
 
 import cifarzoo
 from cifarzoo import ImageSet
@@ -63,3 +65,11 @@ def cifar_test(real_root: Path | None, sample_test: ImageSet) -> ImageSet:
 def cifar_train(real_root: Path | None, sample_train: ImageSet) -> ImageSet:
     """The official training images where they are at hand, the sample's otherwise."""
     return cifarzoo.load_cifar10("train", root=real_root) if real_root else sample_train
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A web server on this machine, reached without any proxy."""
+    monkeypatch.setenv("no_proxy", "*")
+    with serve_files() as running:
+        yield running

@@ -21,7 +21,7 @@ from cifarzoo.cli import app
 
 COMMANDS = (
     *("models", "info", "summary", "data", "train"),
-    *("evaluate", "calibrate", "report", "predict"),
+    *("evaluate", "calibrate", "report", "predict", "verify"),
 )
 
 
@@ -53,7 +53,8 @@ def test_models_lists_the_zoo() -> None:
     assert all(name in output for name in cifarzoo.list_models())
     names = [entry["name"] for entry in json.loads(run("models", "resnet*", "--json").stdout)]
     assert names == cifarzoo.list_models("resnet*")
-    assert json.loads(run("models", "--pretrained", "--json").stdout) == []
+    pretrained = json.loads(run("models", "--pretrained", "--json").stdout)
+    assert [entry["name"] for entry in pretrained] == cifarzoo.list_models(pretrained=True)
 
 
 def test_info_tells_source_and_recipes() -> None:

@@ -56,6 +56,7 @@ from cifarzoo.training import (
     TensorBoardLogger,
     Trainer,
 )
+from cifarzoo.verification import Verification, verify_weights
 from cifarzoo.version import __version__
 from cifarzoo.weights import load_weights, read_metadata, save_weights
 
@@ -82,6 +83,7 @@ __all__ = [
     "Recipe",
     "TensorBoardLogger",
     "Trainer",
+    "Verification",
     "WeightsInfo",
     "__version__",
     "attach_card",
@@ -111,4 +113,5 @@ __all__ = [
     "register_scheduler",
     "save_weights",
     "summary",
+    "verify_weights",
 ]

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "autocast",
     "compile_pays",
     "computes_bfloat16",
+    "describe_machine",
     "keep_freed_memory",
     "peak_memory",
     "resolve_device",
@@ -157,6 +159,21 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=dtype)
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """What a time means nothing without: processor, threads, device, native bfloat16."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        processor = next(line.split(":")[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        processor = platform.processor() or platform.machine()
+    return {
+        "processor": processor,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "bfloat16": computes_bfloat16(device),
+    }
 
 
 def _is_on_cpu(module: nn.Module) -> bool:

@@ -10,13 +10,15 @@ from torch import nn
 
 import cifarzoo.models  # noqa: F401  (registers the zoo's own models)
 from cifarzoo.card import CIFAR10_CLASSES, ModelCard, attach_card
+from cifarzoo.download import addresses, download
 from cifarzoo.errors import ArgumentError, WeightsError
-from cifarzoo.files import file_digest
+from cifarzoo.files import cache_directory, file_digest
 from cifarzoo.names import check_options, unknown_name
+from cifarzoo.progress import byte_bar
 from cifarzoo.registry import ModelSpec, get_model_info
 from cifarzoo.weights import find_weights, load_weights, read_card
 
-__all__ = ["create_model", "load_model"]
+__all__ = ["create_model", "load_model", "locate_weights"]
 
 
 def create_model(
@@ -85,15 +87,44 @@ def load_model(path: str | Path) -> nn.Module:
     return create_model(card.name, pretrained=path, num_classes=card.num_classes, **card.options)
 
 
+def locate_weights(spec: ModelSpec, tag: str = "default") -> Path:
+    """The file of a model's pretrained weights, intact; fetched first where it has an address.
+
+    Args:
+        spec: The model.
+        tag: Which of ``spec.weights``.
+
+    Raises:
+        UnknownNameError: The model has no such weights.
+        WeightsError: The file is missing or damaged.
+        DownloadError: It could not be fetched; what arrived is continued by the next call.
+    """
+    if tag not in spec.weights:
+        raise unknown_name(f"weights of {spec.name!r}:", tag, spec.weights)
+    info = spec.weights[tag]
+    path = Path(info.path)
+    if info.url is None:
+        if not path.is_file():
+            raise WeightsError(f"{path} is missing; install cifarzoo again")
+        if file_digest(path) != info.sha256:
+            raise WeightsError(f"{path} is damaged: its sha256 differs; install cifarzoo again")
+        return path
+    if path.parent == Path():
+        path = cache_directory() / "weights" / path
+    if not path.is_file() or file_digest(path) != info.sha256:
+        folder, _, name = info.url.rpartition("/")
+        urls = addresses([folder], name)
+        with byte_bar(path.name) as advance:
+            download(urls, path, checksum=info.sha256, algorithm="sha256", advance=advance)
+    return path
+
+
 def _find_weights(spec: ModelSpec, pretrained: bool | str | Path) -> Path | None:
     if pretrained is False:
         return None
     tag = "default" if pretrained is True else str(pretrained)
-    info = spec.weights.get(tag)
-    if info is not None:
-        if file_digest(info.path) != info.sha256:
-            raise WeightsError(f"{info.path} is damaged: its sha256 differs; install again")
-        return info.path
+    if tag in spec.weights:
+        return locate_weights(spec, tag)
     if pretrained is not True and Path(pretrained).exists():
         return Path(pretrained)
     if not spec.weights:

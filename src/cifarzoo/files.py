@@ -11,7 +11,15 @@ from pathlib import Path
 
 from cifarzoo.errors import OutputError
 
-__all__ = ["atomic_path", "digest", "file_digest", "make_directory", "write_bytes", "write_text"]
+__all__ = [
+    "atomic_path",
+    "cache_directory",
+    "digest",
+    "file_digest",
+    "make_directory",
+    "write_bytes",
+    "write_text",
+]
 
 
 @contextlib.contextmanager
@@ -66,6 +74,13 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write to {folder}: permission denied; choose another folder")
     return folder
+
+
+def cache_directory() -> Path:
+    """The user's folder for what can be fetched again."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("cifarzoo", appauthor=False))
 
 
 def digest(content: bytes, algorithm: str = "sha256") -> str:

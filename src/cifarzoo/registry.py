@@ -25,12 +25,15 @@ class WeightsInfo:
     """One set of pretrained weights: where it lies and how to recognize it.
 
     Args:
-        path: The safetensors file.
+        path: The safetensors file; where ``url`` is given it need not be there yet, and without a
+            folder it lies in the user's cache folder.
         sha256: Checksum of the file, hexadecimal.
+        url: Address that the file is fetched from when it is missing.
     """
 
     path: Path
     sha256: str
+    url: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,6 +77,7 @@ def keep(
     facts: Mapping[str, Any],
     history: History,
     reports: Sequence[EvaluationReport],
+    validation: Sequence[EvaluationReport] = (),
 ) -> list[Path]:
     """Write weights, history and reports, and pictures where matplotlib is installed.
 
@@ -86,6 +87,7 @@ def keep(
         facts: Provenance for the weights file: model, data, recipe, command.
         history: Its training.
         reports: Evaluations that differ in test-time augmentation; the first has none.
+        validation: The same on images that were held out from training, if there were any.
 
     Returns:
         What was written.
@@ -94,6 +96,8 @@ def keep(
         **facts,
         "history": history.to_list(),
         "train_seconds": history.seconds,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "validation_accuracy": {report.tta: report.accuracy for report in validation},
         "test_accuracy": {report.tta: report.accuracy for report in reports},
     }
     written = [

@@ -51,7 +51,8 @@ def save_weights(
         model: The network; wrappers such as torch.compile are looked through.
         path: Where the file goes; an existing file is replaced only by a complete new one.
         metadata: Further facts that JSON can hold: recipe, metrics, command.
-        dtype: Type to store floating-point tensors in, as in ``torch.float16``.
+        dtype: Type to store the parameters in, as in ``torch.float16``; buffers keep theirs, for
+            running statistics may lie outside its range.
 
     Returns:
         The path.
@@ -61,13 +62,15 @@ def save_weights(
     """
     from safetensors.torch import save
 
+    inner = unwrap(model)
+    parameters = {name for name, _ in inner.named_parameters()} if dtype else ()
     tensors = {
-        name: (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor)
+        name: (tensor.to(dtype) if name in parameters else tensor)
         .detach()
         .cpu()
         .contiguous()
         .clone()
-        for name, tensor in unwrap(model).state_dict().items()
+        for name, tensor in inner.state_dict().items()
     }
     facts = {
         "format": _FORMAT,

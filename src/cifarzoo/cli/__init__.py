@@ -5,6 +5,7 @@ from cifarzoo.cli.application import app
 from cifarzoo.cli.zoo import data, info, models, summary  # isort: skip  (the order of the help)
 from cifarzoo.cli.train import train  # isort: skip
 from cifarzoo.cli.evaluate import evaluate, predict, report  # isort: skip
+from cifarzoo.cli.verify import verify  # isort: skip
 
 __all__ = [
     "app",
@@ -17,6 +18,7 @@ __all__ = [
     "report",
     "summary",
     "train",
+    "verify",
 ]
 
 

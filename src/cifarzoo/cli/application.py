@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 import cifarzoo
 from cifarzoo import CifarZooError, ImageSet, Recipe
+from cifarzoo.factory import locate_weights
 from cifarzoo.weights import find_weights, read_metadata
 
 __all__ = [
@@ -129,7 +130,7 @@ def weights_file(weights: str) -> Path:
     path = Path(weights)
     if path.exists():
         return find_weights(path)
-    return cifarzoo.get_model_info(weights).weights["default"].path
+    return locate_weights(cifarzoo.get_model_info(weights))
 
 
 def training_facts(weights: str) -> dict[str, Any]:

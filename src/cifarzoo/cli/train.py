@@ -23,6 +23,8 @@ from cifarzoo.cli.application import (
     is_given,
     load_set,
 )
+from cifarzoo.data.cifar import official_md5
+from cifarzoo.device import describe_machine
 from cifarzoo.errors import ArgumentError, DataError
 from cifarzoo.evaluation import log_report
 from cifarzoo.training.checkpoint import CHECKPOINT_NAME, find_checkpoint
@@ -129,12 +131,25 @@ def train(
     except CifarZooError:
         run_folder.disclaim(folder)
         raise
-    reports = [
-        cifarzoo.evaluate(network, test_set, tta=tta, device=device, precision=precision)
-        for tta in ("none", "flip")
-    ]
-    provenance = {**facts, "recipe": chosen.to_dict(), "precision": number}
-    _show_run(reports, history, run_folder.keep(folder, network, provenance, history, reports))
+    reports, validation = (
+        [
+            cifarzoo.evaluate(network, images, tta=tta, device=device, precision=precision)
+            for tta in ("none", "flip")
+        ]
+        if images is not None
+        else []
+        for images in (test_set, val_set if facts["val_size"] else None)
+    )
+    provenance = {
+        **facts,
+        "recipe": chosen.to_dict(),
+        "precision": number,
+        "machine": describe_machine(trainer.device),
+    }
+    if facts["data"] in ("cifar10", "cifar100"):
+        provenance["data_md5"] = official_md5(facts["data"])
+    kept = run_folder.keep(folder, network, provenance, history, reports, validation)
+    _show_run(reports, history, kept)
     if tensorboard:
         log_report(folder / "tensorboard", reports[0], images=test_set, recipe=chosen)
 

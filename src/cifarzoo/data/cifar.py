@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -15,13 +16,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from cifarzoo.data.download import download as download_file
 from cifarzoo.data.imageset import ImageSet
+from cifarzoo.download import addresses
+from cifarzoo.download import download as download_file
 from cifarzoo.errors import ArgumentError, DataError, DataNotFoundError
-from cifarzoo.files import digest, file_digest, make_directory
+from cifarzoo.files import cache_directory, digest, file_digest, make_directory
 from cifarzoo.progress import byte_bar
 
-__all__ = ["data_root", "load_cifar10", "load_cifar100"]
+__all__ = ["data_root", "load_cifar10", "load_cifar100", "official_md5"]
 
 Split = Literal["train", "test"]
 
@@ -132,9 +134,12 @@ def data_root(root: str | Path | None = None) -> Path:
         return Path(root).expanduser()
     if named := os.environ.get("CIFARZOO_DATA"):
         return Path(named).expanduser()
-    import platformdirs
+    return cache_directory()
 
-    return Path(platformdirs.user_cache_dir("cifarzoo", appauthor=False))
+
+def official_md5(name: str) -> dict[str, str]:
+    """The md5 of every official file of "cifar10" or "cifar100", by its name."""
+    return {"cifar10": _CIFAR10, "cifar100": _CIFAR100}[name].all
 
 
 def _check_split(split: Split) -> None:
@@ -172,14 +177,9 @@ def _locate(
             f"{archive} is altered or truncated: its md5 is not {files.archive_md5}; delete it, or "
             "pass download=True to fetch it again"
         )
-    named = os.environ.get("CIFARZOO_MIRRORS", "").split(",")
-    bases = [_OFFICIAL, *mirrors, *(m.strip() for m in named if m.strip())]
-    urls = [f"{b.rstrip('/')}/{files.archive}" for b in bases]
-    if progress:
-        with byte_bar(files.archive) as advance:
-            download_file(urls, archive, md5=files.archive_md5, advance=advance)
-    else:
-        download_file(urls, archive, md5=files.archive_md5)
+    urls = addresses([_OFFICIAL, *mirrors], files.archive)
+    with byte_bar(files.archive) if progress else contextlib.nullcontext() as advance:
+        download_file(urls, archive, checksum=files.archive_md5, advance=advance)
     _unpack(files, archive, folder)
     archive.unlink(missing_ok=True)
     return folder

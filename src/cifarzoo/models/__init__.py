@@ -3,6 +3,14 @@
 from cifarzoo.models.airbench import AirBench, ConvGroup, airbench94, airbench95, airbench96
 from cifarzoo.models.deep_bn import DeepBN, deep_bn
 from cifarzoo.models.resnet import BasicBlock, ResNet, resnet18, resnet18_cifar
+from cifarzoo.models.resnet_small import (
+    SmallResNet,
+    resnet20,
+    resnet32,
+    resnet44,
+    resnet56,
+    resnet110,
+)
 from cifarzoo.models.simple import Simple, simple
 
 __all__ = [
@@ -12,11 +20,17 @@ __all__ = [
     "DeepBN",
     "ResNet",
     "Simple",
+    "SmallResNet",
     "airbench94",
     "airbench95",
     "airbench96",
     "deep_bn",
     "resnet18",
     "resnet18_cifar",
+    "resnet20",
+    "resnet32",
+    "resnet44",
+    "resnet56",
+    "resnet110",
     "simple",
 ]

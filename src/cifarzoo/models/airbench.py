@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
 from cifarzoo.layers import BatchNorm2d, Conv2d, check_images
+from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.registry import register_model
 
@@ -193,6 +194,7 @@ def _normalization(channels: int) -> BatchNorm2d:
     macs=118_172_728,
     stated_accuracy=94.01,
     recipes={"default": REFERENCE, "fast94": FAST94, "reference": REFERENCE},
+    weights=shipped_weights("airbench94"),
 )
 def airbench94(*, widths: Sequence[int] = (64, 256, 256), num_classes: int = 10) -> AirBench:
     """Build the network for 94 %, with random parameters and no whitening yet.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cifarzoo.layers import BatchNorm1d, BatchNorm2d, check_images
 from cifarzoo.models.original import ORIGINAL
+from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.registry import register_model
 
@@ -89,6 +90,7 @@ class DeepBN(nn.Module):
     image_size=32,
     stated_accuracy=69.0,
     recipes={"default": DEFAULT, "original": ORIGINAL},
+    weights=shipped_weights("deep_bn"),
 )
 def deep_bn(*, num_classes: int = 10) -> DeepBN:
     """Build the report's second network, with random parameters."""

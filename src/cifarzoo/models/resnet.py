@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cifarzoo.layers import BatchNorm2d, Conv2d, check_images, prefer_contiguous_on_cpu
 from cifarzoo.models.original import ORIGINAL
+from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.registry import register_model
 
@@ -38,17 +39,26 @@ class BasicBlock(nn.Module):
         in_channels: Channels of the input.
         channels: Channels of the output.
         stride: Stride of the first convolution; the shortcut follows it.
+        shortcut: What brings the input to the output's shape; a 1x1 convolution where the shapes
+            differ unless given.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        *,
+        shortcut: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.conv1 = Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
         self.bn1 = BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = BatchNorm2d(channels)
-        self.downsample: nn.Sequential | None = None
-        if stride != 1 or in_channels != channels:
+        self.downsample = shortcut
+        if shortcut is None and (stride != 1 or in_channels != channels):
             self.downsample = nn.Sequential(
                 nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False),
                 BatchNorm2d(channels),
@@ -126,6 +136,7 @@ def _stage(in_channels: int, channels: int, depth: int, *, stride: int) -> nn.Se
     macs=37_026_186,
     stated_accuracy=71.0,
     recipes={"default": DEFAULT, "original": ORIGINAL},
+    weights=shipped_weights("resnet18"),
 )
 def resnet18(*, num_classes: int = 10) -> ResNet:
     """Build ResNet-18 as torchvision does, with random parameters."""
@@ -139,6 +150,7 @@ def resnet18(*, num_classes: int = 10) -> ResNet:
     parameters=11_173_962,
     macs=555_432_330,
     recipes={"default": DEFAULT, "original": ORIGINAL},
+    weights=shipped_weights("resnet18_cifar"),
 )
 def resnet18_cifar(*, num_classes: int = 10) -> ResNet:
     """Build ResNet-18 for 32x32 images, with random parameters."""

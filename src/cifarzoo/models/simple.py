@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cifarzoo.layers import check_images
 from cifarzoo.models.original import ORIGINAL
+from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.registry import register_model
 
@@ -66,6 +67,7 @@ class Simple(nn.Module):
     image_size=32,
     stated_accuracy=54.0,
     recipes={"default": DEFAULT, "original": ORIGINAL},
+    weights=shipped_weights("simple"),
 )
 def simple(*, num_classes: int = 10) -> Simple:
     """Build the report's first network, with random parameters."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from file_server import FileServer, Served
 
-from cifarzoo.data.download import download
+from cifarzoo.download import download
 from cifarzoo.errors import DataError, DownloadError, OutputError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB, more than one piece
@@ -42,7 +42,7 @@ def names_in(folder: Path) -> list[str]:
 def test_whole_file_arrives(server: FileServer, target: Path) -> None:
     served = Served(CONTENT)
     url = server.add("file.bin", served)
-    assert download([url], str(target), md5=MD5) == target
+    assert download([url], str(target), checksum=MD5) == target
     assert target.read_bytes() == CONTENT
     assert names_in(target.parent) == ["file.bin"]
     assert served.requests == [None]
@@ -51,7 +51,7 @@ def test_whole_file_arrives(server: FileServer, target: Path) -> None:
 def test_file_without_a_length_arrives(server: FileServer, target: Path) -> None:
     progress: list[tuple[int, int | None]] = []
     url = server.add("file.bin", Served(CONTENT, has_length=False))
-    download([url], target, md5=MD5, advance=lambda *seen: progress.append(seen))
+    download([url], target, checksum=MD5, advance=lambda *seen: progress.append(seen))
     assert target.read_bytes() == CONTENT
     assert {total for _, total in progress} == {None}
     assert progress[-1] == (len(CONTENT), None)
@@ -61,7 +61,7 @@ def test_part_is_continued(server: FileServer, target: Path) -> None:
     served = Served(CONTENT)
     url = server.add("file.bin", served)
     leave_part(target, CONTENT[:HALF])
-    download([url], target, md5=MD5)
+    download([url], target, checksum=MD5)
     assert target.read_bytes() == CONTENT
     assert served.requests == [f"bytes={HALF}-"]
     assert names_in(target.parent) == ["file.bin"]
@@ -71,7 +71,7 @@ def test_part_is_replaced_when_the_server_does_not_resume(server: FileServer, ta
     served = Served(CONTENT, resumes=False)
     url = server.add("file.bin", served)
     leave_part(target, CONTENT[:HALF])
-    download([url], target, md5=MD5)
+    download([url], target, checksum=MD5)
     assert target.read_bytes() == CONTENT
     assert served.requests == [f"bytes={HALF}-"]
 
@@ -80,7 +80,7 @@ def test_part_that_is_already_whole_is_taken(server: FileServer, target: Path) -
     served = Served(CONTENT)
     url = server.add("file.bin", served)
     leave_part(target, CONTENT)
-    download([url], target, md5=MD5)
+    download([url], target, checksum=MD5)
     assert target.read_bytes() == CONTENT
     assert served.requests == [f"bytes={len(CONTENT)}-"]
 
@@ -89,7 +89,7 @@ def test_part_that_is_empty_starts_at_the_beginning(server: FileServer, target: 
     served = Served(CONTENT)
     url = server.add("file.bin", served)
     leave_part(target, b"")
-    download([url], target, md5=MD5)
+    download([url], target, checksum=MD5)
     assert served.requests == [None]
 
 
@@ -98,7 +98,7 @@ def test_wrong_part_costs_one_fresh_start(server: FileServer, target: Path, wron
     served = Served(CONTENT)
     url = server.add("file.bin", served)
     leave_part(target, wrong)
-    download([url], target, md5=MD5)
+    download([url], target, checksum=MD5)
     assert target.read_bytes() == CONTENT
     assert served.requests == [f"bytes={len(wrong)}-", None]
 
@@ -108,7 +108,7 @@ def test_wrong_part_from_a_wrong_server_is_given_up(server: FileServer, target: 
     url = server.add("file.bin", served)
     leave_part(target, b"x" * 1000)
     with pytest.raises(DownloadError) as failure:
-        download([url], target, md5=MD5)
+        download([url], target, checksum=MD5)
     assert served.requests == ["bytes=1000-", None]
     assert str(failure.value).count(url) == 1
     assert names_in(target.parent) == []
@@ -119,12 +119,12 @@ def test_next_call_continues_after_a_closed_connection(server: FileServer, targe
     url = server.add("file.bin", served)
     closed = f"{url}: connection closed after {HALF:,} of {len(CONTENT):,} bytes"
     with pytest.raises(DownloadError, match=re.escape(closed)):
-        download([url], target, md5=MD5)
+        download([url], target, checksum=MD5)
     assert not target.exists()
     assert part_of(target).read_bytes() == CONTENT[:HALF]
 
     served.cut = None
-    download([url], target, md5=MD5)
+    download([url], target, checksum=MD5)
     assert target.read_bytes() == CONTENT
     assert served.requests == [None, f"bytes={HALF}-"]
 
@@ -132,7 +132,7 @@ def test_next_call_continues_after_a_closed_connection(server: FileServer, targe
 def test_mirror_continues_where_the_first_address_stopped(server: FileServer, target: Path) -> None:
     mirror = Served(CONTENT)
     urls = [server.add("first.bin", Served(CONTENT, cut=HALF)), server.add("mirror.bin", mirror)]
-    download(urls, target, md5=MD5)
+    download(urls, target, checksum=MD5)
     assert target.read_bytes() == CONTENT
     assert mirror.requests == [f"bytes={HALF}-"]
 
@@ -140,7 +140,7 @@ def test_mirror_continues_where_the_first_address_stopped(server: FileServer, ta
 def test_wrong_checksum_leads_to_the_next_mirror(server: FileServer, target: Path) -> None:
     wrong, mirror = Served(b"another file"), Served(CONTENT)
     urls = [server.add("wrong.bin", wrong), server.add("mirror.bin", mirror)]
-    download(urls, target, md5=MD5)
+    download(urls, target, checksum=MD5)
     assert target.read_bytes() == CONTENT
     assert (wrong.requests, mirror.requests) == ([None], [None])
 
@@ -148,7 +148,7 @@ def test_wrong_checksum_leads_to_the_next_mirror(server: FileServer, target: Pat
 def test_mirrors_after_the_first_success_are_not_asked(server: FileServer, target: Path) -> None:
     mirror = Served(CONTENT)
     urls = [server.add("first.bin", Served(CONTENT)), server.add("mirror.bin", mirror)]
-    download(urls, target, md5=MD5)
+    download(urls, target, checksum=MD5)
     assert mirror.requests == []
 
 
@@ -162,7 +162,7 @@ def test_error_says_what_each_address_did(server: FileServer, target: Path) -> N
         server.add("cut.bin", Served(CONTENT, cut=10)),
     ]
     with pytest.raises(DownloadError) as failure:
-        download(urls, target, md5=MD5)
+        download(urls, target, checksum=MD5)
     first, *tried = str(failure.value).splitlines()
     assert first == "cannot download file.bin:"
     for url, reason, line in zip(
@@ -183,7 +183,7 @@ def test_failed_download_keeps_the_old_file(server: FileServer, target: Path) ->
     target.parent.mkdir(parents=True)
     target.write_bytes(b"old")
     with pytest.raises(DownloadError):
-        download([server.add("wrong.bin", Served(b"another file"))], target, md5=MD5)
+        download([server.add("wrong.bin", Served(b"another file"))], target, checksum=MD5)
     assert target.read_bytes() == b"old"
     assert names_in(target.parent) == ["file.bin"]
 
@@ -194,7 +194,7 @@ def test_progress_counts_bytes_up_to_the_total(server: FileServer, target: Path,
     url = server.add("file.bin", Served(CONTENT))
     if have:
         leave_part(target, CONTENT[:have])
-    download([url], target, md5=MD5, advance=lambda *seen: progress.append(seen))
+    download([url], target, checksum=MD5, advance=lambda *seen: progress.append(seen))
     done = [bytes_done for bytes_done, _ in progress]
     assert len(done) > 1
     assert have < done[0]
@@ -209,7 +209,7 @@ def test_progress_starts_again_when_the_server_does_not_resume(
     progress: list[tuple[int, int | None]] = []
     url = server.add("file.bin", Served(CONTENT, resumes=False))
     leave_part(target, CONTENT[:HALF])
-    download([url], target, md5=MD5, advance=lambda *seen: progress.append(seen))
+    download([url], target, checksum=MD5, advance=lambda *seen: progress.append(seen))
     assert progress[0][0] < HALF
     assert progress[-1] == (len(CONTENT), len(CONTENT))
 
@@ -219,5 +219,5 @@ def test_folder_that_cannot_be_written(server: FileServer, tmp_path: Path) -> No
     url = server.add("file.bin", served)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match=r"cannot write .*file"):
-        download([url], tmp_path / "file" / "file.bin", md5=MD5)
+        download([url], tmp_path / "file" / "file.bin", checksum=MD5)
     assert served.requests == []

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import http.client
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from cifarzoo.errors import DownloadError
 from cifarzoo.files import file_digest, make_directory
 from cifarzoo.progress import Advance
 
-__all__ = ["download"]
+__all__ = ["addresses", "download"]
 
 _TIMEOUT = 30.0  # seconds without a byte before the next address is tried
 _NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
 
 
 def download(
-    urls: Sequence[str], target: str | Path, *, md5: str, advance: Advance | None = None
+    urls: Sequence[str],
+    target: str | Path,
+    *,
+    checksum: str,
+    algorithm: Literal["md5", "sha256"] = "md5",
+    advance: Advance | None = None,
 ) -> Path:
     """Fetch a file from the first of ``urls`` that delivers it whole.
 
     What arrived before an interruption is kept beside the target with the suffix ``.part`` and
-    continued, from whichever address answers. The target appears only when its md5 is right.
+    continued, from whichever address answers. The target appears only when its checksum is right.
 
     Args:
         urls: Addresses in order of preference.
         target: Where the file goes.
-        md5: Checksum it must have, hexadecimal.
+        checksum: What it must have, hexadecimal.
+        algorithm: How that is computed.
         advance: Told the bytes so far and in all.
 
     Returns:
@@ -52,13 +60,13 @@ def download(
             except _NETWORK_ERRORS as error:
                 failures.append(f"{url}: {error}")
                 break
-            found = file_digest(part, "md5")
-            if found == md5:
+            found = file_digest(part, algorithm)
+            if found == checksum:
                 part.replace(target)
                 return target
             part.unlink()
             if attempt == "fresh" or not resumed:
-                failures.append(f"{url}: md5 is {found}, expected {md5}")
+                failures.append(f"{url}: {algorithm} is {found}, expected {checksum}")
                 break
     tried = "\n  ".join(failures)
     raise DownloadError(
@@ -66,6 +74,13 @@ def download(
         "check the connection and call again (what arrived is continued), name a mirror in "
         f"$CIFARZOO_MIRRORS, or put the file at {target} yourself"
     )
+
+
+def addresses(folders: Sequence[str], name: str) -> list[str]:
+    """Where the file ``name`` may be: in ``folders``, then in those of $CIFARZOO_MIRRORS."""
+    named = os.environ.get("CIFARZOO_MIRRORS", "").split(",")
+    mirrors = [mirror.strip() for mirror in named if mirror.strip()]
+    return [f"{folder.rstrip('/')}/{name}" for folder in (*folders, *mirrors)]
 
 
 def _fetch(url: str, part: Path, advance: Advance | None) -> None:

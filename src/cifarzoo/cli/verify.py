@@ -1,0 +1,83 @@
+"""The command that proves the pretrained weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import cifarzoo
+from cifarzoo.cli.application import (
+    AsJson,
+    Device,
+    Download,
+    PrecisionName,
+    Root,
+    app,
+    load_set,
+    print_json,
+)
+from cifarzoo.errors import ArgumentError
+from cifarzoo.verification import TOLERANCE, Verification
+
+__all__ = ["verify"]
+
+
+@app.command(
+    epilog="Examples: `cifarzoo verify simple`, `cifarzoo verify --all`, "
+    "`cifarzoo verify --all --data sample`"
+)
+def verify(
+    models: Annotated[list[str] | None, typer.Argument(help="Names.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All pretrained weights.")] = False,
+    data: Annotated[
+        Literal["cifar10", "sample"], typer.Option(help="Which test images; the sample is small.")
+    ] = "cifar10",
+    root: Root = None,
+    download: Download = True,
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Prove pretrained weights: checksum, provenance, and the stated accuracy measured again."""
+    if bool(models) == every:
+        raise ArgumentError("name the models to verify, or ask for --all of them")
+    specs = [
+        cifarzoo.get_model_info(name) for name in models or cifarzoo.list_models(pretrained=True)
+    ]
+    for spec in specs:
+        if not spec.weights:
+            raise ArgumentError(f"model {spec.name!r} has no pretrained weights")
+    test_set = load_set(data, "test", root, download)
+    found = []
+    for spec in specs:
+        for tag in spec.weights:
+            typer.echo(f"{spec.name} {tag} on {len(test_set):,} images", err=True)
+            found.append(
+                cifarzoo.verify_weights(
+                    spec.name, test_set, tag=tag, device=device, precision=precision
+                )
+            )
+    if as_json:
+        print_json([dataclasses.asdict(each) for each in found])
+    else:
+        _show(found)
+    if not all(each.passed for each in found):
+        raise typer.Exit(1)
+
+
+def _show(found: list[Verification]) -> None:
+    table = Table("model", "weights", box=None, pad_edge=False)
+    for title in ("stated", "measured", "seconds"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for each in found:
+        shares = ["" if x is None else f"{x:.2%}" for x in (each.stated, each.accuracy)]
+        verdict = "holds" if each.passed else "; ".join(each.problems)
+        table.add_row(each.model, each.tag, *shares, f"{each.seconds:.1f}", verdict)
+    Console().print(table)
+    count = sum(each.passed for each in found)
+    typer.echo(f"{count} of {len(found)} hold, accuracies to within {100 * TOLERANCE:g} points")

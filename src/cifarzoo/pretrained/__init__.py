@@ -1,0 +1,28 @@
+"""The weights that come with the package: float16 safetensors, and an index of them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from cifarzoo.registry import WeightsInfo
+
+__all__ = ["FOLDER", "shipped_weights"]
+
+FOLDER = Path(__file__).parent
+
+
+def shipped_weights(model: str) -> dict[str, WeightsInfo]:
+    """The weights of ``model`` that come with the package, by tag."""
+    return {
+        tag: WeightsInfo(path=FOLDER / entry["file"], sha256=entry["sha256"])
+        for tag, entry in _index().get(model, {}).items()
+    }
+
+
+@functools.cache
+def _index() -> dict[str, Any]:
+    index: dict[str, Any] = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
+    return index

@@ -1,0 +1,144 @@
+"""Proof that pretrained weights are what they say: checksum, provenance, accuracy."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from cifarzoo.data import ImageSet
+from cifarzoo.device import Precision
+from cifarzoo.errors import ArgumentError, CifarZooError
+from cifarzoo.evaluation import evaluate
+from cifarzoo.factory import create_model, locate_weights
+from cifarzoo.recipe import Recipe
+from cifarzoo.registry import get_model_info
+from cifarzoo.weights import read_metadata
+
+__all__ = ["PROVENANCE", "TOLERANCE", "Verification", "verify_weights"]
+
+TOLERANCE = 0.001
+"""Accuracies further apart than this differ: 10 of 10,000 images, where the arithmetic of another
+processor, or bfloat16 instead of float32, moves a few."""
+
+PROVENANCE = (
+    "model",
+    "recipe",
+    "data",
+    "data_md5",
+    "data_sha256",
+    "val_size",
+    "precision",
+    "machine",
+    "versions",
+    "command",
+    "parameters",
+    "train_seconds",
+    "history",
+    "validation_accuracy",
+    "test_accuracy",
+    "sample_accuracy",
+    "seeds",
+)
+"""What the metadata of weights that come with the package hold."""
+
+# which accuracy in the metadata belongs to which images
+_STATED = {"cifar10 test": "test_accuracy", "cifar10 sample test": "sample_accuracy"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """What `verify_weights` found about one set of weights.
+
+    Args:
+        model: Name of the model.
+        tag: Which of its weights.
+        stated: The accuracy that the file states for these images, 0..1; None when it cannot tell.
+        accuracy: The accuracy just measured; None when it could not be.
+        seconds: What that took.
+        problems: What is wrong; empty for weights that hold what they state.
+    """
+
+    model: str
+    tag: str
+    stated: float | None
+    accuracy: float | None
+    seconds: float
+    problems: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all is as the file states."""
+        return not self.problems
+
+
+def verify_weights(
+    model: str,
+    images: ImageSet,
+    *,
+    tag: str = "default",
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
+) -> Verification:
+    """Check pretrained weights: the file's sha256, its metadata, and the accuracy it states.
+
+    Args:
+        model: A name of ``list_models(pretrained=True)``.
+        images: The test images of CIFAR-10, or those of the embedded sample.
+        tag: Which of the model's weights.
+        device: "auto", or any torch device.
+        precision: "auto" takes bfloat16 where the device computes it natively.
+
+    Returns:
+        What was found; weights that do not hold are no error here.
+
+    Raises:
+        UnknownNameError: No model or weights tag has this name.
+        ArgumentError: The files state no accuracy for such images.
+        DownloadError: Weights that are not in the package could not be fetched.
+    """
+    key = _STATED.get(images.name)
+    if key is None:
+        raise ArgumentError(
+            f"weights state their accuracy on {' and '.join(_STATED)}; got {images.name!r}"
+        )
+    spec = get_model_info(model)
+    start = time.perf_counter()
+    stated = accuracy = None
+    problems: list[str] = []
+    try:
+        path = locate_weights(spec, tag)
+        network = create_model(model, pretrained=path)
+        facts = read_metadata(path)
+        metadata: Mapping[str, Any] = facts.get("metadata", {})
+        problems += _check_provenance(metadata, model)
+        count = sum(parameter.numel() for parameter in network.parameters())
+        if metadata.get("parameters", count) != count:
+            problems.append(f"states {metadata['parameters']:,} parameters, has {count:,}")
+        accuracy = evaluate(network, images, device=device, precision=precision).accuracy
+        stated = metadata.get(key, {}).get("none")
+        if stated is not None and abs(stated - accuracy) > TOLERANCE:
+            problems.append(f"states {stated:.2%} on {images.name}, reaches {accuracy:.2%}")
+    except ArgumentError:
+        raise
+    except CifarZooError as error:
+        problems.append(str(error))
+    seconds = time.perf_counter() - start
+    return Verification(model, tag, stated, accuracy, seconds, tuple(problems))
+
+
+def _check_provenance(metadata: Mapping[str, Any], model: str) -> list[str]:
+    """What is missing or inconsistent in the metadata of weights for ``model``."""
+    missing = [key for key in PROVENANCE if not metadata.get(key)]
+    if missing:
+        return [f"does not tell its {', '.join(missing)}"]
+    problems = []
+    if metadata["model"] != model:
+        problems.append(f"was trained as {metadata['model']!r}")
+    epochs = Recipe.from_dict(metadata["recipe"]).epochs
+    if len(metadata["history"]) != epochs:
+        problems.append(f"tells of {len(metadata['history'])} of {epochs} epochs")
+    return problems

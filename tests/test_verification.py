@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import cifarzoo
+from cifarzoo import ImageSet, WeightsInfo, registry
+from cifarzoo.cli import app
+from cifarzoo.errors import ArgumentError, UnknownNameError
+from cifarzoo.files import file_digest
+from cifarzoo.pretrained import FOLDER
+from cifarzoo.verification import PROVENANCE, TOLERANCE
+
+SHIPPED = [
+    (name, tag)
+    for name in cifarzoo.list_models(pretrained=True)
+    for tag in cifarzoo.get_model_info(name).weights
+]
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "tag"), SHIPPED)
+def test_shipped_weights_hold_what_they_state(name: str, tag: str, cifar_test: ImageSet) -> None:
+    found = cifarzoo.verify_weights(name, cifar_test, tag=tag)
+    assert found.passed, found.problems
+
+
+@pytest.mark.parametrize(("name", "tag"), SHIPPED)
+def test_shipped_weights_work_out_their_own_normalization(
+    name: str, tag: str, sample_test: ImageSet
+) -> None:
+    found = cifarzoo.verify_weights(name, sample_test, tag=tag)
+    assert found.passed, found.problems
+    network = cifarzoo.create_model(name, pretrained=tag)
+    assert cifarzoo.get_card(network).preprocessing == cifarzoo.CIFAR10_PREPROCESSING
+
+
+@pytest.mark.parametrize(("name", "tag"), SHIPPED)
+def test_the_shipped_seed_has_the_best_validation_accuracy(name: str, tag: str) -> None:
+    path = cifarzoo.get_model_info(name).weights[tag].path
+    metadata = cifarzoo.read_metadata(path)["metadata"]
+    seeds = metadata["seeds"]
+    best = max(seeds, key=lambda entry: entry["validation_accuracy"]["none"])
+    assert metadata["recipe"]["seed"] == best["seed"]
+    # rounded to float16, the parameters are as good as before
+    assert metadata["test_accuracy"]["none"] == pytest.approx(
+        best["test_accuracy"]["none"], abs=0.0005
+    )
+
+
+def test_the_package_holds_no_weights_that_nobody_can_ask_for() -> None:
+    files = {path.name for path in FOLDER.glob("*.safetensors")}
+    assert files == {cifarzoo.get_model_info(name).weights[tag].path.name for name, tag in SHIPPED}
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 60e6
+
+
+@pytest.fixture
+def metadata(sample_test: ImageSet) -> dict[str, Any]:
+    """What the weights of `stated` say about themselves."""
+    accuracy = cifarzoo.evaluate(cifarzoo.create_model("simple", seed=0), sample_test).accuracy
+    recipe = cifarzoo.get_model_info("simple").recipe.replace(epochs=1)
+    facts: dict[str, Any] = dict.fromkeys(PROVENANCE, "something")
+    return facts | {
+        "model": "simple",
+        "recipe": recipe.to_dict(),
+        "history": [{"epoch": 1}],
+        "parameters": 80_090,
+        "sample_accuracy": {"none": accuracy},
+    }
+
+
+@pytest.fixture
+def stated(
+    metadata: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """The metadata of the only weights of `simple`, and what writes them after a change."""
+
+    def write() -> Path:
+        model = cifarzoo.create_model("simple", seed=0)
+        path = cifarzoo.save_weights(model, tmp_path / "w.safetensors", metadata=metadata)
+        spec = cifarzoo.get_model_info("simple")
+        weights = {"default": WeightsInfo(path, file_digest(path))}
+        changed = registry.ModelSpec(**{**vars(spec), "weights": weights})
+        monkeypatch.setitem(registry._SPECS, "simple", changed)
+        return path
+
+    write()
+    return {"metadata": metadata, "write": write}
+
+
+def problems(images: ImageSet) -> str:
+    return "; ".join(cifarzoo.verify_weights("simple", images).problems)
+
+
+def test_weights_that_hold_pass(stated: dict[str, Any], sample_test: ImageSet) -> None:
+    found = cifarzoo.verify_weights("simple", sample_test)
+    assert found.passed
+    assert found.stated == pytest.approx(found.accuracy, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"sample_accuracy": {"none": 0.9}}, "states 90.00% on cifar10 sample test, reaches"),
+        ({"parameters": 80_091}, "states 80,091 parameters, has 80,090"),
+        ({"history": []}, "does not tell its history"),
+        ({"history": [{}, {}]}, "tells of 2 of 1 epochs"),
+        ({"model": "deep_bn"}, "was trained as 'deep_bn'"),
+        ({"machine": None, "command": ""}, "does not tell its machine, command"),
+    ],
+)
+def test_what_does_not_hold_is_named(
+    stated: dict[str, Any], sample_test: ImageSet, change: dict[str, Any], problem: str
+) -> None:
+    stated["metadata"].update(change)
+    stated["write"]()
+    assert problem in problems(sample_test)
+
+
+def test_a_damaged_file_is_named(stated: dict[str, Any], sample_test: ImageSet) -> None:
+    path = stated["write"]()
+    path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\x80\x3f")
+    assert "its sha256 differs" in problems(sample_test)
+    path.unlink()
+    assert "is missing; install cifarzoo again" in problems(sample_test)
+
+
+def test_other_images_are_refused(stated: dict[str, Any], few: ImageSet) -> None:
+    with pytest.raises(ArgumentError, match="state their accuracy on cifar10 test and"):
+        cifarzoo.verify_weights("simple", few)
+    with pytest.raises(UnknownNameError, match="weights of 'simple'"):
+        cifarzoo.verify_weights("simple", cifarzoo.load_sample("test"), tag="lost")
+
+
+def test_the_command_says_what_holds(stated: dict[str, Any]) -> None:
+    result = CliRunner().invoke(app, ["verify", "simple", "--data", "sample"])
+    assert result.exit_code == 0, result.output
+    assert "holds" in result.stdout
+    assert "1 of 1 hold" in result.stdout
+    stated["metadata"]["sample_accuracy"] = {"none": 0.9}
+    stated["write"]()
+    result = CliRunner().invoke(app, ["verify", "simple", "--data", "sample", "--json"])
+    assert result.exit_code == 1
+    (found,) = json.loads(result.stdout)
+    assert found["stated"] == 0.9
+    assert found["problems"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["simple", "--all"], ["resnet110"]])
+def test_the_command_wants_models_with_weights(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, ["verify", *arguments, "--data", "sample"])
+    assert result.exit_code == 1
+    assert "error:" in result.stderr
