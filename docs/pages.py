@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tomli_w
 import typer
+from results import results_table, table, tuning_tables
 from torch import nn
 from typer.testing import CliRunner
 
@@ -42,6 +43,8 @@ def write(docs: Path) -> None:
     explanation = {
         "_speed.md": speed_tables(results / "throughput.json"),
         "_tune_94.md": tune_94_table(results / "tune_94.json"),
+        "_tune_zoo.md": tuning_tables(results / "tune_zoo.json"),
+        "_results.md": results_table(),
     }
     _write_folder(docs / "explanation/generated", explanation)
     _run_quickstart(docs.parent / "examples/quickstart.py", docs / "generated")
@@ -65,7 +68,7 @@ def model_pages() -> dict[str, str]:
             )
         )
     header = ("model", "parameters", "MACs", "stated", "description")
-    return {**pages, "_table.md": _table(header, rows, numbers=(1, 2, 3))}
+    return {**pages, "_table.md": table(header, rows, numbers=(1, 2, 3))}
 
 
 def model_page(name: str) -> str:
@@ -86,7 +89,7 @@ def model_page(name: str) -> str:
     parts = [
         f"# {name}",
         spec.description,
-        _table(("", ""), facts),
+        table(("", ""), facts),
         _block("python", f'model = cifarzoo.create_model("{name}")'),
         *_about(network),
         *_weights(spec),
@@ -128,7 +131,7 @@ def scheduler_table() -> str:
         options = keyword_options(factory).values()
         shown = ", ".join(f"`{option.name}={option.default!r}`" for option in options)
         rows.append((f"`{name}`", inspect.getdoc(factory).splitlines()[0], shown))
-    return _table(("name", "schedule", "options"), rows)
+    return table(("name", "schedule", "options"), rows)
 
 
 def speed_tables(measured: Path) -> str:
@@ -144,7 +147,7 @@ def speed_tables(measured: Path) -> str:
             for name, value in contenders.items()
         ]
         header = (SECTIONS[section], "", "median", "spread", "ratio")
-        parts.append(_table(header, rows, numbers=(2, 3, 4)))
+        parts.append(table(header, rows, numbers=(2, 3, 4)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -162,7 +165,7 @@ def tune_94_table(measured: Path) -> str:
         ]
         rows.append((run["name"], *settings, sizes or "32", *shown, *losses))
     header = "trial,epochs,batch,rate,image sizes,one view,six views,loss,loss of six views"
-    return _table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 5, 6, 7, 8)) + "\n"
+    return table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 5, 6, 7, 8)) + "\n"
 
 
 def _rounded(value: float) -> str:
@@ -203,7 +206,7 @@ def _weights(spec: cifarzoo.ModelSpec) -> list[str]:
         shown = [f"{accuracy[tta]:.2%}" if tta in accuracy else "" for tta in ("none", "flip")]
         rows.append((f"`{tag}`", *shown, f"`{info.sha256[:12]}`"))
     header = ("tag", "test accuracy", "with the mirrored image", "sha256 begins")
-    return ["## Pretrained weights", _table(header, rows, numbers=(1, 2))]
+    return ["## Pretrained weights", table(header, rows, numbers=(1, 2))]
 
 
 def _help(*command: str) -> str:
@@ -227,14 +230,6 @@ def _run_quickstart(program: Path, folder: Path) -> None:
             runpy.run_path(str(program), run_name="__main__")
     finally:
         sys.argv = arguments
-
-
-def _table(
-    header: tuple[str, ...], rows: list[tuple[str, ...]], numbers: tuple[int, ...] = ()
-) -> str:
-    rule = ["--:" if column in numbers else ":--" for column in range(len(header))]
-    lines = [header, rule, *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _block(language: str, text: str, css: str = "") -> str:

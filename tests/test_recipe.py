@@ -66,6 +66,8 @@ INVALID = [
     ("cutmix_alpha", 101, "a number in [0, 100]"),
     ("ema_decay", 1.0, "a number in [0, 1)"),
     ("lookahead_decay", 1.0, "a number in [0, 1)"),
+    ("distillation_weight", 1.5, "a number in [0, 1]"),
+    ("distillation_temperature", 0, "a number in [0.1, 100]"),
     ("clip_norm", -1, "a number in [0, 1e+09]"),
     ("seed", -1, "a whole number in [0, 9.22337e+18]"),
     ("seed", 2**63, "a whole number in [0, 9.22337e+18]"),

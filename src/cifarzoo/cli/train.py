@@ -109,6 +109,7 @@ def train(
         compile=compile_network,
         loggers=loggers,
         output=folder,
+        teacher=cifarzoo.create_model(chosen.teacher, pretrained=True) if chosen.teacher else None,
     )
     if resume is None:
         facts["command"] = shlex.join(["cifarzoo", *sys.argv[1:]])

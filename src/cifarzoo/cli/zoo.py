@@ -20,7 +20,7 @@ from cifarzoo.cli.application import (
     print_json,
 )
 
-__all__ = ["data", "info", "models", "summary"]
+__all__ = ["data", "info", "models", "short_count", "summary"]
 
 
 @app.command(epilog='Example: `cifarzoo models "resnet*"`')
@@ -46,7 +46,11 @@ def models(
     for spec in specs:
         stated = f"{spec.stated_accuracy:g} %" if spec.stated_accuracy else ""
         table.add_row(
-            spec.name, _short(spec.parameters), _short(spec.macs), stated, spec.description
+            spec.name,
+            short_count(spec.parameters),
+            short_count(spec.macs),
+            stated,
+            spec.description,
         )
     Console().print(table)
 
@@ -106,7 +110,8 @@ def data(
         typer.echo(f"{images.name}: {len(images):,} images, {len(images.classes)} classes, intact")
 
 
-def _short(count: int) -> str:
+def short_count(count: int) -> str:
+    """``count`` in four digits, as in 11.17 M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size:
             return f"{count / size:.4g} {unit}"

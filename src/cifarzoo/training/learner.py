@@ -18,6 +18,7 @@ from cifarzoo.optimizers import OptimizerFactory, build_optimizer
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory, build_scheduler
 from cifarzoo.training.averages import Lookahead, build_ema
+from cifarzoo.training.distillation import Distillation
 from cifarzoo.training.distributed import World
 from cifarzoo.training.feed import Feed
 from cifarzoo.training.targets import Mixer, build_mixer
@@ -37,6 +38,7 @@ class Learner:
         precision: Dtype of the forward pass; parameters stay float32.
         world: The processes that average their gradients.
         steps_per_epoch: Optimizer steps in an epoch.
+        teacher: A trained network to learn from as well.
         compiled: Let torch.compile fuse the network.
     """
 
@@ -51,6 +53,7 @@ class Learner:
         precision: torch.dtype,
         world: World,
         steps_per_epoch: int,
+        teacher: nn.Module | None = None,
         compiled: bool = False,
     ) -> None:
         self.model = model
@@ -84,6 +87,11 @@ class Learner:
         self._to_freeze = sorted(limited, key=lambda group: float(group["freeze_at"]))
         self._frozen: list[nn.Parameter] = []
         self._mix: Mixer | None = None
+        self._distillation = (
+            Distillation(teacher, recipe, device=device, precision=precision)
+            if teacher is not None
+            else None
+        )
         self._steps = 0
         self._all_steps = recipe.epochs * steps_per_epoch
         self.learning_rate = recipe.learning_rate
@@ -146,6 +154,8 @@ class Learner:
             logits = self._network(images)
         logits = logits.float()
         loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+        if self._distillation is not None:
+            loss = self._distillation.blend(loss, logits, images)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         for parameter in self._frozen:

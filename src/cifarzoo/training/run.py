@@ -52,6 +52,7 @@ class Run:
         checkpoint: Path | None,
         world: World,
         stop: StopRequest,
+        teacher: nn.Module | None,
         train: Source,
         val: Source | None,
         steps_per_epoch: int | None,
@@ -85,6 +86,7 @@ class Run:
             precision=precision,
             world=world,
             steps_per_epoch=self.train.steps,
+            teacher=teacher,
             compiled=self.compiled,
         )
         self.records: list[EpochRecord] = []

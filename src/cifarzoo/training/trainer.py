@@ -17,6 +17,7 @@ from cifarzoo.optimizers import OptimizerFactory
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory
 from cifarzoo.training.checkpoint import CHECKPOINT_NAME, check_same, read_checkpoint
+from cifarzoo.training.distillation import check_teacher
 from cifarzoo.training.distributed import joined_world
 from cifarzoo.training.feed import Source
 from cifarzoo.training.history import History
@@ -46,6 +47,7 @@ class Trainer:
             does so on a GPU when the run is long enough to win that back; on CPUs it was slower.
         loggers: Told of the run's start, progress, epochs and end.
         output: Folder for the checkpoint, written after every epoch; none unless given.
+        teacher: The trained network that ``recipe.teacher`` names, to learn from.
 
     Raises:
         ArgumentError: The device, precision or recipe cannot be used.
@@ -71,11 +73,13 @@ class Trainer:
         compile: bool | Literal["auto"] = False,  # noqa: A002  (everybody calls it so)
         loggers: Iterable[Logger] = (),
         output: str | Path | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
         recipe = Recipe() if recipe is None else recipe
         if not isinstance(recipe, Recipe):
             raise ArgumentError(f"recipe must be a Recipe; got {recipe!r}: Recipe.load() reads one")
         _check_options(model, recipe)
+        check_teacher(model, teacher, recipe)
         # options belong to the optimizer or scheduler that the recipe wrote them for
         if isinstance(optimizer, str):
             recipe = recipe.replace(optimizer=optimizer, optimizer_options={})
@@ -84,6 +88,7 @@ class Trainer:
         elif scheduler is not None:
             recipe = recipe.replace(scheduler_options={})
         self.model = model
+        self.teacher = teacher
         self.recipe = recipe
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
@@ -151,6 +156,7 @@ class Trainer:
                 checkpoint=self.checkpoint,
                 world=world,
                 stop=stop,
+                teacher=self.teacher,
                 train=train,
                 val=val,
                 steps_per_epoch=steps_per_epoch,

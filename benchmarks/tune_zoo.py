@@ -1,0 +1,80 @@
+"""Trials of the zoo's recipes, on a validation split of the training images.
+
+Usage: python benchmarks/tune_zoo.py [--only "MODEL: NAME" ...] [--output FILE]
+
+Needs the official CIFAR-10 files ($CIFARZOO_DATA). Every trial trains on 45,000 of the training
+images and is measured on the 5,000 others after the last epoch; the test images are not read. A
+trial that is in the file already is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import cifarzoo
+from cifarzoo import Recipe
+from cifarzoo.files import write_text
+
+RESULTS = Path(__file__).parent / "results" / "tune_zoo.json"
+HELD_OUT = 5_000
+
+PLAIN = Recipe(epochs=24, batch_size=128, learning_rate=0.05, weight_decay=5e-4)
+
+TRIALS: dict[str, dict[str, Recipe]] = {
+    "simple": {
+        "24 epochs": PLAIN,
+        "less decay": PLAIN.replace(weight_decay=1e-4),
+        "crop padding 2": PLAIN.replace(augmentation={"crop_padding": 2}),
+        "less decay, crop padding 2": PLAIN.replace(
+            weight_decay=1e-4, augmentation={"crop_padding": 2}
+        ),
+        "less decay, rate 0.1": PLAIN.replace(weight_decay=1e-4, learning_rate=0.1),
+    },
+}
+
+
+def main() -> None:
+    """Run the trials that are missing, and save each when it ends."""
+    everything = {
+        f"{model}: {name}": (model, recipe)
+        for model, trials in TRIALS.items()
+        for name, recipe in trials.items()
+    }
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", default=list(everything), metavar="NAME")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    runs = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
+    for name in arguments.only:
+        model, recipe = everything[name]
+        if any(r["model"] == model and Recipe.from_dict(r["recipe"]) == recipe for r in runs):
+            continue
+        runs.append({"name": name.split(": ", 1)[1], "model": model, **trial(model, recipe)})
+        write_text(arguments.output, json.dumps(runs, indent=1) + "\n")
+        print(json.dumps({key: value for key, value in runs[-1].items() if key != "recipe"}))
+
+
+def trial(model: str, recipe: Recipe) -> dict[str, Any]:
+    """Train on the larger part, measure on the smaller one."""
+    train, held_out = cifarzoo.load_cifar10("train", download=False).split(HELD_OUT)
+    network = cifarzoo.create_model(model, seed=recipe.seed, **recipe.model_options)
+    start = time.perf_counter()
+    history = cifarzoo.Trainer(network, recipe, loggers=[cifarzoo.ConsoleLogger()]).fit(train)
+    seconds = time.perf_counter() - start
+    reports = {tta: cifarzoo.evaluate(network, held_out, tta=tta) for tta in ("none", "flip")}
+    return {
+        "accuracy": {tta: report.accuracy for tta, report in reports.items()},
+        "loss": {tta: report.loss for tta, report in reports.items()},
+        "train_loss": history[-1].train_loss,
+        "train_accuracy": history[-1].train_accuracy,
+        "seconds": seconds,
+        "recipe": recipe.to_dict(),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Learning from a teacher: a trained network whose probabilities are part of the target."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cifarzoo.card import get_card
+from cifarzoo.device import autocast, use_fast_layout
+from cifarzoo.errors import ArgumentError
+from cifarzoo.recipe import Recipe
+
+__all__ = ["Distillation", "check_teacher"]
+
+
+def check_teacher(model: nn.Module, teacher: nn.Module | None, recipe: Recipe) -> None:
+    """Raise ArgumentError when ``teacher`` is missing, unwanted, or sees images differently."""
+    if teacher is None and not recipe.teacher:
+        return
+    if teacher is None:
+        raise ArgumentError(
+            f"the recipe learns from {recipe.teacher!r}; pass teacher=create_model("
+            f"{recipe.teacher!r}, pretrained=True), or train without: recipe.replace(teacher='', "
+            "distillation_weight=0)"
+        )
+    if not recipe.teacher:
+        raise ArgumentError("there is a teacher, but the recipe names none; set recipe.teacher")
+    ours, theirs = get_card(model).preprocessing, get_card(teacher).preprocessing
+    if ours != theirs:
+        raise ArgumentError(
+            f"the teacher takes images normalized by {theirs}, the model by {ours}; they must agree"
+        )
+
+
+class Distillation:
+    """The part of the loss that comes from a teacher (Hinton et al. 2015, arXiv:1503.02531).
+
+    Teacher and student see the same images, augmented and mixed alike.
+
+    Args:
+        teacher: The trained network; moved to ``device`` and put in evaluation mode.
+        recipe: Weight and temperature.
+        device: Where.
+        precision: Dtype of the teacher's forward pass.
+    """
+
+    def __init__(
+        self, teacher: nn.Module, recipe: Recipe, *, device: torch.device, precision: torch.dtype
+    ) -> None:
+        self._teacher = teacher.to(device).eval()
+        use_fast_layout(self._teacher)
+        self._weight = recipe.distillation_weight
+        self._temperature = recipe.distillation_temperature
+        self._device, self._precision = device, precision
+
+    def blend(self, loss: Tensor, logits: Tensor, images: Tensor) -> Tensor:
+        """The loss by the labels, and what the teacher thinks of the same images.
+
+        Args:
+            loss: Scalar, by the labels.
+            logits: Float32 (B, C), the student's.
+            images: (B, 3, H, W), what it saw.
+
+        Returns:
+            Scalar: (1 - w) loss + w T^2 KL(teacher || student), both softened by T.
+
+        Raises:
+            ArgumentError: The teacher knows another number of classes.
+        """
+        with torch.no_grad(), autocast(self._device, self._precision):
+            taught = self._teacher(images)
+        if taught.shape != logits.shape:
+            raise ArgumentError(
+                f"the teacher tells {taught.shape[1]} classes apart, the model {logits.shape[1]}"
+            )
+        temperature = self._temperature
+        divergence = F.kl_div(
+            (logits / temperature).log_softmax(1),
+            (taught.float() / temperature).log_softmax(1),
+            log_target=True,
+            reduction="batchmean",
+        )
+        return torch.lerp(loss, temperature**2 * divergence, self._weight)
