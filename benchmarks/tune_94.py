@@ -31,6 +31,7 @@ STEPS = [[0, 16], [0.15, 20], [0.3, 24], [0.5, 28], [0.7, 32]]
 SLOW = [[0, 16], [0.3, 20], [0.5, 24], [0.7, 28], [0.88, 32]]
 HALF = [[0, 16], [0.3, 24], [0.5, 32]]
 LATER = [[0, 16], [0.35, 24], [0.55, 32]]
+NEARLY = [[0, 16], [0.4, 24], [0.55, 30], [0.8, 32]]
 TWO = [[0, 16], [0.55, 32]]
 
 
@@ -87,6 +88,12 @@ TRIALS = {
     ),
     "64, 192, 256 channels, 9 epochs, SGD x 1.5": scaled_sgd(narrow([64, 192, 256], 9), 1.5),
     "64, 192, 256 channels, 9 epochs, SGD x 2.25": scaled_sgd(narrow([64, 192, 256], 9), 2.25),
+    "64, 192, 256 channels, 9 epochs, SGD x 2.25, crop padding 3": scaled_sgd(
+        narrow([64, 192, 256], 9), 2.25
+    ).replace(augmentation={"crop_padding": 3}),
+    "64, 192, 256 channels, 10 epochs, SGD x 2.25, 30 pixels before 32": scaled_sgd(
+        narrow([64, 192, 256], 10, NEARLY), 2.25
+    ),
     "64, 160, 256 channels, 10 epochs": narrow([64, 160, 256], 10),
     "64, 160, 256 channels, 10 epochs, rate 0.24": narrow([64, 160, 256], 10, rate=0.24),
     "64, 160, 256 channels, 11 epochs, later": narrow([64, 160, 256], 11, LATER),

@@ -27,12 +27,12 @@ PLAIN = Recipe(epochs=24, batch_size=128, learning_rate=0.05, weight_decay=5e-4)
 TRIALS: dict[str, dict[str, Recipe]] = {
     "simple": {
         "24 epochs": PLAIN,
-        "less decay": PLAIN.replace(weight_decay=1e-4),
-        "crop padding 2": PLAIN.replace(augmentation={"crop_padding": 2}),
         "less decay, crop padding 2": PLAIN.replace(
             weight_decay=1e-4, augmentation={"crop_padding": 2}
         ),
-        "less decay, rate 0.1": PLAIN.replace(weight_decay=1e-4, learning_rate=0.1),
+        "Muon": PLAIN.replace(optimizer="nmuon", learning_rate=0.02, weight_decay=0.0),
+        "less decay": PLAIN.replace(weight_decay=1e-4),
+        "less decay, 72 epochs": PLAIN.replace(weight_decay=1e-4, epochs=72),
     },
 }
 

@@ -127,6 +127,20 @@ def test_pretrained_weights_show_the_accuracy_in_their_file(
     assert "| `default` | 12.50% | 25.00% | `0123456789ab` |" in pages.model_page("weighted")
 
 
+def test_the_readme_shows_the_results_of_the_weights(
+    pages: ModuleType, request: pytest.FixtureRequest
+) -> None:
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    begin, end = "<!-- results -->\n\n", "\n<!-- end of results -->"
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    current = f"{before}{begin}{pages.results_table()}{end}{after}"
+    if request.config.getoption("--update-golden"):
+        readme.write_text(current, encoding="utf-8")
+    assert text == current
+
+
 def test_every_schedule_is_in_the_table(pages: ModuleType) -> None:
     table = pages.scheduler_table()
     own = [name for name in cifarzoo.list_schedulers() if not name.startswith("timm.")]

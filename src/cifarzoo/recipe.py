@@ -79,8 +79,8 @@ class Recipe:
             set back to every five steps (Zhang et al. 2019, arXiv:1907.08610); 0 turns it off.
         teacher: A pretrained model to learn from, as `create_model` names it; "" for none. The
             Trainer is given the network itself.
-        distillation_weight: Share of the teacher in the loss, in [0, 1]
-            (Hinton et al. 2015, arXiv:1503.02531); above 0 when there is a teacher.
+        distillation_weight: Share of the teacher in the loss, in [0, 1], when there is one
+            (Hinton et al. 2015, arXiv:1503.02531).
         distillation_temperature: What the logits of both are divided by, before they are compared.
         clip_norm: Largest gradient norm; 0 turns clipping off.
         seed: Seed of data order, augmentation and dropout.
@@ -117,7 +117,7 @@ class Recipe:
     ema_decay: float = 0.0
     lookahead_decay: float = 0.0
     teacher: str = ""
-    distillation_weight: float = 0.0
+    distillation_weight: float = 0.9
     distillation_temperature: float = 1.0
     clip_norm: float = 0.0
     seed: int = 0
@@ -147,13 +147,8 @@ class Recipe:
         _check_number("lookahead_decay", self.lookahead_decay, 0, 1, below=True)
         _check_number("distillation_weight", self.distillation_weight, 0, 1)
         _check_number("distillation_temperature", self.distillation_temperature, 0.1, 100)
-        if not isinstance(self.teacher, str) or bool(self.teacher) != (
-            self.distillation_weight > 0
-        ):
-            raise ArgumentError(
-                "a teacher is a model's name with a distillation_weight above 0, or '' with 0; got "
-                f"{self.teacher!r} and {self.distillation_weight!r}"
-            )
+        if not isinstance(self.teacher, str):
+            raise ArgumentError(f"teacher must be a model's name, or ''; got {self.teacher!r}")
         _check_number("clip_norm", self.clip_norm, 0, 1e9)
         _check_number("seed", self.seed, 0, 2**63 - 1, whole=True)
         check_optimizer(self.optimizer)

@@ -110,6 +110,15 @@ def data(
         typer.echo(f"{images.name}: {len(images):,} images, {len(images.classes)} classes, intact")
 
 
+def _weights_accuracy(spec: cifarzoo.ModelSpec) -> str:
+    """What the default weights reach on the test images, as their file says."""
+    info = spec.weights.get("default")
+    if info is None or not info.path.is_file():
+        return ""
+    accuracy = cifarzoo.read_metadata(info.path)["metadata"]["test_accuracy"]["none"]
+    return f"{100 * accuracy:.2f} %"
+
+
 def short_count(count: int) -> str:
     """``count`` in four digits, as in 11.17 M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -21,8 +21,7 @@ def check_teacher(model: nn.Module, teacher: nn.Module | None, recipe: Recipe) -
     if teacher is None:
         raise ArgumentError(
             f"the recipe learns from {recipe.teacher!r}; pass teacher=create_model("
-            f"{recipe.teacher!r}, pretrained=True), or train without: recipe.replace(teacher='', "
-            "distillation_weight=0)"
+            f"{recipe.teacher!r}, pretrained=True), or train without: recipe.replace(teacher='')"
         )
     if not recipe.teacher:
         raise ArgumentError("there is a teacher, but the recipe names none; set recipe.teacher")
