@@ -68,6 +68,15 @@ def scaled_sgd(recipe: Recipe, factor: float) -> Recipe:
     return recipe.replace(groups=groups)
 
 
+def freezing(recipe: Recipe, **ends: float) -> Recipe:
+    """Groups of convolutions left alone from a fraction of the run on (Brock et al. 2017)."""
+    groups = {name: dict(options) for name, options in recipe.groups.items()}
+    for group, end in ends.items():
+        for part in ("filters", "biases"):
+            groups.setdefault(f"{group}_{part}", {})["freeze_at"] = end
+    return recipe.replace(groups=groups)
+
+
 TRIALS = {
     "reference": REFERENCE,
     "batch 500, rate 0.06": with_sizes(500, 8, 0.06, 0.6, EARLY),
@@ -93,6 +102,9 @@ TRIALS = {
     ).replace(augmentation={"crop_padding": 3}),
     "64, 192, 256 channels, 10 epochs, SGD x 2.25, 30 pixels before 32": scaled_sgd(
         narrow([64, 192, 256], 10, NEARLY), 2.25
+    ),
+    "64, 192, 256 channels, 11 epochs, 30 before 32, group 1 until 0.8": freezing(
+        scaled_sgd(narrow([64, 192, 256], 11, NEARLY), 2.25), group1=0.8
     ),
     "64, 160, 256 channels, 10 epochs": narrow([64, 160, 256], 10),
     "64, 160, 256 channels, 10 epochs, rate 0.24": narrow([64, 160, 256], 10, rate=0.24),

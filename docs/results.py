@@ -68,6 +68,54 @@ def tuning_tables(measured: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def why_71_table(measured: Path) -> str:
+    """The runs of benchmarks/why_71.py, in percent of the held-out images."""
+    rows = []
+    for name, run in json.loads(measured.read_text(encoding="utf-8")).items():
+        last = run["history"][-1]
+        rows.append(
+            (
+                name,
+                f"`{run['model']}`",
+                f"{run['images']:,}",
+                str(run["recipe"]["epochs"]),
+                f"{100 * last['train_accuracy']:.1f}",
+                f"{100 * last['val_accuracy']:.1f}",
+                f"{run['seconds'] / 60:.0f}",
+            )
+        )
+    header = "run,network,images,epochs,training,validation,minutes"
+    return table(tuple(header.split(",")), rows, numbers=(2, 3, 4, 5, 6)) + "\n"
+
+
+def plot_why_71(measured: Path, target: Path) -> None:
+    """Validation accuracy after every epoch: changes to the original, and to the tuned training."""
+    from matplotlib.figure import Figure
+
+    runs = json.loads(measured.read_text(encoding="utf-8"))
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    for axes, base in zip(figure.subplots(1, 2, sharey=True), ("original", "tuned"), strict=True):
+        chosen = {name: run for name, run in runs.items() if name.split(",")[0] == base}
+        for number, (name, run) in enumerate(chosen.items()):
+            values = [100 * record["val_accuracy"] for record in run["history"]]
+            is_base = name == base
+            axes.plot(
+                range(1, len(values) + 1),
+                values,
+                label=name.removeprefix(f"{base}, "),
+                color="black" if is_base else f"C{number % 10}",
+                linewidth=2.5 if is_base else 1.3,
+                linestyle="-" if number < 10 else "--",
+            )
+        axes.set_title(f"one change away from {'the report' if base == 'original' else base}")
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, loc="lower right")
+    figure.axes[0].set_ylabel("validation accuracy, %")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=130)
+
+
 def table(
     header: tuple[str, ...], rows: list[tuple[str, ...]], numbers: tuple[int, ...] = ()
 ) -> str:

@@ -61,8 +61,10 @@ def test_takes_every_size_from_16(size: int) -> None:
 def test_groups_hold_what_is_trained(name: str) -> None:
     model = build(name)
     groups = model.parameter_groups()
-    assert all(p.ndim == 4 for p in groups["filters"])
-    assert len(groups["filters"]) == len(groups["norm_biases"]) == 3 * model.group1.depth
+    for number in (1, 2, 3):
+        filters, biases = groups[f"group{number}_filters"], groups[f"group{number}_biases"]
+        assert all(p.ndim == 4 for p in filters)
+        assert len(filters) == len(biases) == model.group1.depth
     trained = {id(p) for p in model.parameters() if p.requires_grad}
     assert trained == {id(p) for members in groups.values() for p in members}
     assert not model.whiten.weight.requires_grad

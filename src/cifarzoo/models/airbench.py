@@ -45,7 +45,14 @@ def muon_recipe(batch_size: int, epochs: int, sgd_scale: float = 1.0) -> Recipe:
                 "freeze_at": 0.375,
                 **sgd,
             },
-            "norm_biases": {"learning_rate": biases, "weight_decay": decay / biases, **sgd},
+            **{
+                f"group{number}_biases": {
+                    "learning_rate": biases,
+                    "weight_decay": decay / biases,
+                    **sgd,
+                }
+                for number in (1, 2, 3)
+            },
             "head": {"learning_rate": head, "weight_decay": decay / head, **sgd},
         },
         label_smoothing=0.2,
@@ -172,12 +179,12 @@ class AirBench(nn.Module):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The trained parameters by the role they play; a recipe's ``groups`` refer to them."""
         named: dict[str, nn.Parameter] = dict(self.named_parameters())
-        return {
-            "filters": [p for name, p in named.items() if ".conv" in name],
-            "whiten_bias": [named["whiten.bias"]],
-            "norm_biases": [p for name, p in named.items() if ".norm" in name and "bias" in name],
-            "head": [named["head.weight"]],
-        }
+        groups: dict[str, list[nn.Parameter]] = {}
+        for number in (1, 2, 3):
+            members = [(n, p) for n, p in named.items() if n.startswith(f"group{number}.")]
+            groups[f"group{number}_filters"] = [p for n, p in members if ".conv" in n]
+            groups[f"group{number}_biases"] = [p for n, p in members if n.endswith(".bias")]
+        return {**groups, "whiten_bias": [named["whiten.bias"]], "head": [named["head.weight"]]}
 
 
 def _convolution(in_channels: int, channels: int) -> Conv2d:
