@@ -24,15 +24,19 @@ HELD_OUT = 5_000
 
 PLAIN = Recipe(epochs=24, batch_size=128, learning_rate=0.05, weight_decay=5e-4)
 
+GENTLE = PLAIN.replace(weight_decay=1e-4, augmentation={"crop_padding": 2})
+
 TRIALS: dict[str, dict[str, Recipe]] = {
     "simple": {
         "24 epochs": PLAIN,
-        "less decay, crop padding 2": PLAIN.replace(
-            weight_decay=1e-4, augmentation={"crop_padding": 2}
-        ),
+        "less decay, crop padding 2": GENTLE,
         "Muon": PLAIN.replace(optimizer="nmuon", learning_rate=0.02, weight_decay=0.0),
-        "less decay": PLAIN.replace(weight_decay=1e-4),
-        "less decay, 72 epochs": PLAIN.replace(weight_decay=1e-4, epochs=72),
+        "less decay, crop padding 2, rate 0.1": GENTLE.replace(learning_rate=0.1),
+        "less decay, crop padding 2, batch 64": GENTLE.replace(batch_size=64, learning_rate=0.03),
+        "less decay, crop padding 2, 72 epochs": GENTLE.replace(epochs=72),
+        "less decay, crop padding 2, teacher": GENTLE.replace(
+            teacher="airbench94", distillation_temperature=2.0
+        ),
     },
 }
 
@@ -62,8 +66,10 @@ def trial(model: str, recipe: Recipe) -> dict[str, Any]:
     """Train on the larger part, measure on the smaller one."""
     train, held_out = cifarzoo.load_cifar10("train", download=False).split(HELD_OUT)
     network = cifarzoo.create_model(model, seed=recipe.seed, **recipe.model_options)
+    teacher = cifarzoo.create_model(recipe.teacher, pretrained=True) if recipe.teacher else None
+    loggers = [cifarzoo.ConsoleLogger()]
     start = time.perf_counter()
-    history = cifarzoo.Trainer(network, recipe, loggers=[cifarzoo.ConsoleLogger()]).fit(train)
+    history = cifarzoo.Trainer(network, recipe, loggers=loggers, teacher=teacher).fit(train)
     seconds = time.perf_counter() - start
     reports = {tta: cifarzoo.evaluate(network, held_out, tta=tta) for tta in ("none", "flip")}
     return {
