@@ -103,6 +103,12 @@ TRIALS = {
     "64, 192, 256 channels, 10 epochs, SGD x 2.25, 30 pixels before 32": scaled_sgd(
         narrow([64, 192, 256], 10, NEARLY), 2.25
     ),
+    "64, 192, 256 channels, 10 epochs, SGD x 2.25, 30 pixels before 32, cosine": scaled_sgd(
+        narrow([64, 192, 256], 10, NEARLY), 2.25
+    ).replace(scheduler="cosine"),
+    "64, 192, 256 channels, 10 epochs, SGD x 2.25, 30 pixels before 32, power 1.5": scaled_sgd(
+        narrow([64, 192, 256], 10, NEARLY), 2.25
+    ).replace(scheduler="polynomial", scheduler_options={"power": 1.5}),
     "64, 192, 256 channels, 11 epochs, 30 before 32, group 1 until 0.8": freezing(
         scaled_sgd(narrow([64, 192, 256], 11, NEARLY), 2.25), group1=0.8
     ),

@@ -16,8 +16,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import cifarzoo
-from cifarzoo import History, Recipe
+from cifarzoo import History, Recipe, WeightsInfo, registry
 from cifarzoo.cli import app
+from cifarzoo.files import file_digest
 
 COMMANDS = (
     *("models", "info", "summary", "data", "train"),
@@ -301,3 +302,26 @@ def test_report_writes_a_page_about_several_runs(trained: Path, tmp_path: Path) 
     assert "simple (other)" in text
     assert "cifar10 sample test" in text
     assert "an .html file" in run("report", trained, "-o", tmp_path / "x.pdf", code=1).stderr
+
+
+def test_a_teacher_stays_the_same_for_a_whole_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def teach(seed: int) -> str:
+        path = tmp_path / f"{seed}.safetensors"
+        cifarzoo.save_weights(cifarzoo.create_model("simple", seed=seed), path)
+        info = WeightsInfo(path, file_digest(path))
+        spec = cifarzoo.get_model_info("simple")
+        changed = registry.ModelSpec(**{**vars(spec), "weights": {"default": info}})
+        monkeypatch.setitem(registry._SPECS, "simple", changed)
+        return info.sha256
+
+    sha256 = teach(1)
+    folder = tmp_path / "run"
+    options = ("--set", "teacher=simple", "--set", "epochs=1", "--data", "sample")
+    run("train", "simple", *options, "--output", folder)
+    metadata = cifarzoo.read_metadata(folder / "weights.safetensors")["metadata"]
+    assert metadata["teacher_sha256"] == sha256
+    teach(2)
+    result = run("train", "--resume", folder, code=1)
+    assert "the weights of 'simple' are not those" in result.stderr

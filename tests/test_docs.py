@@ -127,6 +127,25 @@ def test_pretrained_weights_show_the_accuracy_in_their_file(
     assert "| `default` | 12.50% | 25.00% | `0123456789ab` |" in pages.model_page("weighted")
 
 
+def test_results_are_means_over_the_seeds_in_the_files(
+    pages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seeds = [
+        {"test_accuracy": {"none": share, "flip_shift": 0.75}, "train_seconds": 300}
+        for share in (0.5, 0.6)
+    ]
+    model = cifarzoo.create_model("simple")
+    path = cifarzoo.save_weights(model, tmp_path / "w.safetensors", metadata={"seeds": seeds})
+    info = cifarzoo.WeightsInfo(path, "0123456789abcdef")
+    spec = cifarzoo.get_model_info("simple")
+    changed = registry.ModelSpec(**{**vars(spec), "weights": {"default": info}})
+    monkeypatch.setattr(registry, "_SPECS", {"simple": changed})
+    row = pages.results_table().splitlines()[-1]
+    assert row == (
+        "| `simple` | 54 | 55.00 ± 7.07 | 75.00 ± 0.00 | 2 |  | 80.09 k | 723.2 k | 5 min |"
+    )
+
+
 def test_the_readme_shows_the_results_of_the_weights(
     pages: ModuleType, request: pytest.FixtureRequest
 ) -> None:

@@ -125,3 +125,11 @@ def test_evaluate_and_plot(
     assert f"hardest class: {hardest}" in printed
     for name in ("confusion.png", "curves.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_pretrained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = run("pretrained", tmp_path, monkeypatch, capsys)
+    for name in cifarzoo.list_models(pretrained=True):
+        assert re.search(rf"^{name}: .*: holds$", printed, re.MULTILINE)

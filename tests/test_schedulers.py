@@ -77,7 +77,7 @@ def test_rates_are_finite_non_negative_and_continue_from_a_saved_state(
     assert [advance(resumed_optimizer, resumed) for _ in range(stop, total)] == seen[stop:]
 
 
-@pytest.mark.parametrize("name", ["cosine", "linear"])
+@pytest.mark.parametrize("name", ["cosine", "linear", "polynomial"])
 def test_fall_from_the_peak_to_the_final_factor(name: str) -> None:
     run = rates(name, 10, 20, final_factor=0.1)
     assert run[0] == PEAK
@@ -96,18 +96,26 @@ def test_cosine_is_above_the_line_first_and_below_it_then() -> None:
     assert curve[30] < line[30]
 
 
+def test_polynomial_is_a_power_of_the_time_left() -> None:
+    assert rates("polynomial", 4, 10)[20] == pytest.approx(PEAK / 4)
+    assert rates("polynomial", 4, 10, power=1.5)[20] == pytest.approx(PEAK * 0.5**1.5)
+    assert rates("polynomial", 4, 10, power=1) == pytest.approx(rates("linear", 4, 10))
+
+
 def test_constant_stays_at_the_peak() -> None:
     assert set(rates("constant", 3, 4)) == {PEAK}
 
 
-@pytest.mark.parametrize("name", ["constant", "step", "multistep", "cosine", "linear"])
+@pytest.mark.parametrize(
+    "name", ["constant", "step", "multistep", "cosine", "linear", "polynomial"]
+)
 def test_warm_up_rises_linearly_to_the_peak_without_wasting_a_step(name: str) -> None:
     run = rates(name, 8, 5, warmup_epochs=2)
     assert run[:10] == pytest.approx([PEAK * (i + 1) / 10 for i in range(10)])
     assert max(run) == pytest.approx(PEAK)
 
 
-@pytest.mark.parametrize("name", ["constant", "cosine", "linear"])
+@pytest.mark.parametrize("name", ["constant", "cosine", "linear", "polynomial"])
 def test_negative_warm_up_is_refused(name: str) -> None:
     with pytest.raises(ArgumentError, match=r"warmup_epochs must be at least 0; got -1"):
         rates(name, 2, 2, warmup_epochs=-1)

@@ -300,6 +300,25 @@ def linear(
     return _schedule(optimizer, steps_per_epoch, factor, warmup_epochs=warmup_epochs)
 
 
+@register_scheduler("polynomial")
+def polynomial(
+    optimizer: Optimizer,
+    epochs: int,
+    steps_per_epoch: int,
+    *,
+    power: float = 2.0,
+    warmup_epochs: float = 0.0,
+    final_factor: float = 0.0,
+) -> LambdaLR:
+    """From the peak to ``final_factor`` times the peak by a power of the time that is left."""
+
+    def factor(time: float) -> float:
+        left = 1 - _ramp(time, warmup_epochs, epochs)
+        return final_factor + (1 - final_factor) * float(left**power)
+
+    return _schedule(optimizer, steps_per_epoch, factor, warmup_epochs=warmup_epochs)
+
+
 @register_scheduler("plateau")
 def plateau(
     optimizer: Optimizer,

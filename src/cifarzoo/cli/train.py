@@ -6,9 +6,10 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from torch import nn
 
 import cifarzoo
 from cifarzoo import CifarZooError, EvaluationReport, History, Recipe, run_folder
@@ -25,7 +26,7 @@ from cifarzoo.cli.application import (
 )
 from cifarzoo.data.cifar import official_md5
 from cifarzoo.device import describe_machine
-from cifarzoo.errors import ArgumentError, DataError
+from cifarzoo.errors import ArgumentError, DataError, WeightsError
 from cifarzoo.evaluation import log_report
 from cifarzoo.training.checkpoint import CHECKPOINT_NAME, find_checkpoint
 from cifarzoo.weights import library_versions
@@ -109,7 +110,7 @@ def train(
         compile=compile_network,
         loggers=loggers,
         output=folder,
-        teacher=cifarzoo.create_model(chosen.teacher, pretrained=True) if chosen.teacher else None,
+        teacher=_load_teacher(chosen, facts, resume),
     )
     if resume is None:
         facts["command"] = shlex.join(["cifarzoo", *sys.argv[1:]])
@@ -170,6 +171,20 @@ def _choose_recipe(
             value = text
         recipe = recipe.override(field.strip(), value)
     return recipe if seed is None else recipe.replace(seed=seed)
+
+
+def _load_teacher(recipe: Recipe, facts: dict[str, Any], resume: Path | None) -> nn.Module | None:
+    """The network that the recipe learns from: the same one for the whole of a run."""
+    if not recipe.teacher:
+        return None
+    network = cifarzoo.create_model(recipe.teacher, pretrained=True)
+    found = cifarzoo.get_model_info(recipe.teacher).weights["default"].sha256
+    if facts.setdefault("teacher_sha256", found) != found:
+        raise WeightsError(
+            f"the weights of {recipe.teacher!r} are not those that {resume} was started with; "
+            "begin a new run, or install the cifarzoo it was started by"
+        )
+    return network
 
 
 def _refuse_with_resume(context: typer.Context) -> None:

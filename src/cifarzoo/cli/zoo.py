@@ -75,7 +75,8 @@ def info(model: Annotated[str, typer.Argument(help="Name.")], as_json: AsJson = 
     if spec.stated_accuracy:
         table.add_row("stated accuracy", f"{spec.stated_accuracy:g} %")
     table.add_row("options", ", ".join(f"{k}={v!r}" for k, v in spec.options.items()) or "none")
-    table.add_row("weights", ", ".join(spec.weights) or "none")
+    weights = (f"{tag} {_weights_accuracy(spec, tag)}".rstrip() for tag in spec.weights)
+    table.add_row("weights", ", ".join(weights) or "none")
     for name, recipe in spec.recipes.items():
         table.add_row(f"recipe {name}", describe(recipe))
     Console().print(table)
@@ -110,13 +111,14 @@ def data(
         typer.echo(f"{images.name}: {len(images):,} images, {len(images.classes)} classes, intact")
 
 
-def _weights_accuracy(spec: cifarzoo.ModelSpec) -> str:
-    """What the default weights reach on the test images, as their file says."""
-    info = spec.weights.get("default")
+def _weights_accuracy(spec: cifarzoo.ModelSpec, tag: str = "default") -> str:
+    """What weights reach on the test images, as their file says; nothing before it is fetched."""
+    info = spec.weights.get(tag)
     if info is None or not info.path.is_file():
         return ""
-    accuracy = cifarzoo.read_metadata(info.path)["metadata"]["test_accuracy"]["none"]
-    return f"{100 * accuracy:.2f} %"
+    metadata = cifarzoo.read_metadata(info.path).get("metadata", {})
+    accuracy = metadata.get("test_accuracy", {}).get("none")
+    return "" if accuracy is None else f"{100 * accuracy:.2f} %"
 
 
 def short_count(count: int) -> str:

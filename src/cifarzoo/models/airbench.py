@@ -65,10 +65,8 @@ REFERENCE = muon_recipe(batch_size=2000, epochs=8)
 """The published recipe of airbench94_muon, unchanged."""
 
 
-DEFAULT = muon_recipe(batch_size=1000, epochs=12, sgd_scale=1.5).replace(
-    learning_rate=0.2, momentum=0.65, image_sizes=[[0, 16], [0.3, 24], [0.5, 32]]
-)
-"""As long as the published recipe takes, for more: smaller batches, small images first."""
+DEFAULT = muon_recipe(batch_size=2000, epochs=12)
+"""The published recipe, half as long again."""
 
 
 FAST94 = muon_recipe(batch_size=1000, epochs=9, sgd_scale=2.25).replace(

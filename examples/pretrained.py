@@ -1,0 +1,43 @@
+"""Pretrained weights: load them, read where they come from, prove them, look at what they confuse.
+
+Shows `list_models`, `create_model(pretrained=True)`, `read_metadata`, `verify_weights`, `evaluate`.
+Nothing is downloaded: weights and sample come with the package.
+
+Run: python examples/pretrained.py [output folder]
+"""
+
+import sys
+from pathlib import Path
+
+import cifarzoo
+
+
+def main(output: Path) -> None:
+    """Verify all weights on the sample, and write the report of the best to ``output``."""
+    test = cifarzoo.load_sample("test")
+    found = []
+    for name in cifarzoo.list_models(pretrained=True):
+        metadata = cifarzoo.read_metadata(cifarzoo.get_model_info(name).weights["default"].path)
+        facts = metadata["metadata"]
+        verified = cifarzoo.verify_weights(name, test)
+        found.append(verified)
+        print(
+            f"{name}: {facts['recipe']['epochs']} epochs in {facts['train_seconds']:.0f} s, "
+            f"{facts['test_accuracy']['none']:.2%} on CIFAR-10; states {verified.stated:.1%} on "
+            f"the sample and reaches {verified.accuracy:.1%}: "
+            f"{'holds' if verified.passed else verified.problems}"
+        )
+
+    best = max(found, key=lambda each: each.accuracy)
+    model = cifarzoo.create_model(best.model, pretrained=True)
+    report = cifarzoo.evaluate(model, test, tta="flip")
+    print(f"\n{best.model}, averaged with the mirrored image: {report.accuracy:.1%}")
+    for error in report.confident_errors(3):
+        print(f"surest errors: image {error.index}, a {error.label}, taken for a {error.predicted}")
+
+    output.mkdir(parents=True, exist_ok=True)
+    print(f"written: {report.save(output / 'report.md')}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/examples/pretrained"))
