@@ -22,7 +22,9 @@ __all__ = ["PROVENANCE", "TOLERANCE", "Verification", "verify_weights"]
 
 TOLERANCE = 0.001
 """Accuracies further apart than this differ: 10 of 10,000 images, where the arithmetic of another
-processor, or bfloat16 instead of float32, moves a few."""
+processor, or bfloat16 instead of float32, moves a few. Of a small set, 3 images are let pass."""
+
+_FEW = 3.5  # images; between two whole numbers, so that rounding decides nothing
 
 PROVENANCE = (
     "model",
@@ -120,7 +122,8 @@ def verify_weights(
             problems.append(f"states {metadata['parameters']:,} parameters, has {count:,}")
         accuracy = evaluate(network, images, device=device, precision=precision).accuracy
         stated = metadata.get(key, {}).get("none")
-        if stated is not None and abs(stated - accuracy) > TOLERANCE:
+        tolerance = max(TOLERANCE, _FEW / len(images))
+        if stated is not None and abs(stated - accuracy) > tolerance:
             problems.append(f"states {stated:.2%} on {images.name}, reaches {accuracy:.2%}")
     except ArgumentError:
         raise
