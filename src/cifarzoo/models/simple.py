@@ -15,14 +15,14 @@ from cifarzoo.registry import register_model
 __all__ = ["Simple", "simple"]
 
 DEFAULT = Recipe(
-    epochs=24,
+    epochs=72,
     batch_size=128,
     learning_rate=0.05,
-    weight_decay=5e-4,
+    weight_decay=1e-4,
     scheduler="onecycle",
-    augmentation=Augmentation(flip="random", crop_padding=4),
+    augmentation=Augmentation(flip="random", crop_padding=2),
 )
-"""Trained well: one cycle, mirrored and shifted images."""
+"""Trained well: one long cycle; little decay and small shifts, for the network is small."""
 
 
 class Simple(nn.Module):
