@@ -157,7 +157,7 @@ def test_the_readme_shows_the_results_of_the_weights(
     current = f"{before}{begin}{pages.results_table()}{end}{after}"
     if request.config.getoption("--update-golden"):
         readme.write_text(current, encoding="utf-8")
-    assert text == current
+    assert current == readme.read_text(encoding="utf-8")
 
 
 def test_every_schedule_is_in_the_table(pages: ModuleType) -> None:
