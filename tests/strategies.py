@@ -70,6 +70,7 @@ def _schedule_options(name: str, epochs: int) -> st.SearchStrategy[dict[str, Any
         "constant": warmup,
         "cosine": {**warmup, "final_factor": factor},
         "linear": {**warmup, "final_factor": factor},
+        "polynomial": {**warmup, "final_factor": factor, "power": st.floats(0.1, 4)},
         "multistep": {**warmup, "gamma": factor, "milestones": st.lists(time, max_size=4)},
         "step": {**warmup, "gamma": factor, "every_epochs": st.floats(0.1, 5)},
         "onecycle": {

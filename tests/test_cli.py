@@ -157,7 +157,7 @@ def test_a_recipe_file_is_a_recipe(tmp_path: Path) -> None:
         (("train", "--resume", "nowhere"), "there is no checkpoint"),
         (("train", "simple", "--resume", "x", "--set", "a=1"), "as it was; leave out --set, model"),
         (("evaluate", "lost.safetensors", "--data", "sample"), "there is no weights file"),
-        (("evaluate", "simple", "--data", "sample"), "has no pretrained weights"),
+        (("evaluate", "airbench96", "--data", "sample"), "has no pretrained weights"),
         (("data", "--root", "{tmp}", "--no-download"), "no cifar-10-batches-py in"),
         (("train", "simple", "--data", "sample", "--device", "tpu9"), "cannot be used here"),
     ],
