@@ -37,31 +37,16 @@ class Trial:
     share: float = 1.0
 
 
-def one_cycle(recipe: Recipe) -> Recipe:
-    """The default's schedule and rate, with everything that belongs to them."""
-    return recipe.override("scheduler", "onecycle").replace(
-        optimizer=TUNED.optimizer,
-        learning_rate=TUNED.learning_rate,
-        weight_decay=TUNED.weight_decay,
-        batch_size=TUNED.batch_size,
-    )
-
-
-def dropping(recipe: Recipe) -> Recipe:
-    """The original's schedule and rate, with everything that belongs to them."""
+def scheduled_like(recipe: Recipe, other: Recipe) -> Recipe:
+    """The schedule and rate of ``other``, with everything that belongs to them."""
     return recipe.replace(
-        scheduler=ORIGINAL.scheduler,
-        scheduler_options=ORIGINAL.scheduler_options,
-        optimizer=ORIGINAL.optimizer,
-        learning_rate=ORIGINAL.learning_rate,
-        weight_decay=ORIGINAL.weight_decay,
-        batch_size=ORIGINAL.batch_size,
+        scheduler=other.scheduler,
+        scheduler_options=other.scheduler_options,
+        optimizer=other.optimizer,
+        learning_rate=other.learning_rate,
+        weight_decay=other.weight_decay,
+        batch_size=other.batch_size,
     )
-
-
-def later_drop(epochs: int) -> dict[str, Any]:
-    """The drop at the same half of a longer run."""
-    return {"milestones": [epochs // 2], "gamma": 0.1}
 
 
 TRIALS = {
@@ -69,10 +54,11 @@ TRIALS = {
     # one change away from the original
     "original, 24 epochs": Trial("resnet18", ORIGINAL.replace(epochs=24)),
     "original, 24 epochs, drop after 12": Trial(
-        "resnet18", ORIGINAL.replace(epochs=24, scheduler_options=later_drop(24))
+        "resnet18",
+        ORIGINAL.replace(epochs=24, scheduler_options={"milestones": [12], "gamma": 0.1}),
     ),
     "original, no drop": Trial("resnet18", ORIGINAL.override("scheduler", "constant")),
-    "original, one cycle": Trial("resnet18", one_cycle(ORIGINAL)),
+    "original, one cycle": Trial("resnet18", scheduled_like(ORIGINAL, TUNED)),
     "original, augmentation": Trial("resnet18", ORIGINAL.replace(augmentation=AUGMENTATION)),
     "original, CIFAR stem": Trial("resnet18_cifar", ORIGINAL),
     # less data: does what is lost say that more would help?
@@ -84,7 +70,7 @@ TRIALS = {
     "tuned, ImageNet stem": Trial("resnet18", TUNED),
     "tuned, 24 epochs, ImageNet stem": Trial("resnet18", TUNED.replace(epochs=24)),
     "tuned, 4 epochs": Trial("resnet18_cifar", TUNED.replace(epochs=4)),
-    "tuned, original schedule": Trial("resnet18_cifar", dropping(TUNED)),
+    "tuned, original schedule": Trial("resnet18_cifar", scheduled_like(TUNED, ORIGINAL)),
     "tuned, no augmentation": Trial("resnet18_cifar", TUNED.replace(augmentation=Augmentation())),
     "tuned, 1/2 of the images": Trial("resnet18_cifar", TUNED, 1 / 2),
 }

@@ -175,6 +175,23 @@ def _schedule(
     return LambdaLR(optimizer, [functools.partial(at_step, speed=speed) for speed in speeds])
 
 
+def _falling(
+    optimizer: Optimizer,
+    epochs: int,
+    steps_per_epoch: int,
+    fall: Callable[[float], float],
+    warmup_epochs: float,
+    final_factor: float,
+) -> LambdaLR:
+    """From the peak to ``final_factor`` times the peak, as ``fall`` goes from 1 to 0."""
+
+    def factor(time: float) -> float:
+        progress = _ramp(time, warmup_epochs, epochs)
+        return final_factor + (1 - final_factor) * fall(progress)
+
+    return _schedule(optimizer, steps_per_epoch, factor, warmup_epochs=warmup_epochs)
+
+
 def _ramp(time: float, start: float, end: float) -> float:
     """Progress of ``time`` from ``start`` to ``end``, in 0..1."""
     return min(1.0, max(0.0, (time - start) / max(end - start, 1e-12)))
@@ -240,11 +257,10 @@ def cosine(
 ) -> LambdaLR:
     """Half a cosine from the peak to ``final_factor`` times the peak (Loshchilov & Hutter 2017)."""
 
-    def factor(time: float) -> float:
-        progress = _ramp(time, warmup_epochs, epochs)
-        return final_factor + (1 - final_factor) * (1 + math.cos(math.pi * progress)) / 2
+    def fall(progress: float) -> float:
+        return (1 + math.cos(math.pi * progress)) / 2
 
-    return _schedule(optimizer, steps_per_epoch, factor, warmup_epochs=warmup_epochs)
+    return _falling(optimizer, epochs, steps_per_epoch, fall, warmup_epochs, final_factor)
 
 
 @register_scheduler("onecycle")
@@ -294,10 +310,10 @@ def linear(
 ) -> LambdaLR:
     """A straight line from the peak to ``final_factor`` times the peak; triangular with warm-up."""
 
-    def factor(time: float) -> float:
-        return 1 - (1 - final_factor) * _ramp(time, warmup_epochs, epochs)
+    def fall(progress: float) -> float:
+        return 1 - progress
 
-    return _schedule(optimizer, steps_per_epoch, factor, warmup_epochs=warmup_epochs)
+    return _falling(optimizer, epochs, steps_per_epoch, fall, warmup_epochs, final_factor)
 
 
 @register_scheduler("polynomial")
@@ -312,11 +328,10 @@ def polynomial(
 ) -> LambdaLR:
     """From the peak to ``final_factor`` times the peak by a power of the time that is left."""
 
-    def factor(time: float) -> float:
-        left = 1 - _ramp(time, warmup_epochs, epochs)
-        return final_factor + (1 - final_factor) * float(left**power)
+    def fall(progress: float) -> float:
+        return float((1 - progress) ** power)
 
-    return _schedule(optimizer, steps_per_epoch, factor, warmup_epochs=warmup_epochs)
+    return _falling(optimizer, epochs, steps_per_epoch, fall, warmup_epochs, final_factor)
 
 
 @register_scheduler("plateau")

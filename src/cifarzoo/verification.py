@@ -95,12 +95,11 @@ def verify_weights(
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Returns:
-        What was found; weights that do not hold are no error here.
+        What was found; weights that do not hold, or cannot be fetched, are no error here.
 
     Raises:
         UnknownNameError: No model or weights tag has this name.
         ArgumentError: The files state no accuracy for such images.
-        DownloadError: Weights that are not in the package could not be fetched.
     """
     key = _STATED.get(images.name)
     if key is None:
