@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -11,7 +12,7 @@ import pytest
 from file_server import FileServer, serve_files
 
 import cifarzoo
-from cifarzoo import ImageSet
+from cifarzoo import ImageSet, WeightsInfo, registry
 
 hypothesis.settings.register_profile(
     "default",
@@ -73,3 +74,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     monkeypatch.setenv("no_proxy", "*")
     with serve_files() as running:
         yield running
+
+
+@pytest.fixture
+def give_weights(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let a model have these pretrained weights, by tag, and no others, until the test ends."""
+
+    def give(model: str, **weights: WeightsInfo) -> None:
+        spec = dataclasses.replace(cifarzoo.get_model_info(model), weights=weights)
+        monkeypatch.setitem(registry._SPECS, model, spec)
+
+    return give

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import cifarzoo
-from cifarzoo import History, Recipe, WeightsInfo, registry
+from cifarzoo import History, Recipe, WeightsInfo
 from cifarzoo.cli import app
 from cifarzoo.files import file_digest
 
@@ -305,15 +306,13 @@ def test_report_writes_a_page_about_several_runs(trained: Path, tmp_path: Path) 
 
 
 def test_a_teacher_stays_the_same_for_a_whole_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, give_weights: Callable[..., None]
 ) -> None:
     def teach(seed: int) -> str:
         path = tmp_path / f"{seed}.safetensors"
         cifarzoo.save_weights(cifarzoo.create_model("simple", seed=seed), path)
         info = WeightsInfo(path, file_digest(path))
-        spec = cifarzoo.get_model_info("simple")
-        changed = registry.ModelSpec(**{**vars(spec), "weights": {"default": info}})
-        monkeypatch.setitem(registry._SPECS, "simple", changed)
+        give_weights("simple", default=info)
         return info.sha256
 
     sha256 = teach(1)

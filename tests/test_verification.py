@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cifarzoo
-from cifarzoo import ImageSet, WeightsInfo, registry
+from cifarzoo import ImageSet, WeightsInfo
 from cifarzoo.cli import app
 from cifarzoo.errors import ArgumentError, UnknownNameError
 from cifarzoo.files import file_digest
@@ -75,17 +76,14 @@ def metadata(sample_test: ImageSet) -> dict[str, Any]:
 
 @pytest.fixture
 def stated(
-    metadata: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    metadata: dict[str, Any], tmp_path: Path, give_weights: Callable[..., None]
 ) -> dict[str, Any]:
     """The metadata of the only weights of `simple`, and what writes them after a change."""
 
     def write() -> Path:
         model = cifarzoo.create_model("simple", seed=0)
         path = cifarzoo.save_weights(model, tmp_path / "w.safetensors", metadata=metadata)
-        spec = cifarzoo.get_model_info("simple")
-        weights = {"default": WeightsInfo(path, file_digest(path))}
-        changed = registry.ModelSpec(**{**vars(spec), "weights": weights})
-        monkeypatch.setitem(registry._SPECS, "simple", changed)
+        give_weights("simple", default=WeightsInfo(path, file_digest(path)))
         return path
 
     write()

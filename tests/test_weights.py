@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import cifarzoo
-from cifarzoo import Preprocessing, WeightsInfo, registry
+from cifarzoo import Preprocessing, WeightsInfo
 from cifarzoo.card import ModelCard, attach_card
 from cifarzoo.errors import ArgumentError, OutputError, UnknownNameError, WeightsError
 from cifarzoo.files import file_digest
@@ -166,12 +167,9 @@ def test_a_failed_save_leaves_the_old_file(
 
 
 def test_pretrained_finds_registered_weights(
-    weights: Path, model: nn.Module, monkeypatch: pytest.MonkeyPatch
+    weights: Path, model: nn.Module, give_weights: Callable[..., None]
 ) -> None:
-    spec = cifarzoo.get_model_info("simple")
-    info = WeightsInfo(weights, file_digest(weights))
-    with_weights = registry.ModelSpec(**{**vars(spec), "weights": {"default": info}})
-    monkeypatch.setitem(registry._SPECS, "simple", with_weights)
+    give_weights("simple", default=WeightsInfo(weights, file_digest(weights)))
     assert "simple" in cifarzoo.list_models(pretrained=True)
     assert equal(cifarzoo.create_model("simple", pretrained=True), model)
     assert equal(cifarzoo.create_model("simple", pretrained="default"), model)
@@ -183,16 +181,18 @@ def test_pretrained_finds_registered_weights(
 
 
 def test_weights_with_an_address_are_fetched_once(
-    weights: Path, model: nn.Module, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    weights: Path,
+    model: nn.Module,
+    server: FileServer,
+    monkeypatch: pytest.MonkeyPatch,
+    give_weights: Callable[..., None],
 ) -> None:
     served = Served(weights.read_bytes())
     url = server.add("simple-large.safetensors", served)
     cache = weights.parent / "cache"
     monkeypatch.setattr("cifarzoo.factory.cache_directory", lambda: cache)
-    spec = cifarzoo.get_model_info("simple")
     info = WeightsInfo(Path("simple-large.safetensors"), file_digest(weights), url)
-    large = registry.ModelSpec(**{**vars(spec), "weights": {"large": info}})
-    monkeypatch.setitem(registry._SPECS, "simple", large)
+    give_weights("simple", large=info)
     # what an interrupted download left is continued
     part = cache / "weights" / "simple-large.safetensors.part"
     part.parent.mkdir(parents=True)
