@@ -26,6 +26,8 @@ PLAIN = Recipe(epochs=24, batch_size=128, learning_rate=0.05, weight_decay=5e-4)
 
 GENTLE = PLAIN.replace(weight_decay=1e-4, augmentation={"crop_padding": 2})
 
+GROWING = PLAIN.replace(image_sizes=[[0, 16], [0.3, 24], [0.5, 32]])
+
 TRIALS: dict[str, dict[str, Recipe]] = {
     "simple": {
         "24 epochs": PLAIN,
@@ -36,6 +38,24 @@ TRIALS: dict[str, dict[str, Recipe]] = {
         "less decay, crop padding 2, 72 epochs": GENTLE.replace(epochs=72),
         "less decay, crop padding 2, teacher": GENTLE.replace(
             teacher="airbench94", distillation_temperature=2.0
+        ),
+    },
+    "deep_bn": {
+        "16 epochs, less decay, crop padding 2": GENTLE.replace(epochs=16, learning_rate=0.06),
+        "16 epochs, Muon": GENTLE.replace(
+            epochs=16, optimizer="nmuon", learning_rate=0.02, weight_decay=0.0
+        ),
+    },
+    "resnet20": {
+        "8 epochs, SGD": GROWING.replace(epochs=8, learning_rate=0.2),
+        "8 epochs, Muon": GROWING.replace(
+            epochs=8,
+            batch_size=512,
+            optimizer="muon_sgd",
+            learning_rate=0.15,
+            momentum=0.6,
+            scheduler="linear",
+            weight_decay=0.0,
         ),
     },
 }

@@ -19,14 +19,17 @@ _SOURCE = (
 )
 
 DEFAULT = Recipe(
-    epochs=60,
-    batch_size=128,
-    learning_rate=0.2,
-    weight_decay=5e-4,
-    scheduler="onecycle",
-    augmentation=Augmentation(flip="random", crop_padding=4),
+    epochs=32,
+    batch_size=512,
+    optimizer="muon_sgd",
+    learning_rate=0.15,
+    momentum=0.6,
+    weight_decay=0.0,
+    scheduler="linear",
+    augmentation=Augmentation(flip="alternating", crop_padding=4),
+    image_sizes=[[0, 16], [0.3, 24], [0.5, 32]],
 )
-"""A third of the paper's epochs, in one cycle."""
+"""A sixth of the paper's epochs, the first half of them on smaller images, with Muon."""
 
 
 class SmallResNet(nn.Module):
