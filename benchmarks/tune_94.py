@@ -10,19 +10,15 @@ not read. A trial that is in the file already is not run again.
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from pathlib import Path
 from typing import Any
 
-import cifarzoo
+from trials import run_if_missing
+
 from cifarzoo import Recipe
-from cifarzoo.files import write_text
 from cifarzoo.models.airbench import REFERENCE, muon_recipe
 
 RESULTS = Path(__file__).parent / "results" / "tune_94.json"
-HELD_OUT = 10_000
-VIEWS = ("none", "flip", "flip_shift", "flip_shift_unsure")
 
 # image sizes in pixels, each from a fraction of the run on
 LATE = [[0, 20], [0.3, 24], [0.6, 28], [0.85, 32]]
@@ -144,33 +140,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    runs = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
     for name in arguments.only:
         for seed in range(arguments.seeds):
-            recipe = TRIALS[name].replace(seed=seed)
-            if any(Recipe.from_dict(run["recipe"]) == recipe for run in runs):
-                continue
-            runs.append({"name": name, **trial(recipe)})
-            write_text(arguments.output, json.dumps(runs, indent=1) + "\n")
-            print(json.dumps({key: value for key, value in runs[-1].items() if key != "recipe"}))
-
-
-def trial(recipe: Recipe) -> dict[str, Any]:
-    """Train on the larger part, measure on the smaller one."""
-    train, held_out = cifarzoo.load_cifar10("train", download=False).split(HELD_OUT, seed=0)
-    model = cifarzoo.create_model("airbench94", seed=recipe.seed, **recipe.model_options)
-    start = time.perf_counter()
-    history = cifarzoo.Trainer(model, recipe, loggers=[cifarzoo.ConsoleLogger()]).fit(train)
-    seconds = time.perf_counter() - start
-    reports = {tta: cifarzoo.evaluate(model, held_out, tta=tta) for tta in VIEWS}
-    return {
-        "seed": recipe.seed,
-        "accuracy": {tta: report.accuracy for tta, report in reports.items()},
-        "loss": {tta: report.loss for tta, report in reports.items()},
-        "train_loss": history[-1].train_loss,
-        "seconds": seconds,
-        "recipe": recipe.to_dict(),
-    }
+            run_if_missing(
+                name,
+                "airbench94",
+                TRIALS[name].replace(seed=seed),
+                held_out=10_000,
+                views=("none", "flip", "flip_shift", "flip_shift_unsure"),
+                output=arguments.output,
+            )
 
 
 if __name__ == "__main__":
