@@ -40,7 +40,7 @@ def models(
         typer.echo(f"no model matches {which}", err=True)
         return
     table = Table("model", box=None, pad_edge=False)
-    for title in ("parameters", "MACs", "stated"):
+    for title in ("parameters", "MACs", "stated", "weights"):
         table.add_column(title, justify="right")
     table.add_column("description")
     for spec in specs:
@@ -50,6 +50,7 @@ def models(
             short_count(spec.parameters),
             short_count(spec.macs),
             stated,
+            _weights_accuracy(spec),
             spec.description,
         )
     Console().print(table)
