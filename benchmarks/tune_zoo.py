@@ -15,6 +15,7 @@ from pathlib import Path
 from trials import run_if_missing
 
 from cifarzoo import Recipe
+from cifarzoo.models import recipes
 
 RESULTS = Path(__file__).parent / "results" / "tune_zoo.json"
 
@@ -24,20 +25,16 @@ GENTLE = PLAIN.replace(weight_decay=1e-4, augmentation={"crop_padding": 2})
 
 GROWING = PLAIN.replace(image_sizes=[[0, 16], [0.3, 24], [0.5, 32]])
 
-MUON = PLAIN.replace(
-    batch_size=512,
-    optimizer="muon_sgd",
-    learning_rate=0.15,
-    momentum=0.6,
-    scheduler="linear",
-    weight_decay=0.0,
-)
+MUON = recipes.MUON.replace(augmentation={"flip": "random"})
 
 TRIALS: dict[str, dict[str, Recipe]] = {
     "simple": {
         "24 epochs": PLAIN,
         "less decay, crop padding 2": GENTLE,
         "Muon": PLAIN.replace(optimizer="nmuon", learning_rate=0.02, weight_decay=0.0),
+        "Muon for filters alone, crop padding 2": MUON.replace(
+            epochs=24, augmentation={"crop_padding": 2}
+        ),
         "less decay, crop padding 2, rate 0.1": GENTLE.replace(learning_rate=0.1),
         "less decay, crop padding 2, batch 64": GENTLE.replace(batch_size=64, learning_rate=0.03),
         "less decay, crop padding 2, 72 epochs": GENTLE.replace(epochs=72),

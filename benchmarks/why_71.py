@@ -18,7 +18,7 @@ from typing import Any
 import cifarzoo
 from cifarzoo import Augmentation, Recipe
 from cifarzoo.files import write_text
-from cifarzoo.models.original import ORIGINAL
+from cifarzoo.models.recipes import ORIGINAL
 
 RESULTS = Path(__file__).parent / "results" / "why_71.json"
 HELD_OUT = 5_000

@@ -7,22 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.layers import BatchNorm1d, BatchNorm2d, check_images
-from cifarzoo.models.original import ORIGINAL
+from cifarzoo.models.recipes import MUON, ORIGINAL
 from cifarzoo.pretrained import shipped_weights
-from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.registry import register_model
 
 __all__ = ["DeepBN", "deep_bn"]
 
-DEFAULT = Recipe(
-    epochs=40,
-    batch_size=128,
-    learning_rate=0.06,
-    weight_decay=5e-4,
-    scheduler="onecycle",
-    augmentation=Augmentation(flip="random", crop_padding=4),
-)
-"""Trained well: one cycle, mirrored and shifted images, long enough to stop underfitting."""
+DEFAULT = MUON.replace(epochs=48)
+"""Muon, mirrored and shifted images, long enough to stop underfitting."""
 
 
 class DeepBN(nn.Module):

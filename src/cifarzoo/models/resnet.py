@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.layers import BatchNorm2d, Conv2d, check_images, prefer_contiguous_on_cpu
-from cifarzoo.models.original import ORIGINAL
+from cifarzoo.models.recipes import ORIGINAL
 from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.registry import register_model

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.layers import BatchNorm2d, Conv2d, check_images
+from cifarzoo.models.recipes import MUON
 from cifarzoo.models.resnet import BasicBlock
 from cifarzoo.pretrained import shipped_weights
-from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.registry import register_model
 
 __all__ = ["SmallResNet", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"]
@@ -18,18 +18,8 @@ _SOURCE = (
     "and table 6"
 )
 
-DEFAULT = Recipe(
-    epochs=32,
-    batch_size=512,
-    optimizer="muon_sgd",
-    learning_rate=0.15,
-    momentum=0.6,
-    weight_decay=0.0,
-    scheduler="linear",
-    augmentation=Augmentation(flip="alternating", crop_padding=4),
-    image_sizes=[[0, 16], [0.3, 24], [0.5, 32]],
-)
-"""A sixth of the paper's epochs, the first half of them on smaller images, with Muon."""
+DEFAULT = MUON.replace(epochs=32, image_sizes=[[0, 16], [0.3, 24], [0.5, 32]])
+"""A sixth of the paper's epochs, with Muon, the first half of them on smaller images."""
 
 
 class SmallResNet(nn.Module):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.layers import check_images
-from cifarzoo.models.original import ORIGINAL
+from cifarzoo.models.recipes import ORIGINAL
 from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.registry import register_model
