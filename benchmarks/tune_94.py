@@ -16,7 +16,7 @@ from typing import Any
 from trials import run_if_missing
 
 from cifarzoo import Recipe
-from cifarzoo.models.airbench import REFERENCE, muon_recipe
+from cifarzoo.models.airbench import FAST94, REFERENCE, muon_recipe
 
 RESULTS = Path(__file__).parent / "results" / "tune_94.json"
 
@@ -29,6 +29,8 @@ HALF = [[0, 16], [0.3, 24], [0.5, 32]]
 LATER = [[0, 16], [0.35, 24], [0.55, 32]]
 NEARLY = [[0, 16], [0.4, 24], [0.55, 30], [0.8, 32]]
 TWO = [[0, 16], [0.55, 32]]
+
+LIGHT = {"contrast": 0.15, "brightness": 0.15}
 
 
 def short(batch_size: int, rate: float, momentum: float, **changes: Any) -> Recipe:
@@ -108,6 +110,9 @@ TRIALS = {
     "64, 192, 256 channels, 11 epochs, 30 before 32, group 1 until 0.8": freezing(
         scaled_sgd(narrow([64, 192, 256], 11, NEARLY), 2.25), group1=0.8
     ),
+    "fast94": FAST94,
+    "fast94, light 0.15": FAST94.replace(augmentation=LIGHT),
+    "fast94, light 0.15, smoothing 0.1": FAST94.replace(augmentation=LIGHT, label_smoothing=0.1),
     "64, 160, 256 channels, 10 epochs": narrow([64, 160, 256], 10),
     "64, 160, 256 channels, 10 epochs, rate 0.24": narrow([64, 160, 256], 10, rate=0.24),
     "64, 160, 256 channels, 11 epochs, later": narrow([64, 160, 256], 11, LATER),

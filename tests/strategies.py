@@ -31,6 +31,8 @@ def augmentations(*, max_padding: int = 3) -> st.SearchStrategy[Augmentation]:
         flip=st.sampled_from(["none", "random", "alternating"]),
         crop_padding=st.integers(0, max_padding),
         cutout=st.integers(0, 4),
+        contrast=st.sampled_from([0.0, 0.3]),
+        brightness=st.sampled_from([0.0, 0.5]),
     )
 
 

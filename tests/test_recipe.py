@@ -99,6 +99,8 @@ def test_every_numeric_field_has_an_invalid_value_in_the_list() -> None:
         ("crop_padding", 32, "crop_padding must be a whole number in [0, 31]; got 32"),
         ("crop_padding", 1.0, "crop_padding must be a whole number in [0, 31]; got 1.0"),
         ("cutout", -1, "cutout must be a whole number in [0, 32]; got -1"),
+        ("contrast", 1.0, "contrast must be a number in [0, 1); got 1.0"),
+        ("brightness", -0.1, "brightness must be a number in [0, 10]; got -0.1"),
     ],
 )
 def test_an_invalid_augmentation_is_named(field: str, value: Any, expected: str) -> None:

@@ -32,17 +32,25 @@ class Augmentation:
             0 leaves the image in place.
         cutout: Side in pixels of a square set to the mean colour; 0 for none
             (DeVries & Taylor 2017, arXiv:1708.04552).
+        contrast: Each image's normalized pixels are multiplied by a number drawn from
+            [1 - contrast, 1 + contrast], in [0, 1).
+        brightness: Then a number from [-brightness, brightness] is added to all of them; its unit
+            is the standard deviation of the normalization.
     """
 
     flip: Flip = "none"
     crop_padding: int = 0
     cutout: int = 0
+    contrast: float = 0.0
+    brightness: float = 0.0
 
     def __post_init__(self) -> None:
         if self.flip not in get_args(Flip):
             raise ArgumentError(f"flip must be one of {get_args(Flip)}; got {self.flip!r}")
         _check_number("crop_padding", self.crop_padding, 0, 31, whole=True)
         _check_number("cutout", self.cutout, 0, 32, whole=True)
+        _check_number("contrast", self.contrast, 0, 1, below=True)
+        _check_number("brightness", self.brightness, 0, 10)
 
 
 @dataclasses.dataclass(frozen=True)

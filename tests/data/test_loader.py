@@ -20,7 +20,7 @@ Batch = tuple[Tensor, Tensor]
 
 # batches of this one hold pixel / 255, from which the pixel can be read back
 UNIT = Preprocessing((0, 0, 0), (1, 1, 1))
-EVERYTHING = Augmentation(flip="random", crop_padding=2, cutout=3)
+EVERYTHING = Augmentation(flip="random", crop_padding=2, cutout=3, contrast=0.2, brightness=0.2)
 
 
 def numbered(images: ImageSet) -> ImageSet:
@@ -148,7 +148,7 @@ def test_every_crop_is_a_window_of_the_padded_image(
 def test_normalization_is_that_of_the_preprocessing(
     images: ImageSet, augmentation: Augmentation, seed: int
 ) -> None:
-    augmentation = dataclasses.replace(augmentation, cutout=0)
+    augmentation = dataclasses.replace(augmentation, cutout=0, contrast=0.0, brightness=0.0)
     preprocessing = Preprocessing((0.1, 0.5, 0.9), (0.2, 0.3, 0.4))
     plain, normalized = (
         list(
@@ -280,6 +280,27 @@ def test_cutout_comes_after_the_crop_and_the_flip() -> None:
     )
     assert bool(((cut == plain) | (cut == 0)).all())
     assert all(1 <= int((image == 0).all(0).sum()) <= 9 for image in cut)
+
+
+@given(st.floats(0, 0.9), st.floats(0, 3), st.integers(0, 2**32))
+def test_light_is_one_factor_and_one_shift_for_each_image(
+    contrast: float, brightness: float, seed: int
+) -> None:
+    images = made_up(200, side=4)
+    augmentation = Augmentation(contrast=contrast, brightness=brightness)
+    plain, _ = next(iter(Loader(images, batch_size=200)))
+    changed, _ = next(
+        iter(Loader(images, batch_size=200, augmentation=augmentation, generator=seeded(seed)))
+    )
+    before, after = plain.flatten(1).double(), changed.flatten(1).double()
+    factor = after.std(1) / before.std(1)
+    shift = after.mean(1) - factor * before.mean(1)
+    torch.testing.assert_close(after, factor[:, None] * before + shift[:, None], rtol=0, atol=1e-4)
+    for drawn, middle, reach in ((factor, 1, contrast), (shift, 0, brightness)):
+        assert float((drawn - middle).abs().max()) <= reach + 1e-4
+        # of 200 draws some come near both ends
+        assert float(drawn.max()) >= middle + 0.9 * reach - 1e-4
+        assert float(drawn.min()) <= middle - 0.9 * reach + 1e-4
 
 
 @given(image_sets(max_size=20), st.integers(0, 2**62), st.booleans())

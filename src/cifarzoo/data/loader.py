@@ -27,6 +27,7 @@ class _Plan:
     left: Tensor  # int64 (N,): first column
     flips: list[int]  # images to mirror in each batch; they come first
     cutout: tuple[Tensor, Tensor] | None  # int64 (N,) each: corner of the square
+    light: Tensor | None  # float32 (2, N, 1): factor and shift of the normalized pixels
     bounds: list[tuple[int, int]]  # where each batch lies in the tensors above
 
 
@@ -144,6 +145,7 @@ class Loader:
         flip = self._draw_flips()
         places = 2 * self.augmentation.crop_padding + 1
         offset = torch.randint(places, (2, count), generator=generator) if places > 1 else None
+        light = self._draw_light()
         side = self.augmentation.cutout
         corner = (
             torch.randint(self._size, (2, count), generator=generator) - side // 2 if side else None
@@ -167,6 +169,7 @@ class Loader:
             cutout=None
             if corner is None
             else (corner[0][index].to(self.device), corner[1][index].to(self.device)),
+            light=None if light is None else light[:, index].to(self.device),
             bounds=_bounds(shares),
         )
 
@@ -181,14 +184,27 @@ class Loader:
         side = torch.rand(self.num_images, generator=fixed) < 0.5
         return side ^ bool(self._epoch % 2)
 
+    def _draw_light(self) -> Tensor | None:
+        """Float32 (2, N, 1): what each image is multiplied by, and what is then added to it."""
+        contrast, brightness = self.augmentation.contrast, self.augmentation.brightness
+        if not contrast and not brightness:
+            return None
+        drawn = torch.rand(2, self.num_images, 1, generator=self.generator) * 2 - 1
+        return torch.stack((1 + contrast * drawn[0], brightness * drawn[1]))
+
     def _make(self, plan: _Plan, batch: int) -> tuple[Tensor, Tensor]:
         part = slice(*plan.bounds[batch])
         index = plan.index[part]
         pixels = crop(self._padded, self._rows, index, plan.top[part], plan.left[part])
         pixels = flip_first(pixels, plan.flips[batch])
         flat = pixels.permute(0, 2, 3, 1).reshape(len(index), -1)
-        images = torch.addcmul(self._bias, flat, self._scale).to(self.dtype)
-        images = images.view(len(index), self._size, self._size, 3).permute(0, 3, 1, 2)
+        images = torch.addcmul(self._bias, flat, self._scale)
+        if plan.light is not None:
+            factor, shift = plan.light[:, part]
+            images.mul_(factor).add_(shift)
+        images = (
+            images.to(self.dtype).view(len(index), self._size, self._size, 3).permute(0, 3, 1, 2)
+        )
         if plan.cutout is not None:
             top, left = plan.cutout
             images = cut_out(images, top[part], left[part], self.augmentation.cutout)
