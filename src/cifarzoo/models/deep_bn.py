@@ -14,7 +14,7 @@ from cifarzoo.registry import register_model
 __all__ = ["DeepBN", "deep_bn"]
 
 DEFAULT = MUON.replace(epochs=48)
-"""Muon, mirrored and shifted images, long enough to stop underfitting."""
+"""Muon, on mirrored and shifted images."""
 
 
 class DeepBN(nn.Module):
