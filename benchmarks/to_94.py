@@ -7,7 +7,8 @@ Trainer, on all 50,000 training images, in turn for each seed, and are measured 
 on all 10,000 test images, without and with test-time augmentation. The wall time is that from
 a network with random parameters to its accuracy with test-time augmentation: preparation (the
 whitening layer, the padded images), training (compiling too, on a GPU), evaluation. Every run is
-saved when it ends; a second call does what is missing.
+saved when it ends; a second call does what is missing. Times are compared between runs of the same
+seed, which follow each other on one machine; their median ratio is what counts.
 """
 
 from __future__ import annotations
@@ -43,19 +44,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--again", action="store_true", help="forget earlier runs")
     arguments = parser.parse_args()
-    found = {"machine": describe_machine(), "runs": []}
+    runs: list[dict[str, Any]] = []
     if arguments.output.exists() and not arguments.again:
-        found["runs"] = json.loads(arguments.output.read_text())["runs"]
+        runs = json.loads(arguments.output.read_text(encoding="utf-8"))
     train, test = (cifarzoo.load_cifar10(part, download=False) for part in ("train", "test"))
     spec = cifarzoo.get_model_info(MODEL)
     for seed in range(arguments.seeds):
         for name in arguments.recipes.split(","):
             recipe = spec.get_recipe(name).replace(seed=seed)
-            if any(Recipe.from_dict(r["recipe"]) == recipe for r in found["runs"]):
+            if any(Recipe.from_dict(r["recipe"]) == recipe for r in runs):
                 continue
-            found["runs"].append({"name": name, **run(recipe, VIEWS[name], train, test)})
-            write_text(arguments.output, json.dumps(found, indent=1) + "\n")
-            show(found["runs"])
+            runs.append({"name": name, **run(recipe, VIEWS[name], train, test)})
+            write_text(arguments.output, json.dumps(runs, indent=1) + "\n")
+            show(runs)
 
 
 def run(recipe: Recipe, tta: Any, train: ImageSet, test: ImageSet) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def run(recipe: Recipe, tta: Any, train: ImageSet, test: ImageSet) -> dict[str, 
         "evaluation": end - trained,
         "training_flops": flops,
         "gflops_per_second": flops / history.seconds / 1e9,
+        "machine": describe_machine(),
         "recipe": recipe.to_dict(),
     }
 
@@ -103,9 +105,9 @@ def show(runs: list[dict[str, Any]]) -> None:
     for column in columns:
         table.add_column(column, justify="left" if column == "recipe" else "right")
     groups = {r["name"]: [x for x in runs if x["name"] == r["name"]] for r in runs}
-    base = statistics.mean(r["seconds"] for r in next(iter(groups.values())))
+    base = {r["seed"]: r["seconds"] for r in next(iter(groups.values()))}
     for name, group in groups.items():
-        seconds = statistics.mean(r["seconds"] for r in group)
+        ratios = [r["seconds"] / base[r["seed"]] for r in group if r["seed"] in base]
         table.add_row(
             name,
             str(len(group)),
@@ -115,7 +117,7 @@ def show(runs: list[dict[str, Any]]) -> None:
             *(f"{statistics.mean(r[part] for r in group):.1f}" for part in PARTS),
             f"{group[0]['training_flops'] / 1e15:.3f}",
             f"{statistics.mean(r['gflops_per_second'] for r in group):.0f}",
-            f"{seconds / base:.2f}x",
+            f"{statistics.median(ratios):.3f}x" if ratios else "",
         )
     Console(width=140).print(table)  # narrower, every number would be cut
 

@@ -33,7 +33,8 @@ class Augmentation:
         cutout: Side in pixels of a square set to the mean colour; 0 for none
             (DeVries & Taylor 2017, arXiv:1708.04552).
         contrast: Each image's normalized pixels are multiplied by a number drawn from
-            [1 - contrast, 1 + contrast], in [0, 1).
+            [1 - contrast, 1 + contrast], in [0, 1). Both changes of light are those of the
+            speed run github.com/hiverge/cifar10-speedrun (2025).
         brightness: Then a number from [-brightness, brightness] is added to all of them; its unit
             is the standard deviation of the normalization.
     """
