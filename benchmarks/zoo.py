@@ -51,12 +51,13 @@ def main() -> None:
 
 def train(model: str, tag: str, recipe: Recipe, folder: Path) -> None:
     """Run ``cifarzoo train`` to its end, from where it stopped."""
+    is_begun = (folder / "checkpoint.pt").exists()
+    if is_begun and read_claim(folder)[1] != recipe:
+        sys.exit(f"{folder} was started with another recipe; move it away")
     if (folder / WEIGHTS_NAME).exists():
         return
     command = [sys.executable, "-m", "cifarzoo", "train"]
-    if (folder / "checkpoint.pt").exists():
-        if read_claim(folder)[1] != recipe:
-            sys.exit(f"{folder} was started with another recipe; move it away")
+    if is_begun:
         command += ["--resume", str(folder)]
     else:
         command += [model, "--recipe", tag, "--seed", str(recipe.seed)]

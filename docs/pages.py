@@ -163,9 +163,9 @@ def tune_94_table(measured: Path) -> str:
             f"{run['loss'][tta]:.4f}" if tta in run["loss"] else ""
             for tta in ("none", "flip_shift")
         ]
-        rows.append((run["name"], *settings, sizes or "32", *shown, *losses))
-    header = "trial,epochs,batch,rate,image sizes,one view,six views,loss,loss of six views"
-    return table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 5, 6, 7, 8)) + "\n"
+        rows.append((run["name"], str(run["seed"]), *settings, sizes or "32", *shown, *losses))
+    header = "trial,seed,epochs,batch,rate,image sizes,one view,six views,loss,loss of six views"
+    return table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4, 6, 7, 8, 9)) + "\n"
 
 
 def _rounded(value: float) -> str:

@@ -41,7 +41,7 @@ def results_table() -> str:
                     f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s",
                 )
             )
-    header = "model,stated,ours,six views,seeds,published by others,parameters,MACs,training"
+    header = "model,report,ours,six views,seeds,published by others,parameters,MACs,training"
     return table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4, 6, 7, 8)) + "\n"
 
 

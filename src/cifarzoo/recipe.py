@@ -66,7 +66,8 @@ class Recipe:
         optimizer: A name of ``list_optimizers()``.
         learning_rate: The peak of the schedule.
         momentum: Momentum, for the optimizers that have one.
-        weight_decay: Applied to weights, never to biases or normalization parameters.
+        weight_decay: Applied to weights, not to biases or normalization parameters unless
+            ``groups`` says so; "muon_sgd" applies none to filters.
         optimizer_options: Further keyword arguments of the optimizer.
         groups: For single groups of parameters, by the names the model gives them: their own
             ``learning_rate``, ``momentum`` or ``weight_decay``, and ``freeze_at``, a fraction of
@@ -236,7 +237,10 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
-        """Build a recipe from plain data; fields left out take their defaults."""
+        """Build a recipe from plain data; fields left out take their defaults.
+
+        What is left out of an ``augmentation`` that is given is off.
+        """
         data = dict(data)
         # what a file leaves out is off, whatever the default recipe does
         if isinstance(data.get("augmentation"), Mapping):

@@ -104,7 +104,8 @@ def verify_weights(
     key = _STATED.get(images.name)
     if key is None:
         raise ArgumentError(
-            f"weights state their accuracy on {' and '.join(_STATED)}; got {images.name!r}"
+            f"weights state their accuracy on {' and '.join(_STATED)}; got {images.name!r}: pass "
+            "load_cifar10('test') or load_sample('test')"
         )
     spec = get_model_info(model)
     start = time.perf_counter()

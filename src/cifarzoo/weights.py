@@ -98,7 +98,8 @@ def load_weights(
     Args:
         model: The network to fill.
         path: The file, or the folder of a finished run.
-        preprocessing: Normalization a foreign file was trained with; CIFAR-10's unless given.
+        preprocessing: Normalization the file was trained with; what its card says unless given,
+            and what the model's card says for a foreign file.
 
     Returns:
         What `read_metadata` returns; empty for foreign files.
@@ -152,7 +153,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is truncated or not a safetensors file: {error}") from error
+        raise WeightsError(
+            f"{path} is truncated or not a safetensors file: {error}; copy or fetch it again"
+        ) from error
     if "card" not in header:
         return {}
     return {key: json.loads(value) for key, value in header.items()}
@@ -193,9 +196,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is truncated or not a safetensors file: {error}") from error
+        raise WeightsError(
+            f"{path} is truncated or not a safetensors file: {error}; copy or fetch it again"
+        ) from error
     if facts and tensors_sha256(tensors) != facts["sha256"]:
-        raise WeightsError(f"{path} is damaged: its sha256 differs from the one it carries")
+        raise WeightsError(
+            f"{path} is damaged: its sha256 differs from the one it carries; copy or fetch it again"
+        )
     return _strip(tensors), facts
 
 
@@ -255,12 +262,16 @@ def _check_fit(
     if problems:
         origin = f" (made by {made_by.name!r})" if made_by else ""
         details = "\n  ".join(problems)
-        raise WeightsError(f"{path}{origin} does not fit this model:\n  {details}")
+        remedy = "; build it with the num_classes and options on the file's card" if made_by else ""
+        raise WeightsError(f"{path}{origin} does not fit this model{remedy}:\n  {details}")
 
 
 def _check_exists(path: Path) -> None:
     if not path.is_file():
-        raise WeightsError(f"there is no weights file {path}")
+        raise WeightsError(
+            f"there is no weights file {path}; name a weights file, the folder of a finished run, "
+            "or a model of list_models(pretrained=True)"
+        )
 
 
 def library_versions() -> dict[str, str]:

@@ -84,6 +84,15 @@ def test_the_trainer_prepares_trains_and_freezes(sample_train: ImageSet) -> None
     assert all(p.requires_grad for p in model.parameter_groups()["whiten_bias"])
 
 
+def test_loaded_whitening_is_kept(sample_train: ImageSet) -> None:
+    model = cifarzoo.create_model("airbench94", pretrained=True)
+    assert isinstance(model, AirBench)
+    loaded = model.whiten.weight.clone()
+    recipe = cifarzoo.Recipe(epochs=1, batch_size=50, learning_rate=1e-4)
+    cifarzoo.Trainer(model, recipe, device="cpu").fit(sample_train.subset(range(100)))
+    assert torch.equal(model.whiten.weight, loaded)
+
+
 def test_accepts_float64_after_preparation(sample_train: ImageSet) -> None:
     model = build().double()
     model.prepare(some_images(sample_train).double())

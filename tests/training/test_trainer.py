@@ -593,6 +593,13 @@ def test_class_names_of_the_data_go_on_the_models_card(few: ImageSet) -> None:
     assert prediction.label in ("cat", "dog")
 
 
+def test_ten_other_classes_replace_the_names_of_cifar10(few: ImageSet) -> None:
+    digits = ImageSet(few.images, few.labels, tuple("0123456789"), "digits")
+    model = create_model("simple", seed=0)
+    Trainer(model, Recipe(epochs=1, batch_size=50)).fit(digits)
+    assert get_card(model).classes == tuple("0123456789")
+
+
 def test_parameters_can_be_flattened_after_training(few: ImageSet) -> None:
     model = create_model("resnet18_cifar", seed=0)
     Trainer(model, Recipe(epochs=1, batch_size=100)).fit(few)

@@ -33,7 +33,10 @@ from cifarzoo.files import make_directory
 
 __all__ = ["calibrate", "evaluate", "predict", "report"]
 
-Views = Annotated[TestTimeAugmentation, typer.Option(help="flip averages with the mirror image.")]
+Views = Annotated[
+    TestTimeAugmentation,
+    typer.Option(help="Average views: the mirror image too, or six; unsure: six for a quarter."),
+]
 
 
 @app.command(

@@ -78,13 +78,24 @@ def train(
         _refuse_with_resume(context)
         find_checkpoint(resume)
         facts, chosen = run_folder.read_claim(resume)
+        precision = precision if is_given(context, "precision") else facts.get("precision", "auto")
+        compile_network |= facts.get("compile", False)
+        tensorboard |= facts.get("tensorboard", False)
     elif model is None:
         raise ArgumentError("name the model to train; `cifarzoo models` lists them")
     elif val_size and watch_test:
         raise ArgumentError("--val-size and --watch-test both say what to measure; choose one")
     else:
         chosen = _choose_recipe(cifarzoo.get_model_info(model), recipe, changes or [], seed)
-        facts = {"model": model, "data": data, "val_size": val_size, "watch_test": watch_test}
+        facts = {
+            "model": model,
+            "data": data,
+            "val_size": val_size,
+            "watch_test": watch_test,
+            "tensorboard": tensorboard,
+            "compile": compile_network,
+        }
+    teacher = _load_teacher(chosen, facts, resume)
     train_set, test_set = (
         load_set(facts["data"], part, root, download) for part in ("train", "test")
     )
@@ -110,13 +121,14 @@ def train(
         compile=compile_network,
         loggers=loggers,
         output=folder,
-        teacher=_load_teacher(chosen, facts, resume),
+        teacher=teacher,
     )
+    number = str(trainer.precision).removeprefix("torch.")
     if resume is None:
         facts["command"] = shlex.join(["cifarzoo", *sys.argv[1:]])
         facts["versions"] = library_versions()
+        facts["precision"] = number
         run_folder.claim(folder, facts, chosen)
-    number = str(trainer.precision).removeprefix("torch.")
     typer.echo(
         f"{name} on {len(train_set):,} images of {train_set.name}, {trainer.device} in {number}\n"
         f"{describe(chosen)}\nrun folder {folder}",
@@ -159,7 +171,7 @@ def train(
 def _choose_recipe(
     spec: cifarzoo.ModelSpec, name: str | None, changes: list[str], seed: int | None
 ) -> Recipe:
-    is_file = name is not None and Path(name).suffix in (".toml", ".json")
+    is_file = name is not None and Path(name).suffix.lower() in (".toml", ".json")
     recipe = Recipe.load(str(name)) if is_file else spec.get_recipe(name or "default")
     for change in changes:
         field, separator, text = change.partition("=")

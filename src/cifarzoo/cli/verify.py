@@ -50,7 +50,9 @@ def verify(
     ]
     for spec in specs:
         if not spec.weights:
-            raise ArgumentError(f"model {spec.name!r} has no pretrained weights")
+            raise ArgumentError(
+                f"model {spec.name!r} has no pretrained weights; see `cifarzoo models --pretrained`"
+            )
     test_set = load_set(data, "test", root, download)
     found = []
     for spec in specs:

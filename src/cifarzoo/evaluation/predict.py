@@ -30,7 +30,8 @@ class Prediction:
         label: The most probable class.
         probability: Its probability, 0..1.
         top: The most probable classes with their probabilities, best first, at most five.
-        note: What was done to the image beforehand, as in "resized from 640x480"; else empty.
+        note: What was done to the image beforehand, as in "resized from 640x480 to 32x32"; else
+            empty.
     """
 
     label: str

@@ -71,7 +71,8 @@ class Distillation:
             taught = self._teacher(images)
         if taught.shape != logits.shape:
             raise ArgumentError(
-                f"the teacher tells {taught.shape[1]} classes apart, the model {logits.shape[1]}"
+                f"the teacher tells {taught.shape[1]} classes apart, the model {logits.shape[1]}; "
+                "choose a teacher trained on the same classes"
             )
         temperature = self._temperature
         divergence = F.kl_div(

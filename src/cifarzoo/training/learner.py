@@ -99,11 +99,13 @@ class Learner:
     def prepare(self, choose_images: Callable[[], Tensor]) -> None:
         """Let a network that sets itself up by training images see them, before the first step.
 
+        One that says it ``is_prepared``, by earlier training or loaded weights, is left alone.
+
         Args:
             choose_images: Returns (B, 3, H, W), normalized; called only if they are wanted.
         """
         prepare = getattr(self.model, "prepare", None)
-        if prepare is None:
+        if prepare is None or getattr(self.model, "is_prepared", False):
             return
         prepare(choose_images().to(self.device))
         self._world.share(self.model)

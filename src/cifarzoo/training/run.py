@@ -177,7 +177,7 @@ class Run:
             self.learner.prepare(lambda: self.preparing_images(images))
         for each in (labels, *self.all_labels):
             check_labels(each, num_classes)
-        if self.card.classes is None and len(self.classes) == num_classes:
+        if len(self.classes) == num_classes and self.classes != self.card.classes:
             named = dataclasses.replace(self.card, num_classes=num_classes, classes=self.classes)
             attach_card(self.learner.model, named)
         run = RunStart(
