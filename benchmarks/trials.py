@@ -9,6 +9,7 @@ from typing import Any
 
 import cifarzoo
 from cifarzoo import Recipe
+from cifarzoo.evaluation import evaluate_views
 from cifarzoo.files import write_text
 
 __all__ = ["run_if_missing"]
@@ -31,7 +32,7 @@ def run_if_missing(
     start = time.perf_counter()
     history = cifarzoo.Trainer(network, recipe, loggers=loggers, teacher=teacher).fit(train)
     seconds = time.perf_counter() - start
-    reports = {tta: cifarzoo.evaluate(network, rest, tta=tta) for tta in views}
+    reports = {report.tta: report for report in evaluate_views(network, rest, views)}
     found: dict[str, Any] = {
         "name": name,
         "model": model,

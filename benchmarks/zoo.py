@@ -21,6 +21,7 @@ import torch
 
 import cifarzoo
 from cifarzoo import ImageSet, Recipe, load_model, read_metadata, save_weights
+from cifarzoo.evaluation import evaluate_views
 from cifarzoo.files import file_digest, write_text
 from cifarzoo.pretrained import FOLDER
 from cifarzoo.run_folder import read_claim
@@ -115,7 +116,7 @@ def known_seeds(place: Path, recipe: Recipe) -> list[dict[str, Any]]:
 
 def accuracies(network: torch.nn.Module, images: ImageSet) -> dict[str, float]:
     """Accuracy with each kind of test-time augmentation."""
-    return {tta: cifarzoo.evaluate(network, images, tta=tta).accuracy for tta in VIEWS}
+    return {report.tta: report.accuracy for report in evaluate_views(network, images, VIEWS)}
 
 
 if __name__ == "__main__":

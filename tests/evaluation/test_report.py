@@ -15,7 +15,8 @@ import cifarzoo
 from cifarzoo import EvaluationReport, ImageSet, Preprocessing
 from cifarzoo.card import ModelCard, attach_card
 from cifarzoo.errors import ArgumentError, InputError, MissingExtraError, OutputError
-from cifarzoo.evaluation.inference import collect_logits
+from cifarzoo.evaluation import evaluate_views
+from cifarzoo.evaluation.inference import TestTimeAugmentation, collect_logits
 
 
 class Brightness(nn.Module):
@@ -93,6 +94,15 @@ def test_flip_shift_unsure_spends_views_on_the_least_confident_quarter(
     torch.testing.assert_close(found[unsure], six[unsure], rtol=1e-4, atol=1e-4)
     report = cifarzoo.evaluate(model, few, tta="flip_shift_unsure")
     assert report.tta == "flip_shift_unsure"
+
+
+def test_several_ways_share_their_views(few: ImageSet, model: nn.Module) -> None:
+    ways: list[TestTimeAugmentation] = ["flip_shift", "flip_shift_unsure", "none", "flip"]
+    alone = [cifarzoo.evaluate(model, few, tta=tta, device="cpu") for tta in ways]
+    seen: list[int] = []
+    model.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    assert evaluate_views(model, few, ways, device="cpu") == alone
+    assert sum(seen) == 6 * len(few) + 6 * len(few) // 4
 
 
 @pytest.mark.parametrize("images", ["cifar10", None, torch.zeros(2, 3, 32, 32)])

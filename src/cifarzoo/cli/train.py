@@ -27,7 +27,7 @@ from cifarzoo.cli.application import (
 from cifarzoo.data.cifar import official_md5
 from cifarzoo.device import describe_machine
 from cifarzoo.errors import ArgumentError, DataError, WeightsError
-from cifarzoo.evaluation import log_report
+from cifarzoo.evaluation import evaluate_views, log_report
 from cifarzoo.training.checkpoint import CHECKPOINT_NAME, find_checkpoint
 from cifarzoo.weights import library_versions
 
@@ -146,10 +146,7 @@ def train(
         run_folder.disclaim(folder)
         raise
     reports, validation = (
-        [
-            cifarzoo.evaluate(network, images, tta=tta, device=device, precision=precision)
-            for tta in ("none", "flip")
-        ]
+        evaluate_views(network, images, ("none", "flip"), device=device, precision=precision)
         if images is not None
         else []
         for images in (test_set, val_set if facts["val_size"] else None)

@@ -4,6 +4,7 @@ from cifarzoo.evaluation.calibration import Calibration, calibrate
 from cifarzoo.evaluation.comparison import Comparison, compare
 from cifarzoo.evaluation.corruptions import corrupt
 from cifarzoo.evaluation.cost import Cost, measure_cost
+from cifarzoo.evaluation.evaluate import evaluate, evaluate_views
 from cifarzoo.evaluation.humans import HumanComparison, compare_with_humans
 from cifarzoo.evaluation.page import PageEntry, make_entry, write_page
 from cifarzoo.evaluation.plots import (
@@ -19,7 +20,6 @@ from cifarzoo.evaluation.report import (
     ConfidentError,
     EvaluationReport,
     ReliabilityBin,
-    evaluate,
 )
 from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
 from cifarzoo.evaluation.tensorboard import log_report
@@ -42,6 +42,7 @@ __all__ = [
     "corrupt",
     "evaluate",
     "evaluate_robustness",
+    "evaluate_views",
     "log_report",
     "make_entry",
     "measure_cost",

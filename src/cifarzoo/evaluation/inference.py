@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -23,22 +23,22 @@ from cifarzoo.device import (
 )
 from cifarzoo.errors import ArgumentError, InputError
 
-__all__ = ["Images", "TestTimeAugmentation", "collect_logits", "evaluation_mode"]
+__all__ = ["Images", "TestTimeAugmentation", "collect_logits", "collect_views", "evaluation_mode"]
 
 Images = ImageSet | Batches
 TestTimeAugmentation = Literal["none", "flip", "flip_shift", "flip_shift_unsure"]
 
-_Views = tuple[tuple[float, bool, int], ...]
-# weight, whether mirrored, pixels moved up and left (down and right when negative)
-_VIEWS: dict[str, _Views] = {
-    "none": ((1.0, False, 0),),
-    "flip": ((0.5, False, 0), (0.5, True, 0)),
-    "flip_shift": tuple(
-        (0.25 if shift == 0 else 0.125, mirrored, shift)
+# weight of each view: whether mirrored, pixels moved up and left (down and right when negative)
+_VIEWS: dict[str, dict[tuple[bool, int], float]] = {
+    "none": {(False, 0): 1.0},
+    "flip": {(False, 0): 0.5, (True, 0): 0.5},
+    "flip_shift": {
+        (mirrored, shift): 0.25 if shift == 0 else 0.125
         for mirrored in (False, True)
         for shift in (0, 1, -1)
-    ),
+    },
 }
+_UNSURE: TestTimeAugmentation = "flip_shift_unsure"
 
 _BATCH = 500
 
@@ -74,8 +74,28 @@ def collect_logits(
         InputError: There are no images, or a logit is NaN.
         ArgumentError: ``tta`` is unknown.
     """
-    if tta not in get_args(TestTimeAugmentation):
-        raise ArgumentError(f"tta must be one of {get_args(TestTimeAugmentation)}; got {tta!r}")
+    found, labels = collect_views(
+        model, images, (tta,), device=device, precision=precision, batch_size=batch_size
+    )
+    return found[tta], labels
+
+
+def collect_views(
+    model: nn.Module,
+    images: Images,
+    ways: Sequence[TestTimeAugmentation],
+    *,
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
+    batch_size: int = _BATCH,
+) -> tuple[dict[TestTimeAugmentation, Tensor], Tensor]:
+    """`collect_logits` for each test-time augmentation in ``ways``; no view is computed twice."""
+    for tta in ways:
+        if tta not in get_args(TestTimeAugmentation):
+            raise ArgumentError(f"tta must be one of {get_args(TestTimeAugmentation)}; got {tta!r}")
+    # the images that are unsure are known when all have been seen once
+    at_once: dict[TestTimeAugmentation, None]
+    at_once = dict.fromkeys("none" if tta == _UNSURE else tta for tta in ways)
     place = resolve_device(device)
     dtype = resolve_precision(precision, place)
     preprocessing = get_card(model).preprocessing
@@ -91,7 +111,7 @@ def collect_logits(
         if isinstance(images, ImageSet)
         else images
     )
-    all_logits: list[Tensor] = []
+    parts: list[dict[TestTimeAugmentation, Tensor]] = []
     all_labels: list[Tensor] = []
     kept: list[Tensor] = []
     model.to(place)
@@ -107,36 +127,43 @@ def collect_logits(
             if batch.dtype == torch.uint8:
                 check_shape(batch)
                 batch = preprocessing.normalize(batch)
-            if not all_logits:
+            if not parts:
                 check_batch(batch, labels)
             batch = batch.to(dtype)
-            is_later = tta == "flip_shift_unsure"
-            all_logits.append(_averaged(model, batch, _VIEWS["none" if is_later else tta]))
+            parts.append(_averaged(model, batch, at_once))
             all_labels.append(labels.cpu())
-            if is_later:
+            if _UNSURE in ways:
                 kept.append(batch)
-        if not all_logits:
+        if not parts:
             raise InputError("there are no images to evaluate")
-        logits, labels = torch.cat(all_logits), torch.cat(all_labels)
+        found = {tta: torch.cat([part[tta] for part in parts]) for tta in at_once}
         if kept:
+            logits = found["none"].clone()
             unsure = logits.softmax(1).amax(1).argsort()[: math.ceil(len(logits) / 4)]
             again = torch.split(torch.cat(kept)[unsure.to(place)], batch_size)
-            views = _VIEWS["flip_shift"]
-            logits[unsure] = torch.cat([_averaged(model, part, views) for part in again])
-    if bool(logits.isnan().any()):
-        count = int(logits.isnan().any(1).sum())
-        raise InputError(
-            f"the model returns NaN for {count:,} of {len(logits):,} images; its weights have "
-            "diverged, or the images are not finite"
-        )
-    return logits, labels
+            six = [_averaged(model, part, ["flip_shift"])["flip_shift"] for part in again]
+            logits[unsure] = torch.cat(six)
+            found[_UNSURE] = logits
+    for logits in found.values():
+        if bool(logits.isnan().any()):
+            count = int(logits.isnan().any(1).sum())
+            raise InputError(
+                f"the model returns NaN for {count:,} of {len(logits):,} images; its weights have "
+                "diverged, or the images are not finite"
+            )
+    return {tta: found[tta] for tta in ways}, torch.cat(all_labels)
 
 
-def _averaged(model: nn.Module, images: Tensor, views: _Views) -> Tensor:
-    """Float32 logits (B, C) on the CPU: the mean over views of ``images``."""
+def _averaged(
+    model: nn.Module, images: Tensor, ways: Iterable[TestTimeAugmentation]
+) -> dict[TestTimeAugmentation, Tensor]:
+    """Float32 logits (B, C) on the CPU for each way: the mean over its views of ``images``."""
     height, width = images.shape[2:]
-    mean: Tensor | float = 0.0
-    for weight, mirrored, shift in views:
+    means: dict[TestTimeAugmentation, Tensor] = {}
+    for mirrored, shift in _VIEWS["flip_shift"]:
+        weights = {way: _VIEWS[way].get((mirrored, shift)) for way in ways}
+        if not any(weights.values()):
+            continue
         view = images
         if shift:
             view = F.pad(view, (1, 1, 1, 1), mode="reflect")
@@ -144,9 +171,10 @@ def _averaged(model: nn.Module, images: Tensor, views: _Views) -> Tensor:
         view = view.flip(3) if mirrored else view
         logits = model(view)
         check_logits(logits, len(view))
-        mean = mean + weight * logits.float()
-    assert isinstance(mean, Tensor)
-    return mean.cpu()
+        for way, weight in weights.items():
+            if weight:
+                means[way] = means.get(way, 0.0) + weight * logits.float()
+    return {way: mean.cpu() for way, mean in means.items()}
 
 
 @contextlib.contextmanager

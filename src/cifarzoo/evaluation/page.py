@@ -20,8 +20,9 @@ from cifarzoo.errors import InputError
 from cifarzoo.evaluation.charts import Series, line_chart, reliability_chart
 from cifarzoo.evaluation.comparison import compare
 from cifarzoo.evaluation.cost import Cost, measure_cost
+from cifarzoo.evaluation.evaluate import evaluate_views
 from cifarzoo.evaluation.inference import TestTimeAugmentation
-from cifarzoo.evaluation.report import EvaluationReport, evaluate
+from cifarzoo.evaluation.report import EvaluationReport
 from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
 from cifarzoo.files import file_digest, write_text
 from cifarzoo.weights import find_weights, read_metadata
@@ -76,9 +77,7 @@ def make_entry(
         precision: "auto" takes bfloat16 where the device computes it natively.
     """
     ways: tuple[TestTimeAugmentation, ...] = ("none", "flip", "flip_shift")
-    plain, *others = (
-        evaluate(model, images, tta=tta, device=device, precision=precision) for tta in ways
-    )
+    plain, *others = evaluate_views(model, images, ways, device=device, precision=precision)
     history, provenance = _read_provenance(weights) if weights is not None else ((), {})
     return PageEntry(
         report=dataclasses.replace(plain, model=label or plain.model),

@@ -1,4 +1,4 @@
-"""`evaluate` and the report it returns: numbers with their uncertainty, as text, JSON, Markdown."""
+"""The report that `evaluate` returns: numbers with their uncertainty, as text, JSON, Markdown."""
 
 from __future__ import annotations
 
@@ -9,16 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from cifarzoo.card import get_card
-from cifarzoo.data import ImageSet
-from cifarzoo.data.batches import check_labels
-from cifarzoo.device import Precision
 from cifarzoo.errors import ArgumentError
-from cifarzoo.evaluation import metrics
-from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_logits
 from cifarzoo.evaluation.plots import plot_confusion_matrix
 from cifarzoo.files import atomic_path, write_text
 
@@ -28,7 +19,6 @@ __all__ = [
     "EvaluationReport",
     "ReliabilityBin",
     "check_report_path",
-    "evaluate",
 ]
 
 
@@ -281,107 +271,6 @@ def check_report_path(path: Path) -> None:
     known = (".json", ".md", ".txt", ".png", ".svg", ".pdf")
     if path.suffix.lower() not in known:
         raise ArgumentError(f"a report is saved as one of {', '.join(known)}; got {path.name!r}")
-
-
-def evaluate(
-    model: nn.Module,
-    images: Images,
-    *,
-    tta: TestTimeAugmentation = "none",
-    temperature: float = 1.0,
-    device: str | torch.device = "auto",
-    precision: Precision = "auto",
-    batch_size: int = 500,
-) -> EvaluationReport:
-    """Measure ``model`` on ``images``.
-
-    The network is put into evaluation mode and gets its mode back; images are normalized as its
-    weights were trained.
-
-    Args:
-        model: A network from images (B, 3, H, W) to logits (B, C).
-        images: An `ImageSet`, or any iterable of batches ``(images, labels)``: uint8 images are
-            normalized here, float ones taken as normalized.
-        tta: Test-time augmentation, the mean of the logits of several views: "flip" adds the
-            mirror image; "flip_shift" also moves both by a pixel, up and left or down and right,
-            at half the weight (Jordan 2024, arXiv:2404.00498, section 3.5); "flip_shift_unsure"
-            does so for the least confident quarter of the images only.
-        temperature: What the logits are divided by, as `calibrate` finds it on held-out images.
-        device: "auto", or any torch device.
-        precision: "auto" takes bfloat16 where the device computes it natively.
-        batch_size: Images at once, for an ImageSet.
-
-    Raises:
-        ArgumentError: ``tta`` is unknown, or ``temperature`` is not positive.
-        InputError: There are no images, a label has no output, or the model returns NaN.
-
-    Example:
-        >>> from cifarzoo import create_model, load_sample
-        >>> report = evaluate(create_model("simple", seed=0), load_sample("test"))
-        >>> report.num_images, sum(map(sum, report.confusion))
-        (1000, 1000)
-    """
-    if not 0 < temperature < math.inf:
-        raise ArgumentError(f"temperature must be a positive number; got {temperature!r}")
-    logits, labels = collect_logits(
-        model, images, tta=tta, device=device, precision=precision, batch_size=batch_size
-    )
-    num_classes = logits.shape[1]
-    check_labels(labels, num_classes)
-    card = get_card(model)
-    classes = images.classes if isinstance(images, ImageSet) else card.classes
-    if classes is None or len(classes) != num_classes:
-        classes = tuple(str(label) for label in range(num_classes))
-    logits = logits.double() / temperature
-    probabilities = logits.softmax(1)
-    confidence, predicted = probabilities.max(1)
-    confusion = metrics.confusion_matrix(labels, predicted, num_classes)
-    correct = int(confusion.diagonal().sum())
-    return EvaluationReport(
-        model=card.name,
-        data=images.name if isinstance(images, ImageSet) else "batches",
-        tta=tta,
-        temperature=temperature,
-        num_images=len(labels),
-        accuracy=correct / len(labels),
-        accuracy_interval=metrics.wilson_interval(correct, len(labels)),
-        top5_accuracy=metrics.top_k_accuracy(probabilities, labels, 5),
-        loss=metrics.negative_log_likelihood(logits, labels),
-        expected_calibration_error=metrics.expected_calibration_error(probabilities, labels),
-        adaptive_calibration_error=metrics.adaptive_calibration_error(probabilities, labels),
-        brier_score=metrics.brier_score(probabilities, labels),
-        classes=_class_scores(confusion, classes),
-        confusion=tuple(tuple(row) for row in confusion.tolist()),
-        reliability=_reliability(probabilities, labels),
-        labels=tuple(labels.tolist()),
-        predicted=tuple(predicted.tolist()),
-        confidence=tuple(confidence.tolist()),
-    )
-
-
-def _reliability(probabilities: torch.Tensor, labels: torch.Tensor) -> tuple[ReliabilityBin, ...]:
-    columns = (column.tolist() for column in metrics.reliability_bins(probabilities, labels))
-    return tuple(
-        ReliabilityBin(int(count), confidence / max(count, 1), hits / max(count, 1))
-        for count, confidence, hits in zip(*columns, strict=True)
-    )
-
-
-def _class_scores(confusion: torch.Tensor, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
-    precision, recall, f1 = metrics.precision_recall_f1(confusion)
-    counts = confusion.sum(1).tolist()
-    hits = confusion.diagonal().tolist()
-    return tuple(
-        ClassScore(
-            name=name,
-            precision=float(precision[i]),
-            recall=float(recall[i]),
-            f1=float(f1[i]),
-            recall_interval=metrics.wilson_interval(hits[i], counts[i]) if counts[i] else None,
-            count=counts[i],
-        )
-        for i, name in enumerate(names)
-    )
 
 
 def _pair(values: Any) -> tuple[float, float] | None:
