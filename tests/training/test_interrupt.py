@@ -49,10 +49,15 @@ def test_the_handlers_before_are_back_afterwards() -> None:
 
 
 def test_after_the_block_ctrl_c_is_an_interruption_again() -> None:
-    with stop_on_interrupt():
-        pass
-    with pytest.raises(KeyboardInterrupt):
-        press(signal.SIGINT)
+    # a shell starts background jobs with Ctrl-C ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with stop_on_interrupt():
+            pass
+        with pytest.raises(KeyboardInterrupt):
+            press(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_outside_the_main_thread_nothing_changes(few: ImageSet) -> None:
