@@ -180,14 +180,12 @@ def our_training(name: str, train: ImageSet, steps: int) -> Contender:
 def measure_compile(rounds: int) -> dict[str, Any]:
     """Images a second over 10 epochs of the full set, the time of compiling included."""
     train = cifarzoo.load_cifar10("train", download=False)
+    recipe = PLAIN.replace(epochs=3)
     found = {}
     for name, steps in STEPS.items():
         images = few(train, steps)
-        recipe = PLAIN.replace(epochs=3)
 
-        def run(
-            compiled: bool, name: str = name, images: Any = images, recipe: Any = recipe
-        ) -> float:
+        def run(compiled: bool, name: str = name, images: Any = images) -> float:
             torch.compiler.reset()
             model = cifarzoo.create_model(name, seed=0)
             history = cifarzoo.Trainer(model, recipe, device=DEVICE, compile=compiled).fit(images)

@@ -153,9 +153,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path} is truncated or not a safetensors file: {error}; copy or fetch it again"
-        ) from error
+        raise _unreadable(path, error) from error
     if "card" not in header:
         return {}
     return {key: json.loads(value) for key, value in header.items()}
@@ -196,9 +194,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path} is truncated or not a safetensors file: {error}; copy or fetch it again"
-        ) from error
+        raise _unreadable(path, error) from error
     if facts and tensors_sha256(tensors) != facts["sha256"]:
         raise WeightsError(
             f"{path} is damaged: its sha256 differs from the one it carries; copy or fetch it again"
@@ -264,6 +260,12 @@ def _check_fit(
         details = "\n  ".join(problems)
         remedy = "; build it with the num_classes and options on the file's card" if made_by else ""
         raise WeightsError(f"{path}{origin} does not fit this model{remedy}:\n  {details}")
+
+
+def _unreadable(path: str | Path, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"{path} is truncated or not a safetensors file: {error}; copy or fetch it again"
+    )
 
 
 def _check_exists(path: Path) -> None:

@@ -88,6 +88,8 @@ def test_loaded_whitening_is_kept(sample_train: ImageSet) -> None:
     model = cifarzoo.create_model("airbench94", pretrained=True)
     assert isinstance(model, AirBench)
     loaded = model.whiten.weight.clone()
+    assert model.is_prepared
+    assert not build().is_prepared
     recipe = cifarzoo.Recipe(epochs=1, batch_size=50, learning_rate=1e-4)
     cifarzoo.Trainer(model, recipe, device="cpu").fit(sample_train.subset(range(100)))
     assert torch.equal(model.whiten.weight, loaded)

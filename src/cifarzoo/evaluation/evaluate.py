@@ -80,7 +80,7 @@ def evaluate_views(
     precision: Precision = "auto",
     batch_size: int = 500,
 ) -> list[EvaluationReport]:
-    """`evaluate` with each test-time augmentation in ``ways``; no view is computed twice."""
+    """`evaluate` with each test-time augmentation in ``ways``, which share their views."""
     if not 0 < temperature < math.inf:
         raise ArgumentError(f"temperature must be a positive number; got {temperature!r}")
     found, labels = collect_views(

@@ -89,7 +89,10 @@ def collect_views(
     precision: Precision = "auto",
     batch_size: int = _BATCH,
 ) -> tuple[dict[TestTimeAugmentation, Tensor], Tensor]:
-    """`collect_logits` for each test-time augmentation in ``ways``; no view is computed twice."""
+    """`collect_logits` for each test-time augmentation in ``ways``, which share their views.
+
+    Only "flip_shift_unsure" computes its six anew.
+    """
     for tta in ways:
         if tta not in get_args(TestTimeAugmentation):
             raise ArgumentError(f"tta must be one of {get_args(TestTimeAugmentation)}; got {tta!r}")

@@ -153,8 +153,6 @@ class AirBench(nn.Module):
             )
         self.whiten = nn.Conv2d(3, whitened, _WHITEN_SIZE)
         self.whiten.weight.requires_grad = False
-        self.is_prepared = False  # whether the first layer fits the others: set, or loaded
-        self.register_load_state_dict_post_hook(_note_loaded)  # type: ignore[no-untyped-call]
         self.activation = nn.GELU()
         self.group1 = ConvGroup(whitened, widths[0], depth)
         self.group2 = ConvGroup(widths[0], widths[1], depth)
@@ -185,7 +183,12 @@ class AirBench(nn.Module):
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = (vectors / (values + _WHITEN_EPS).sqrt()).T.view(-1, 3, 2, 2)
         self.whiten.weight.copy_(torch.cat((filters, -filters)))
-        self.is_prepared = True
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the first layer was set or loaded: it then holds pairs of opposite filters."""
+        filters, opposite = self.whiten.weight.chunk(2)
+        return torch.equal(filters, -opposite)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The trained parameters by the role they play; a recipe's ``groups`` refer to them."""
@@ -196,10 +199,6 @@ class AirBench(nn.Module):
             groups[f"group{number}_filters"] = [p for n, p in members if ".conv" in n]
             groups[f"group{number}_biases"] = [p for n, p in members if n.endswith(".bias")]
         return {**groups, "whiten_bias": [named["whiten.bias"]], "head": [named["head.weight"]]}
-
-
-def _note_loaded(model: nn.Module, _: object) -> None:
-    model.is_prepared = True  # type: ignore[assignment]  # a plain attribute
 
 
 def _convolution(in_channels: int, channels: int) -> Conv2d:

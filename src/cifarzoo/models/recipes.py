@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cifarzoo.recipe import Augmentation, Recipe
 
-__all__ = ["MUON", "ORIGINAL"]
+__all__ = ["GROWING", "MUON", "ORIGINAL"]
 
 ORIGINAL = Recipe(
     epochs=8,
@@ -34,3 +34,6 @@ MUON = Recipe(
     augmentation=Augmentation(flip="alternating", crop_padding=4),
 )
 """Muon for the filters, SGD for the rest: further in the same number of epochs than SGD alone."""
+
+GROWING = ((0, 16), (0.3, 24), (0.5, 32))
+"""Image sizes of a run whose first half sees small images: three tenths less arithmetic."""

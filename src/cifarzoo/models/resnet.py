@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.layers import BatchNorm2d, Conv2d, check_images, prefer_contiguous_on_cpu
-from cifarzoo.models.recipes import MUON, ORIGINAL
+from cifarzoo.models.recipes import GROWING, MUON, ORIGINAL
 from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation
 from cifarzoo.registry import register_model
@@ -24,7 +24,7 @@ DEFAULT = MUON.replace(
     epochs=15,
     label_smoothing=0.1,
     augmentation=Augmentation(flip="alternating", crop_padding=4, contrast=0.15, brightness=0.15),
-    image_sizes=[[0, 16], [0.3, 24], [0.5, 32]],
+    image_sizes=GROWING,
 )
 """Muon, and small images at first: what two cores can finish in an hour."""
 

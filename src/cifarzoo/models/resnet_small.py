@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.layers import BatchNorm2d, Conv2d, check_images
-from cifarzoo.models.recipes import MUON
+from cifarzoo.models.recipes import GROWING, MUON
 from cifarzoo.models.resnet import BasicBlock
 from cifarzoo.pretrained import shipped_weights
 from cifarzoo.registry import register_model
@@ -18,7 +18,7 @@ _SOURCE = (
     "and table 6"
 )
 
-DEFAULT = MUON.replace(epochs=32, image_sizes=[[0, 16], [0.3, 24], [0.5, 32]])
+DEFAULT = MUON.replace(epochs=32, image_sizes=GROWING)
 """A sixth of the paper's epochs, with Muon, the first half of them on smaller images."""
 
 
