@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
+from cifarzoo import timm_schedulers
 from cifarzoo.errors import ArgumentError, DuplicateNameError
 from cifarzoo.names import check_options, keyword_options, unknown_name
 
@@ -34,20 +35,6 @@ SchedulerFactory = Callable[..., LRScheduler]
 
 _Factory = TypeVar("_Factory", bound=SchedulerFactory)
 _FACTORIES: dict[str, SchedulerFactory] = {}
-
-_TIMM = ("cosine", "multistep", "poly", "rsqrt", "step", "tanh", "wsd")
-# set by us from epochs and steps, or belonging to the plateau schedule that torch serves better
-_TIMM_OURS = {
-    "optimizer",
-    "sched",
-    "num_epochs",
-    "step_on_epochs",
-    "updates_per_epoch",
-    "plateau_mode",
-    "patience_epochs",
-    "cooldown_epochs",
-    "warmup_prefix",
-}
 
 
 def register_scheduler(name: str) -> Callable[[_Factory], _Factory]:
@@ -82,7 +69,7 @@ def register_scheduler(name: str) -> Callable[[_Factory], _Factory]:
 
 def list_schedulers() -> list[str]:
     """Names of all schedulers, sorted."""
-    return sorted([*_FACTORIES, *(f"timm.{name}" for name in _TIMM)])
+    return sorted([*_FACTORIES, *(f"timm.{name}" for name in timm_schedulers.NAMES)])
 
 
 def check_scheduler(name: str, options: Mapping[str, Any]) -> None:
@@ -90,7 +77,11 @@ def check_scheduler(name: str, options: Mapping[str, Any]) -> None:
     if name not in list_schedulers():
         raise unknown_name("scheduler", name, list_schedulers(), hint="See list_schedulers().")
     if options:
-        allowed = set(keyword_options(_FACTORIES[name])) if name in _FACTORIES else _timm_options()
+        allowed = (
+            set(keyword_options(_FACTORIES[name]))
+            if name in _FACTORIES
+            else timm_schedulers.list_options()
+        )
         check_options(f"scheduler {name!r}", options, allowed)
 
 
@@ -143,7 +134,9 @@ def _build_named(
 ) -> LRScheduler:
     try:
         if name.startswith("timm."):
-            return _TimmScheduler(optimizer, name[5:], epochs, steps_per_epoch, options)
+            return timm_schedulers.TimmScheduler(
+                optimizer, name[5:], epochs, steps_per_epoch, options
+            )
         return _FACTORIES[name](optimizer, epochs, steps_per_epoch, **options)
     except ArgumentError:
         raise
@@ -346,57 +339,3 @@ def plateau(
 ) -> ReduceLROnPlateau:
     """Multiply by ``gamma`` when the loss has not improved for ``patience`` epochs."""
     return ReduceLROnPlateau(optimizer, factor=gamma, patience=patience, min_lr=min_learning_rate)
-
-
-def _timm_options() -> set[str]:
-    import inspect
-
-    from timm.scheduler import create_scheduler_v2
-
-    return set(inspect.signature(create_scheduler_v2).parameters) - _TIMM_OURS
-
-
-class _TimmScheduler(LRScheduler):
-    """A timm scheduler behind torch's interface; its rate depends on the step number alone."""
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        name: str,
-        epochs: int,
-        steps_per_epoch: int,
-        options: Mapping[str, Any],
-    ) -> None:
-        from timm.scheduler import create_scheduler_v2
-
-        # torch's own __init__ would already take a step; timm keeps all the state there is
-        self.optimizer = optimizer
-        self._schedule, _ = create_scheduler_v2(
-            optimizer,
-            sched=name,
-            num_epochs=epochs,
-            step_on_epochs=False,
-            updates_per_epoch=steps_per_epoch,
-            **options,
-        )
-        self._move_to(0)
-
-    def _move_to(self, step: int) -> None:
-        self.last_epoch = step
-        self._schedule.step_update(step)
-
-    def step(self, epoch: int | None = None) -> None:
-        """Move to the next optimizer step."""
-        self._move_to(self.last_epoch + 1 if epoch is None else epoch)
-
-    def get_last_lr(self) -> list[Any]:
-        """The current learning rate of each parameter group."""
-        return [group["lr"] for group in self.optimizer.param_groups]
-
-    def state_dict(self) -> dict[str, Any]:
-        """The step number."""
-        return {"last_epoch": self.last_epoch}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue at the step in ``state_dict``."""
-        self._move_to(state_dict["last_epoch"])
