@@ -186,7 +186,7 @@ class AirBench(nn.Module):
 
     @property
     def is_prepared(self) -> bool:
-        """Whether the first layer was set or loaded: it then holds pairs of opposite filters."""
+        """Whether the first layer was set or loaded, and so holds pairs of opposite filters."""
         filters, opposite = self.whiten.weight.chunk(2)
         return torch.equal(filters, -opposite)
 
