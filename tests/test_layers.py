@@ -95,7 +95,7 @@ def test_the_weight_gradient_as_a_product_is_torchs(
         inputs = x.clone().requires_grad_()
         ours.weight.grad = None
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            assert ours._product_pays(inputs)
+            assert ours._way(inputs) == "product"
             output = forward(inputs)
         output.float().square().sum().backward()
         assert inputs.grad is not None
@@ -115,19 +115,61 @@ def test_the_input_may_need_no_gradient() -> None:
 
 
 def test_other_convolutions_are_torchs_own() -> None:
-    def pays(x: torch.Tensor, **options: Any) -> bool:
+    def way(x: torch.Tensor, **options: Any) -> str:
         layer = Conv2d(128, 128, **{"kernel_size": 3, "padding": 1, "bias": False, **options})
-        return layer.to(x.dtype)._product_pays(x)
+        return layer.to(x.dtype)._way(x)
 
     small = torch.zeros(2, 128, 4, 4, dtype=torch.bfloat16)
-    assert pays(small)
-    assert not pays(small.float())
-    assert not pays(small, bias=True)
-    assert not pays(small, groups=2)
-    assert not pays(small, dilation=2)
-    assert not pays(small, padding="same")
-    assert not pays(small, padding_mode="circular")
-    assert not pays(small, kernel_size=1, padding=0)
-    assert not pays(torch.zeros(2, 128, 128, 128, dtype=torch.bfloat16))
+    assert way(small) == "product"
+    assert way(small[:, :, :1, :1].float()) == "dense"
+    assert way(small[0]) == "torch"
+    assert way(small.float()) == "torch"
+    assert way(small, bias=True) == "torch"
+    assert way(small, groups=2) == "torch"
+    assert way(small, dilation=2) == "torch"
+    assert way(small, padding="same") == "torch"
+    assert way(small, padding_mode="circular") == "torch"
+    assert way(small, kernel_size=1, padding=0) == "torch"
+    assert way(torch.zeros(2, 128, 128, 128, dtype=torch.bfloat16)) == "torch"
     with torch.no_grad():
-        assert not pays(small)
+        assert way(small) == "torch"
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding"),
+    [
+        ((1, 1), 3, 1, 1),
+        ((2, 2), 3, 2, 1),
+        ((2, 1), (3, 5), (2, 1), (1, 2)),
+        ((1, 1), 7, 2, 3),
+        ((3, 4), (3, 4), 1, 0),
+        ((2, 2), 1, 2, 0),
+        ((4, 4), 3, 3, 0),
+    ],
+)
+def test_one_pixel_of_output_is_a_dense_layer(
+    size: tuple[int, int],
+    kernel: int | tuple[int, int],
+    stride: int | tuple[int, int],
+    padding: int | tuple[int, int],
+    bias: bool,
+    memory_format: torch.memory_format,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer = Conv2d(6, 5, kernel, stride=stride, padding=padding, bias=bias)
+    layer = layer.to(memory_format=memory_format)
+    x = torch.randn(4, 6, *size, generator=generator).to(memory_format=memory_format)
+    results = []
+    for forward in (layer.forward, functools.partial(nn.Conv2d.forward, layer)):
+        inputs = x.clone().requires_grad_()
+        layer.zero_grad()
+        assert layer._way(inputs) == "dense"
+        output = forward(inputs)
+        output.square().sum().backward()
+        assert inputs.grad is not None
+        grads = [parameter.grad for parameter in layer.parameters()]
+        results.append([output.detach(), inputs.grad, *(g.clone() for g in grads if g is not None)])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -155,37 +155,53 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
 
 
 class Conv2d(nn.Conv2d):
-    """torch's convolution, with a faster weight gradient for wide layers on small maps.
+    """torch's convolution, faster on a CPU where a wide layer sees a map of a few pixels.
 
-    There oneDNN's bfloat16 kernel takes up to five times as long as the same sum written as one
-    matrix product, of the outputs' gradient and the patches of the input.
+    With one pixel of output it is a dense layer of the part of the filters that lies on the map:
+    of 3x3 on a map of 1x1 only the centre, where oneDNN multiplies the padding too. With a few,
+    oneDNN's bfloat16 kernel for the weight gradient takes up to five times as long as the same sum
+    written as one matrix product, of the outputs' gradient and the patches of the input.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (B, C, H, W)."""
-        if self._product_pays(x):
+        way = self._way(x)
+        if way == "dense":
+            return self._dense(x)
+        if way == "product":
             y: Tensor = _ProductGradient.apply(x, self.weight, self.stride, self.padding)
             return y
         return super().forward(x)
 
-    def _product_pays(self, x: Tensor) -> bool:
-        if not (torch.is_grad_enabled() and self.weight.requires_grad and x.device.type == "cpu"):
-            return False
-        if torch.compiler.is_compiling() or self.bias is not None or isinstance(self.padding, str):
-            return False
+    def _way(self, x: Tensor) -> Literal["dense", "product", "torch"]:
+        """How to compute: compilers, other devices and all that is not plain have torch's way."""
+        if x.device.type != "cpu" or x.ndim != 4 or torch.compiler.is_compiling():
+            return "torch"
+        if self.groups > 1 or set(self.dilation) != {1} or self.padding_mode != "zeros":
+            return "torch"
+        if isinstance(self.padding, str):
+            return "torch"
+        sizes = zip(x.shape[2:], self.padding, self.kernel_size, self.stride, strict=True)
+        outputs = math.prod((size + 2 * p - k) // s + 1 for size, p, k, s in sizes)
+        if outputs == 1:
+            return "dense"
+        if not (torch.is_grad_enabled() and self.weight.requires_grad and self.bias is None):
+            return "torch"
         mixed = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if mixed else x.dtype
-        plain = self.groups == 1 and set(self.dilation) == {1} and self.padding_mode == "zeros"
-        if dtype != torch.bfloat16 or not plain or self.in_channels < _MANY_CHANNELS:
-            return False
-        height, width = (
-            (size + 2 * p - k) // s + 1
-            for size, p, k, s in zip(
-                x.shape[2:], self.padding, self.kernel_size, self.stride, strict=True
-            )
-        )
+        if dtype != torch.bfloat16 or self.in_channels < _MANY_CHANNELS:
+            return "torch"
         patch = self.weight[0].numel()
-        return patch > self.in_channels and len(x) * height * width * patch <= _FEW_COLUMNS
+        pays = patch > self.in_channels and len(x) * outputs * patch <= _FEW_COLUMNS
+        return "product" if pays else "torch"
+
+    def _dense(self, x: Tensor) -> Tensor:
+        """The only output pixel: what the filters, beginning in the padding, see of the map."""
+        assert not isinstance(self.padding, str)
+        (top, left), (height, width) = self.padding, self.kernel_size
+        weight = self.weight[:, :, top : top + x.shape[2], left : left + x.shape[3]]
+        seen = x[:, :, : height - top, : width - left]
+        return F.linear(seen.flatten(1), weight.flatten(1), self.bias)[:, :, None, None]
 
 
 class _ProductGradient(torch.autograd.Function):
