@@ -161,6 +161,8 @@ def test_a_recipe_file_is_a_recipe(tmp_path: Path) -> None:
         (("train", "simple", "--resume", "x", "--set", "a=1"), "as it was; leave out --set, model"),
         (("evaluate", "lost.safetensors", "--data", "sample"), "there is no weights file"),
         (("evaluate", "airbench96", "--data", "sample"), "has no pretrained weights"),
+        (("evaluate", "resnet18", "--data", "sample"), "has no default weights; it has original"),
+        (("evaluate", "deep_bn.orig", "--data", "sample"), "did you mean 'original'?"),
         (("data", "--root", "{tmp}", "--no-download"), "no cifar-10-batches-py in"),
         (("train", "simple", "--data", "sample", "--device", "tpu9"), "cannot be used here"),
     ],
@@ -172,6 +174,16 @@ def test_bad_input_exits_1_with_the_reason(
     result = run(*(a.format(tmp=tmp_path) for a in arguments), code=1)
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_tag_follows_the_name_of_a_pretrained_model(tmp_path: Path) -> None:
+    output = run("evaluate", "deep_bn.original", "--data", "sample", "--json").stdout
+    stated = cifarzoo.read_metadata(cifarzoo.get_model_info("deep_bn").weights["original"].path)
+    expected = stated["metadata"]["sample_accuracy"]["none"]
+    assert json.loads(output)["accuracy"] == pytest.approx(expected, abs=0.004)
+    names = ("deep_bn", "deep_bn.original")
+    compared = run("report", *names, "--data", "sample", "-o", tmp_path / "page.html").output
+    assert all(f"deep_bn ({name}): " in compared for name in names)
 
 
 def test_wrong_usage_exits_2() -> None:

@@ -218,10 +218,12 @@ def test_half_precision_is_for_parameters_alone(tmp_path: Path) -> None:
 
 
 def test_no_pretrained_weights_says_so() -> None:
-    with pytest.raises(ArgumentError, match="'resnet18' has no pretrained weights; see"):
-        cifarzoo.create_model("resnet18", pretrained=True)
+    with pytest.raises(ArgumentError, match="'resnet110' has no pretrained weights; see"):
+        cifarzoo.create_model("resnet110", pretrained=True)
     with pytest.raises(ArgumentError, match=r"there is no file 'lost\.safetensors'"):
-        cifarzoo.create_model("resnet18", pretrained="lost.safetensors")
+        cifarzoo.create_model("resnet110", pretrained="lost.safetensors")
+    with pytest.raises(ArgumentError, match="'resnet18' has no default weights; it has original"):
+        cifarzoo.create_model("resnet18", pretrained=True)
 
 
 def test_card_is_plain_json(model: nn.Module) -> None:

@@ -133,4 +133,8 @@ def _find_weights(spec: ModelSpec, pretrained: bool | str | Path) -> Path | None
             + ("" if pretrained is True else f" and there is no file {tag!r}")
             + "; see list_models(pretrained=True)"
         )
+    if pretrained is True:
+        raise ArgumentError(
+            f"model {spec.name!r} has no default weights; it has {', '.join(spec.weights)}"
+        )
     raise unknown_name(f"weights of {spec.name!r}:", tag, spec.weights)

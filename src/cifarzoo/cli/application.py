@@ -71,7 +71,7 @@ TestData = Annotated[
     ),
 ]
 Weights = Annotated[
-    str, typer.Argument(help="Weights file, run folder, or a model with pretrained weights.")
+    str, typer.Argument(help="Weights file, run folder, or pretrained model: MODEL or MODEL.TAG.")
 ]
 Root = Annotated[
     Path | None,
@@ -118,11 +118,14 @@ def choose_data(context: typer.Context, weights: str, data: str) -> str:
 
 
 def open_weights(weights: str) -> nn.Module:
-    """A network from a weights file, a run folder, or the name of a pretrained model."""
+    """A network from a weights file, a run folder, or a pretrained model, with a tag or without."""
     path = Path(weights)
+    name, _, tag = weights.partition(".")
+    if not path.exists() and name in cifarzoo.list_models():
+        return cifarzoo.create_model(name, pretrained=tag or True)
     if path.exists() or path.suffix or len(path.parts) > 1:
         return cifarzoo.load_model(path)
-    return cifarzoo.create_model(weights, pretrained=True)
+    return cifarzoo.create_model(weights, pretrained=True)  # says which names it may mean
 
 
 def weights_file(weights: str) -> Path:
@@ -130,7 +133,8 @@ def weights_file(weights: str) -> Path:
     path = Path(weights)
     if path.exists():
         return find_weights(path)
-    return locate_weights(cifarzoo.get_model_info(weights))
+    name, _, tag = weights.partition(".")
+    return locate_weights(cifarzoo.get_model_info(name), tag or "default")
 
 
 def training_facts(weights: str) -> dict[str, Any]:
