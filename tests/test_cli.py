@@ -262,6 +262,14 @@ def test_temperature_is_fitted_on_what_was_held_out(trained: Path, tmp_path: Pat
     assert f"evaluate {tmp_path} --temperature {expected.temperature:.4f}" in text
     cooled = run("evaluate", tmp_path, "--temperature", found["temperature"], "--json").stdout
     assert json.loads(cooled)["temperature"] == found["temperature"]
+    picture = tmp_path / "picture.png"
+    Image.fromarray(held_out.images[0].permute(1, 2, 0).numpy()).save(picture)
+    sharp, flat = (
+        json.loads(run("predict", tmp_path, picture, "--temperature", value, "--json").stdout)
+        for value in (0.1, 10)
+    )
+    assert sharp[0]["label"] == flat[0]["label"]
+    assert sharp[0]["probability"] > flat[0]["probability"]
     assert "train with --val-size" in run("calibrate", trained, code=1).stderr
 
 

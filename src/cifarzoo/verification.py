@@ -12,7 +12,7 @@ import torch
 from cifarzoo.data import ImageSet
 from cifarzoo.device import Precision
 from cifarzoo.errors import ArgumentError, CifarZooError
-from cifarzoo.evaluation import evaluate
+from cifarzoo.evaluation.evaluate import evaluate
 from cifarzoo.factory import create_model, locate_weights
 from cifarzoo.recipe import Recipe
 from cifarzoo.registry import get_model_info

@@ -65,6 +65,8 @@ def test_calibrating_changes_confidence_and_nothing_else(few: ImageSet) -> None:
 def test_temperatures_that_are_none_are_refused(temperature: float, few: ImageSet) -> None:
     with pytest.raises(ArgumentError, match="temperature must be a positive number"):
         cifarzoo.evaluate(cifarzoo.create_model("simple"), few, temperature=temperature)
+    with pytest.raises(ArgumentError, match="temperature must be a positive number"):
+        cifarzoo.predict(cifarzoo.create_model("simple"), few.images[0], temperature=temperature)
 
 
 def test_labels_without_an_output_are_refused(few: ImageSet) -> None:

@@ -33,6 +33,9 @@ from cifarzoo.files import make_directory
 
 __all__ = ["calibrate", "evaluate", "predict", "report"]
 
+Temperature = Annotated[
+    float, typer.Option(help="What logits are divided by, as calibrate finds it.")
+]
 Views = Annotated[
     TestTimeAugmentation,
     typer.Option(help="Average views: the mirror image too, or six; unsure: six for a quarter."),
@@ -50,9 +53,7 @@ def evaluate(
     root: Root = None,
     download: Download = True,
     tta: Views = "none",
-    temperature: Annotated[
-        float, typer.Option(help="What logits are divided by, as calibrate finds it.")
-    ] = 1.0,
+    temperature: Temperature = 1.0,
     save: Annotated[
         list[Path] | None,
         typer.Option(help="Also write to a .json, .md, .txt, .png, .svg or .pdf file."),
@@ -160,11 +161,14 @@ def report(
 def predict(
     weights: Weights,
     images: Annotated[list[Path], typer.Argument(help="Image files of any size.")],
+    temperature: Temperature = 1.0,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Say what is on pictures."""
-    predictions = cifarzoo.predict(open_weights(weights), images, device=device)
+    predictions = cifarzoo.predict(
+        open_weights(weights), images, temperature=temperature, device=device
+    )
     if as_json:
         print_json(
             [

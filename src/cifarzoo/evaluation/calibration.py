@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 
 from cifarzoo.data.batches import check_labels
 from cifarzoo.device import Precision
+from cifarzoo.errors import ArgumentError
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_logits
 
-__all__ = ["Calibration", "calibrate", "fit_temperature"]
+__all__ = ["Calibration", "calibrate", "check_temperature", "fit_temperature"]
 
 _RANGE = (0.01, 100.0)
 
@@ -76,6 +78,12 @@ def calibrate(
         expected_calibration_error=(errors[0], errors[1]),
         num_images=len(labels),
     )
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise ArgumentError unless logits can be divided by ``temperature`` and mean something."""
+    if not 0 < temperature < math.inf:
+        raise ArgumentError(f"temperature must be a positive number; got {temperature!r}")
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -12,8 +11,8 @@ from cifarzoo.card import get_card
 from cifarzoo.data import ImageSet
 from cifarzoo.data.batches import check_labels
 from cifarzoo.device import Precision
-from cifarzoo.errors import ArgumentError
 from cifarzoo.evaluation import metrics
+from cifarzoo.evaluation.calibration import check_temperature
 from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_views
 from cifarzoo.evaluation.report import ClassScore, EvaluationReport, ReliabilityBin
 
@@ -81,8 +80,7 @@ def evaluate_views(
     batch_size: int = 500,
 ) -> list[EvaluationReport]:
     """`evaluate` with each test-time augmentation in ``ways``, which share their views."""
-    if not 0 < temperature < math.inf:
-        raise ArgumentError(f"temperature must be a positive number; got {temperature!r}")
+    check_temperature(temperature)
     found, labels = collect_views(
         model, images, ways, device=device, precision=precision, batch_size=batch_size
     )

@@ -15,6 +15,7 @@ from cifarzoo.card import get_card
 from cifarzoo.data.imageset import to_uint8
 from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
+from cifarzoo.evaluation.calibration import check_temperature
 from cifarzoo.evaluation.inference import collect_logits
 
 __all__ = ["Prediction", "predict"]
@@ -42,14 +43,29 @@ class Prediction:
 
 @overload
 def predict(
-    model: nn.Module, images: Sequence[Any], *, device: str = ..., precision: Precision = ...
+    model: nn.Module,
+    images: Sequence[Any],
+    *,
+    temperature: float = ...,
+    device: str = ...,
+    precision: Precision = ...,
 ) -> list[Prediction]: ...
 @overload
 def predict(
-    model: nn.Module, images: Any, *, device: str = ..., precision: Precision = ...
+    model: nn.Module,
+    images: Any,
+    *,
+    temperature: float = ...,
+    device: str = ...,
+    precision: Precision = ...,
 ) -> Prediction | list[Prediction]: ...
 def predict(
-    model: nn.Module, images: Any, *, device: str = "auto", precision: Precision = "auto"
+    model: nn.Module,
+    images: Any,
+    *,
+    temperature: float = 1.0,
+    device: str = "auto",
+    precision: Precision = "auto",
 ) -> Prediction | list[Prediction]:
     """Classify an image, or several.
 
@@ -58,6 +74,7 @@ def predict(
         images: A file path, PIL image, uint8 array (H, W, 3) or tensor (3, H, W) of uint8 or of
             floats in 0..1, not normalized; or a list of these, or a batch (N, 3, H, W) or
             (N, H, W, 3). Other sizes are resized to 32x32, which the prediction notes.
+        temperature: What the logits are divided by, as `calibrate` finds it.
         device: "auto", or any torch device.
         precision: As for ``evaluate``.
 
@@ -65,6 +82,7 @@ def predict(
         A `Prediction`; a list of them for several images.
 
     Raises:
+        ArgumentError: The temperature is not a positive number.
         InputError: A file cannot be read, or an image is of another kind.
 
     Example:
@@ -73,6 +91,7 @@ def predict(
         >>> prediction.note
         'resized from 64x48 to 32x32'
     """
+    check_temperature(temperature)
     is_batch = isinstance(images, Tensor | np.ndarray) and images.ndim == 4
     is_several = is_batch or isinstance(images, list | tuple)
     items = list(images) if is_several else [images]
@@ -82,7 +101,7 @@ def predict(
     batch = torch.stack([pixels for pixels, _ in prepared])
     unknown = torch.zeros(len(batch), dtype=torch.int64)
     logits, _ = collect_logits(model, [(batch, unknown)], device=device, precision=precision)
-    probabilities = logits.softmax(1)
+    probabilities = (logits / temperature).softmax(1)
     names = get_card(model).classes or tuple(str(i) for i in range(logits.shape[1]))
     found = [
         _name(row, names, note) for row, (_, note) in zip(probabilities, prepared, strict=True)
