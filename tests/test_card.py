@@ -167,3 +167,15 @@ def test_own_submodule_named_module_is_not_unwrapped() -> None:
 
     holder = Holder()
     assert unwrap(holder) is holder
+
+
+def test_only_a_card_is_a_card() -> None:
+    with pytest.raises(ArgumentError, match="card must be a ModelCard; got 'card'"):
+        attach_card(nn.Linear(1, 1), "card")  # type: ignore[arg-type]  # what the test is about
+
+
+def test_normalization_by_nan_is_refused() -> None:
+    nan = float("nan")
+    for options in ({"mean": (nan, 0.5, 0.5)}, {"std": (0.5, nan, 0.5)}):
+        with pytest.raises(ArgumentError, match="preprocessing needs three means"):
+            Preprocessing(**options)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -17,8 +18,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import cifarzoo
-from cifarzoo import History, Recipe, WeightsInfo
+from cifarzoo import History, Recipe, WeightsInfo, run_folder
 from cifarzoo.cli import app
+from cifarzoo.errors import CheckpointError
 from cifarzoo.files import file_digest
 
 COMMANDS = (
@@ -161,6 +163,8 @@ def test_a_recipe_file_is_a_recipe(tmp_path: Path) -> None:
         (("train", "simple", "--resume", "x", "--set", "a=1"), "as it was; leave out --set, model"),
         (("evaluate", "lost.safetensors", "--data", "sample"), "there is no weights file"),
         (("evaluate", "airbench96", "--data", "sample"), "has no pretrained weights"),
+        (("evaluate", "simple.safetensors", "--data", "sample"), "there is no weights file"),
+        (("verify", "deep_bn.orig", "--data", "sample"), "did you mean 'original'?"),
         (("evaluate", "resnet18", "--data", "sample"), "has no default weights; it has original"),
         (("evaluate", "deep_bn.orig", "--data", "sample"), "did you mean 'original'?"),
         (("data", "--root", "{tmp}", "--no-download"), "no cifar-10-batches-py in"),
@@ -189,6 +193,42 @@ def test_a_tag_follows_the_name_of_a_pretrained_model(tmp_path: Path) -> None:
 def test_wrong_usage_exits_2() -> None:
     run("train", "simple", "--seed", "x", code=2)
     run("evaluate", "x", "--tta", "twice", code=2)
+
+
+def test_files_that_a_run_would_replace_are_kept(tmp_path: Path) -> None:
+    mine = tmp_path / "recipe.toml"
+    mine.write_text("# mine\nepochs = 1\n")
+    arguments = ("train", "simple", "--data", "sample", "--recipe", mine, "--output", tmp_path)
+    assert "or its recipe.toml" in run(*arguments, code=1).stderr
+    assert mine.read_text().startswith("# mine")
+    assert list(tmp_path.iterdir()) == [mine]
+
+
+def test_runs_of_the_same_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    now = datetime.datetime.now()
+
+    class Clock:
+        @staticmethod
+        def now() -> datetime.datetime:
+            return now
+
+    monkeypatch.setattr(run_folder.datetime, "datetime", Clock)
+    folders = [run_folder.new_folder("x") for _ in range(3)]
+    assert len(set(folders)) == 3
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_resume_takes_the_checkpoint_itself(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{")
+    (tmp_path / "recipe.toml").write_text("epochs = 1")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        run_folder.read_claim(tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(b"x")
+    error = run("train", "--resume", tmp_path / "checkpoint.pt", code=1).stderr
+    assert "run.json is damaged" in error.replace("\n", " ")
 
 
 def test_a_finished_run_is_not_overwritten(trained: Path) -> None:

@@ -78,3 +78,11 @@ def test_unknown_option_names_the_allowed() -> None:
 def test_unknown_recipe_names_the_model() -> None:
     with pytest.raises(UnknownNameError, match=r"did you mean 'original'\?"):
         cifarzoo.get_model_info("simple").get_recipe("orginal")
+
+
+def test_options_need_a_default() -> None:
+    def build(*, num_classes: int, width: int) -> nn.Module:
+        return nn.Linear(width, num_classes)
+
+    with pytest.raises(ArgumentError, match="'width'; all must be keyword-only, with a default"):
+        cifarzoo.register_model(description="", source="", parameters=1, macs=1)(build)

@@ -220,10 +220,38 @@ def test_half_precision_is_for_parameters_alone(tmp_path: Path) -> None:
 def test_no_pretrained_weights_says_so() -> None:
     with pytest.raises(ArgumentError, match="'resnet110' has no pretrained weights; see"):
         cifarzoo.create_model("resnet110", pretrained=True)
-    with pytest.raises(ArgumentError, match=r"there is no file 'lost\.safetensors'"):
+    with pytest.raises(WeightsError, match=r"there is no weights file lost\.safetensors"):
         cifarzoo.create_model("resnet110", pretrained="lost.safetensors")
+    with pytest.raises(WeightsError, match=r"there is no weights file lost\.pt"):
+        cifarzoo.create_model("simple", pretrained="lost.pt")
     with pytest.raises(ArgumentError, match="'resnet18' has no default weights; it has original"):
         cifarzoo.create_model("resnet18", pretrained=True)
+
+
+def test_no_pretraining_may_be_said_as_torchvision_says_it() -> None:
+    assert equal(
+        cifarzoo.create_model("simple", pretrained=None, seed=1),
+        cifarzoo.create_model("simple", seed=1),
+    )
+
+
+def test_a_network_may_have_a_part_called_module(tmp_path: Path) -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+
+    first, second = Wrapped(), Wrapped()
+    path = cifarzoo.save_weights(first, tmp_path / "wrapped.safetensors")
+    cifarzoo.load_weights(second, path)
+    assert equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, "float16"])
+def test_parameters_are_stored_as_floats(model: nn.Module, dtype: Any, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="dtype must be a floating-point"):
+        cifarzoo.save_weights(model, tmp_path / "x.safetensors", dtype=dtype)
+    assert not list(tmp_path.iterdir())
 
 
 def test_card_is_plain_json(model: nn.Module) -> None:

@@ -60,7 +60,10 @@ class Preprocessing:
         object.__setattr__(self, "mean", tuple(float(x) for x in self.mean))
         object.__setattr__(self, "std", tuple(float(x) for x in self.std))
         three = len(self.mean) == len(self.std) == 3
-        if not three or min(self.std) <= 0 or max(*self.mean, *self.std) > 1 or min(self.mean) < 0:
+        # written so that NaN fails too
+        if not (
+            three and all(0 <= m <= 1 for m in self.mean) and all(0 < s <= 1 for s in self.std)
+        ):
             raise ArgumentError(
                 f"preprocessing needs three means and three positive standard deviations in 0..1; "
                 f"got mean={self.mean}, std={self.std}"
@@ -118,6 +121,8 @@ class ModelCard:
 
 def attach_card(model: nn.Module, card: ModelCard) -> None:
     """Put ``card`` on ``model``; it stays out of ``state_dict()`` and ``print(model)``."""
+    if not isinstance(card, ModelCard):
+        raise ArgumentError(f"card must be a ModelCard; got {card!r}")
     unwrap(model).__dict__["card"] = card
 
 

@@ -24,7 +24,7 @@ __all__ = ["create_model", "load_model", "locate_weights"]
 def create_model(
     name: str,
     *,
-    pretrained: bool | str | Path = False,
+    pretrained: bool | str | Path | None = False,
     num_classes: int = 10,
     seed: int | None = None,
     **options: Any,
@@ -33,7 +33,7 @@ def create_model(
 
     Args:
         name: A name of ``list_models()``.
-        pretrained: False for random parameters, True for the default weights, a tag of
+        pretrained: False or None for random parameters, True for the default weights, a tag of
             ``get_model_info(name).weights``, or the path of a weights file.
         num_classes: Size of the output.
         seed: Seed of the random parameters; None takes torch's global generator as it is.
@@ -119,14 +119,15 @@ def locate_weights(spec: ModelSpec, tag: str = "default") -> Path:
     return path
 
 
-def _find_weights(spec: ModelSpec, pretrained: bool | str | Path) -> Path | None:
-    if pretrained is False:
+def _find_weights(spec: ModelSpec, pretrained: bool | str | Path | None) -> Path | None:
+    if pretrained is False or pretrained is None:
         return None
     tag = "default" if pretrained is True else str(pretrained)
     if tag in spec.weights:
         return locate_weights(spec, tag)
-    if pretrained is not True and Path(pretrained).exists():
-        return Path(pretrained)
+    path = Path(tag)
+    if pretrained is not True and (path.exists() or path.suffix or len(path.parts) > 1):
+        return path
     if not spec.weights:
         raise ArgumentError(
             f"model {spec.name!r} has no pretrained weights"

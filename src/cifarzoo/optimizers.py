@@ -153,13 +153,29 @@ def build_optimizer(
     if not parameters:
         raise ArgumentError("the model has no trainable parameters; set requires_grad on some")
     if not isinstance(optimizer, str):
-        return optimizer(parameters)
+        return _call_factory(optimizer, parameters)
     check_optimizer(optimizer)
     build = _build_without_timm if optimizer in _WITHOUT_TIMM else _build_timm
     try:
         return build(optimizer, parameters, learning_rate, momentum, dict(options or {}))
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"optimizer {optimizer!r} cannot be built: {error}") from error
+
+
+def _call_factory(factory: Any, parameters: list[dict[str, Any]]) -> Optimizer:
+    if isinstance(factory, type) or not callable(factory):
+        name = factory.__name__ if isinstance(factory, type) else type(factory).__name__
+        # a class would be called without the recipe's learning rate
+        raise ArgumentError(
+            f"an optimizer is a name or a factory, not {factory!r}; write "
+            f"lambda groups: {name}(groups, lr=...)"
+        )
+    built = factory(parameters)
+    if not isinstance(built, Optimizer):
+        raise ArgumentError(
+            f"an optimizer factory must return a torch Optimizer; got {type(built).__name__}"
+        )
+    return built
 
 
 def _build_without_timm(

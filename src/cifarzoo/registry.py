@@ -197,7 +197,8 @@ def _check_builder(name: str, builder: Callable[..., nn.Module]) -> None:
     if "num_classes" not in keyword_options(builder):
         raise ArgumentError(f"builder of model {name!r} must take num_classes as a keyword")
     for parameter in parameters.values():
-        if parameter.kind is not parameter.KEYWORD_ONLY:
+        has_value = parameter.default is not parameter.empty or parameter.name == "num_classes"
+        if parameter.kind is not parameter.KEYWORD_ONLY or not has_value:
             raise ArgumentError(
                 f"builder of model {name!r} has the parameter {parameter.name!r}; "
                 "all must be keyword-only, with a default"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,38 +13,51 @@ from torch import nn
 
 from cifarzoo.errors import CheckpointError, MissingExtraError
 from cifarzoo.evaluation import EvaluationReport, plot_history
-from cifarzoo.files import atomic_path, write_text
+from cifarzoo.files import atomic_path, make_directory, write_text
 from cifarzoo.recipe import Recipe
 from cifarzoo.training import History
 from cifarzoo.training.checkpoint import CHECKPOINT_NAME
 from cifarzoo.weights import WEIGHTS_NAME, save_weights
 
-__all__ = ["claim", "disclaim", "keep", "new_name", "read_claim"]
+__all__ = ["claim", "disclaim", "keep", "new_folder", "read_claim"]
 
 _NOTE_NAME = "run.json"
 _RECIPE_NAME = "recipe.toml"
+_EARLY = (_NOTE_NAME, _RECIPE_NAME, "history.csv")  # what is there before the first checkpoint
 
 
-def new_name(label: str) -> Path:
-    """A folder below ``runs`` that nobody has used: the time, then ``label``."""
-    return Path("runs") / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{label}"
+def new_folder(label: str) -> Path:
+    """Make a folder below ``runs`` that nobody else has: the time, then ``label``."""
+    name = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{label}"
+    for number in itertools.count(2):
+        folder = make_directory("runs") / name
+        try:
+            folder.mkdir()
+        except FileExistsError:  # of a run that was started in the same second
+            name = f"{name.removesuffix(f'-{number - 1}')}-{number}"
+        else:
+            break
+    return folder
 
 
 def claim(folder: Path, facts: Mapping[str, Any], recipe: Recipe) -> None:
-    """Note in ``folder`` what the run is, before it starts.
+    """Note in ``folder`` what the run is, before it starts; the folder is made if need be.
 
     Args:
-        folder: The folder; it exists.
+        folder: The folder.
         facts: What the run consists of beside its recipe: model, data, command.
         recipe: How it trains.
 
     Raises:
-        CheckpointError: The folder holds another run.
+        CheckpointError: The folder holds another run, or a file that the run would write.
     """
-    if (folder / WEIGHTS_NAME).exists() or (folder / CHECKPOINT_NAME).exists():
-        raise CheckpointError(
-            f"{folder} holds a run already; continue it with --resume, or choose another --output"
-        )
+    make_directory(folder)
+    for name in (WEIGHTS_NAME, CHECKPOINT_NAME, *_EARLY):
+        if (folder / name).exists():
+            raise CheckpointError(
+                f"{folder} holds a run already, or its {name}; continue it with --resume, or "
+                "choose another --output"
+            )
     write_text(folder / _NOTE_NAME, json.dumps(facts, indent=1) + "\n")
     recipe.save(folder / _RECIPE_NAME)
 
@@ -52,12 +66,15 @@ def read_claim(folder: Path) -> tuple[dict[str, Any], Recipe]:
     """The facts and the recipe that `claim` noted.
 
     Raises:
-        CheckpointError: No run was started in ``folder``.
+        CheckpointError: No run was started in ``folder``, or its note is damaged.
     """
     note = folder / _NOTE_NAME
     if not note.is_file() or not (folder / _RECIPE_NAME).is_file():
         raise CheckpointError(f"{folder} holds no run; start one with --output {folder}")
-    facts: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+    try:
+        facts: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{note} is damaged: {error}; start the run again") from error
     return facts, Recipe.load(folder / _RECIPE_NAME)
 
 
@@ -65,7 +82,7 @@ def disclaim(folder: Path) -> None:
     """Take back what `claim` wrote when nothing came of the run, and the folder if it is empty."""
     if (folder / CHECKPOINT_NAME).exists():
         return
-    for name in (_NOTE_NAME, _RECIPE_NAME, "history.csv"):
+    for name in _EARLY:
         (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()

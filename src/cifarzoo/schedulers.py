@@ -111,11 +111,12 @@ def build_scheduler(
         check_scheduler(scheduler, options)
         built = _build_named(scheduler, optimizer, epochs, steps_per_epoch, options)
     else:
-        if isinstance(scheduler, type):
-            # its second and third arguments mean something else
+        if isinstance(scheduler, type) or not callable(scheduler):
+            # the second and third arguments of a class mean something else
+            name = scheduler.__name__ if isinstance(scheduler, type) else type(scheduler).__name__
             raise ArgumentError(
-                f"a scheduler is a name or a factory, not the class {scheduler.__name__}; write "
-                f"lambda optimizer, epochs, steps: {scheduler.__name__}(optimizer, ...)"
+                f"a scheduler is a name or a factory, not {scheduler!r}; write "
+                f"lambda optimizer, epochs, steps: {name}(optimizer, ...)"
             )
         built = scheduler(optimizer, epochs, steps_per_epoch, **options)
     if not isinstance(built, LRScheduler | ReduceLROnPlateau):

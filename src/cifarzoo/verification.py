@@ -18,7 +18,7 @@ from cifarzoo.recipe import Recipe
 from cifarzoo.registry import get_model_info
 from cifarzoo.weights import read_metadata
 
-__all__ = ["PROVENANCE", "TOLERANCE", "Verification", "verify_weights"]
+__all__ = ["PROVENANCE", "TOLERANCE", "Verification", "tolerance", "verify_weights"]
 
 TOLERANCE = 0.001
 """Accuracies further apart than this differ: 10 of 10,000 images, where the arithmetic of another
@@ -122,8 +122,7 @@ def verify_weights(
             problems.append(f"states {metadata['parameters']:,} parameters, has {count:,}")
         accuracy = evaluate(network, images, device=device, precision=precision).accuracy
         stated = metadata.get(key, {}).get("none")
-        tolerance = max(TOLERANCE, _FEW / len(images))
-        if stated is not None and abs(stated - accuracy) > tolerance:
+        if stated is not None and abs(stated - accuracy) > tolerance(len(images)):
             problems.append(f"states {stated:.2%} on {images.name}, reaches {accuracy:.2%}")
     except ArgumentError:
         raise
@@ -131,6 +130,11 @@ def verify_weights(
         problems.append(str(error))
     seconds = time.perf_counter() - start
     return Verification(model, tag, stated, accuracy, seconds, tuple(problems))
+
+
+def tolerance(count: int) -> float:
+    """How far apart two accuracies on ``count`` images may lie and still be the same."""
+    return max(TOLERANCE, _FEW / count)
 
 
 def _check_provenance(metadata: Mapping[str, Any], model: str) -> list[str]:

@@ -58,10 +58,14 @@ def save_weights(
         The path.
 
     Raises:
+        ArgumentError: ``dtype`` cannot hold parameters, or ``metadata`` is no plain data.
         OutputError: The file cannot be written; an older one is still whole.
     """
     from safetensors.torch import save
 
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ArgumentError(f"dtype must be a floating-point torch.dtype; got {dtype!r}")
+    card = get_card(model)
     inner = unwrap(model)
     parameters = {name for name, _ in inner.named_parameters()} if dtype else ()
     tensors = {
@@ -74,7 +78,7 @@ def save_weights(
     }
     facts = {
         "format": _FORMAT,
-        "card": get_card(model).to_dict(),
+        "card": card.to_dict(),
         "sha256": tensors_sha256(tensors),
         "versions": library_versions(),
         "metadata": dict(metadata or {}),
@@ -93,7 +97,8 @@ def load_weights(
 
     Safetensors files of this library bring their card, normalization included, and are checked
     against their own sha256. Legacy ``.pt`` and ``.th`` files are read without running code; the
-    state dict is found inside a checkpoint, and ``module.`` and ``_orig_mod.`` are stripped.
+    state dict is found inside a checkpoint. ``module.`` and ``_orig_mod.`` before all names are
+    stripped where the model's own names have none.
 
     Args:
         model: The network to fill.
@@ -112,7 +117,10 @@ def load_weights(
     tensors, facts = _read(path)
     made_by = ModelCard.from_dict(facts["card"]) if "card" in facts else None
     inner = unwrap(model)
-    _check_fit(inner.state_dict(), tensors, path, made_by)
+    expected = inner.state_dict()
+    if tensors.keys() != expected.keys():  # a network may have a layer called module itself
+        tensors = _strip(tensors)
+    _check_fit(expected, tensors, path, made_by)
     inner.load_state_dict(tensors)
     card = made_by or get_card(model)
     if preprocessing is not None:
@@ -143,12 +151,15 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
     Empty for files of another origin. The tensors are not read.
 
+    Args:
+        path: The file, or the folder of a finished run.
+
     Raises:
         WeightsError: The file is missing, truncated or not safetensors.
     """
     from safetensors import SafetensorError, safe_open
 
-    _check_exists(Path(path))
+    path = find_weights(path)
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
@@ -199,7 +210,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise WeightsError(
             f"{path} is damaged: its sha256 differs from the one it carries; copy or fetch it again"
         )
-    return _strip(tensors), facts
+    return tensors, facts
 
 
 def _read_legacy(path: Path) -> dict[str, Tensor]:
@@ -212,7 +223,7 @@ def _read_legacy(path: Path) -> dict[str, Tensor]:
             f"{path} holds code beside tensors, or is damaged; nothing of it was run. Save the "
             "bare state_dict() of that model again and load that"
         ) from error
-    return _strip(_find_state_dict(content, path))
+    return _find_state_dict(content, path)
 
 
 def _find_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -258,7 +269,12 @@ def _check_fit(
     if problems:
         origin = f" (made by {made_by.name!r})" if made_by else ""
         details = "\n  ".join(problems)
-        remedy = "; build it with the num_classes and options on the file's card" if made_by else ""
+        remedy = (
+            "; build it with the num_classes and options on the file's card, and replace layers "
+            "after loading"
+            if made_by
+            else ""
+        )
         raise WeightsError(f"{path}{origin} does not fit this model{remedy}:\n  {details}")
 
 
@@ -271,8 +287,8 @@ def _unreadable(path: str | Path, error: Exception) -> WeightsError:
 def _check_exists(path: Path) -> None:
     if not path.is_file():
         raise WeightsError(
-            f"there is no weights file {path}; name a weights file, the folder of a finished run, "
-            "or a model of list_models(pretrained=True)"
+            f"there is no weights file {path}; name a weights file or the folder of a finished "
+            "run: pretrained models are those of list_models(pretrained=True)"
         )
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 import cifarzoo
 from cifarzoo import ImageSet, Prediction
+from cifarzoo.card import attach_card
 from cifarzoo.errors import InputError
 
 
@@ -81,6 +82,23 @@ def test_classes_without_names_are_numbered() -> None:
     answer = cifarzoo.predict(wide, torch.zeros(3, 32, 32))
     assert isinstance(answer, Prediction)
     assert {name for name, _ in answer.top} == {"0", "1", "2"}
+
+
+def test_outputs_that_the_card_does_not_name_are_numbered(model: nn.Module) -> None:
+    pair = nn.Sequential(nn.Flatten(), nn.Linear(3072, 2))
+    attach_card(pair, cifarzoo.get_card(model))
+    answer = cifarzoo.predict(pair, torch.zeros(3, 32, 32))
+    assert isinstance(answer, Prediction)
+    assert {name for name, _ in answer.top} == {"0", "1"}
+
+
+def test_a_set_is_classified_in_batches(model: nn.Module, sample_test: ImageSet) -> None:
+    sizes: list[int] = []
+    handle = model.register_forward_hook(lambda _, images, __: sizes.append(len(images[0])))
+    found = cifarzoo.predict(model, sample_test)
+    handle.remove()
+    assert len(sizes) > 1
+    assert sum(sizes) == len(found) == len(sample_test)
 
 
 @pytest.mark.parametrize(

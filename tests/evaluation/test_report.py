@@ -247,8 +247,26 @@ def test_bad_input_is_refused(model: nn.Module, few: ImageSet) -> None:
 def test_nan_is_refused(model: nn.Module, few: ImageSet) -> None:
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
-    with pytest.raises(InputError, match="NaN for 200 of 200 images"):
+    with pytest.raises(InputError, match="NaN or infinity for 200 of 200 images"):
         cifarzoo.evaluate(model, few)
+
+
+def test_every_batch_is_checked(model: nn.Module) -> None:
+    good = (torch.randn(9, 3, 32, 32), torch.zeros(9, dtype=torch.int64))
+    raw = (torch.rand(9, 3, 32, 32) * 255, good[1])
+    with pytest.raises(InputError, match="float images must be normalized"):
+        cifarzoo.evaluate(model, [good, raw])
+    with pytest.raises(InputError, match=r"labels must be int64 \(9,\)"):
+        cifarzoo.evaluate(model, [good, (good[0], good[1][:8])])
+
+
+def test_classes_in_another_order_are_refused(few: ImageSet) -> None:
+    network = cifarzoo.create_model("simple")
+    other = dataclasses.replace(few, classes=few.classes[::-1])
+    with pytest.raises(InputError, match="label 0 is 'truck' there and 'airplane' here"):
+        cifarzoo.evaluate(network, other)
+    renamed = dataclasses.replace(few, classes=tuple(f"my {name}" for name in few.classes))
+    cifarzoo.evaluate(network, renamed)
 
 
 def test_what_a_report_derives_from_single_images(few: ImageSet, model: nn.Module) -> None:

@@ -175,7 +175,31 @@ def test_an_endless_generator_is_not_read_ahead() -> None:
     assert int(next(source)[1]) == 3
 
 
-@pytest.mark.parametrize("steps", [0, -1])
-def test_no_steps_are_refused(steps: int) -> None:
-    with pytest.raises(InputError, match="no batch"):
+@pytest.mark.parametrize("steps", [0, -1, 2.5])
+def test_no_steps_are_refused(steps: Any) -> None:
+    with pytest.raises(InputError, match="steps_per_epoch must be a positive whole number"):
         Feed(numbered(3), steps=steps, **PLACE)
+
+
+def test_a_stated_length_starts_a_pass_only_when_the_last_is_over() -> None:
+    class Counting(list[tuple[Tensor, Tensor]]):
+        passes = 0
+
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            self.passes += 1
+            return super().__iter__()
+
+    source = Counting(numbered(3))
+    feed = Feed(source, steps=2, **PLACE)
+    assert [numbers(feed) for _ in range(3)] == [[0, 1], [2, 0], [1, 2]]
+    assert source.passes == 2
+
+
+def test_a_stated_length_of_nothing_ends() -> None:
+    with pytest.raises(InputError, match="the data ended after 0 of 3 batches"):
+        numbers(Feed([], steps=3, **PLACE))
+
+
+def test_validation_data_without_a_length_is_refused() -> None:
+    with pytest.raises(InputError, match="validation data is measured every epoch; list_iterator"):
+        Feed.for_evaluation(iter(numbered(3)), **PLACE)

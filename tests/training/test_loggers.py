@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from runs import PLAIN, InterruptAt, make_trainer, same_state
+from runs import PLAIN, Events, InterruptAt, make_trainer, same_state
 from torch import nn
 
 from cifarzoo import (
@@ -26,7 +26,7 @@ from cifarzoo import (
     Logger,
     TensorBoardLogger,
 )
-from cifarzoo.errors import MissingExtraError, OutputError
+from cifarzoo.errors import ArgumentError, MissingExtraError, OutputError
 from cifarzoo.training import run as run_module
 from cifarzoo.training.loggers import RunStart, StepProgress
 
@@ -274,3 +274,20 @@ def test_without_tensorboard_the_error_names_the_command(
     expected = "TensorBoardLogger needs tensorboard: pip install 'cifarzoo[tensorboard]'"
     assert str(caught.value) == expected
     assert not (tmp_path / "tb").exists()
+
+
+def test_a_logger_that_cannot_start_is_the_error_that_is_seen(few: ImageSet) -> None:
+    class Broken(Logger):
+        def on_start(self, run: RunStart) -> None:
+            raise OutputError("no room")
+
+    first = Events()
+    with pytest.raises(OutputError, match="no room"):
+        make_trainer(loggers=[first, Broken(), ConsoleLogger()]).fit(few)
+    assert len(first.histories) == 1
+
+
+@pytest.mark.parametrize("loggers", [ConsoleLogger, [ConsoleLogger], [print]])
+def test_what_is_no_logger_is_refused(loggers: Any) -> None:
+    with pytest.raises(ArgumentError, match="loggers must be Logger objects"):
+        make_trainer(loggers=loggers)

@@ -1,4 +1,4 @@
-"""The command ``cifarzoo``; the only room that prints."""
+"""The command ``cifarzoo``."""
 
 from cifarzoo.cli.application import app
 

@@ -70,6 +70,7 @@ TestData = Annotated[
         "--data", show_default=False, help="Which images, instead of those it was trained for."
     ),
 ]
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".th")
 Weights = Annotated[
     str, typer.Argument(help="Weights file, run folder, or pretrained model: MODEL or MODEL.TAG.")
 ]
@@ -120,12 +121,18 @@ def choose_data(context: typer.Context, weights: str, data: str) -> str:
 def open_weights(weights: str) -> nn.Module:
     """A network from a weights file, a run folder, or a pretrained model, with a tag or without."""
     path = Path(weights)
-    name, _, tag = weights.partition(".")
-    if not path.exists() and name in cifarzoo.list_models():
+    name, tag = split_tag(weights)
+    if not path.exists() and path.suffix not in _SUFFIXES and name in cifarzoo.list_models():
         return cifarzoo.create_model(name, pretrained=tag or True)
     if path.exists() or path.suffix or len(path.parts) > 1:
         return cifarzoo.load_model(path)
     return cifarzoo.create_model(weights, pretrained=True)  # says which names it may mean
+
+
+def split_tag(text: str) -> tuple[str, str]:
+    """``MODEL.TAG`` as both, or ``MODEL`` and an empty tag."""
+    name, _, tag = text.partition(".")
+    return name, tag
 
 
 def weights_file(weights: str) -> Path:
@@ -133,7 +140,7 @@ def weights_file(weights: str) -> Path:
     path = Path(weights)
     if path.exists():
         return find_weights(path)
-    name, _, tag = weights.partition(".")
+    name, tag = split_tag(weights)
     return locate_weights(cifarzoo.get_model_info(name), tag or "default")
 
 

@@ -137,6 +137,7 @@ def report(
     make_directory(output.parent)
     networks = [open_weights(each) for each in weights]
     names = [cifarzoo.get_card(network).name for network in networks]
+    ends = [Path(each).name for each in weights]
     test_set = load_set(choose_data(context, weights[0], data), "test", root, download)
     entries = [
         make_entry(
@@ -144,13 +145,15 @@ def report(
             test_set,
             weights=weights_file(each),
             # several runs of one model are told apart by where they lie
-            label=name if names.count(name) == 1 else f"{name} ({Path(each).name})",
+            label=name
+            if names.count(name) == 1
+            else f"{name} ({end if ends.count(end) == 1 else each})",
             robustness=robustness or cifar10_c is not None,
             files=cifar10_c,
             device=device,
             precision=precision,
         )
-        for each, network, name in zip(weights, networks, names, strict=True)
+        for each, end, network, name in zip(weights, ends, networks, names, strict=True)
     ]
     for entry in entries:
         typer.echo(f"{entry.report.model}: {entry.report.accuracy:.2%}")

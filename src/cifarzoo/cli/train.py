@@ -25,7 +25,7 @@ from cifarzoo.cli.application import (
     load_set,
 )
 from cifarzoo.data.cifar import official_md5
-from cifarzoo.device import describe_machine
+from cifarzoo.device import describe_machine, resolve_device, resolve_precision
 from cifarzoo.errors import ArgumentError, DataError, WeightsError
 from cifarzoo.evaluation import evaluate_views, log_report
 from cifarzoo.training.checkpoint import CHECKPOINT_NAME, find_checkpoint
@@ -76,7 +76,7 @@ def train(
     """Train a model, evaluate its last epoch on all test images, and keep everything."""
     if resume is not None:
         _refuse_with_resume(context)
-        find_checkpoint(resume)
+        resume = find_checkpoint(resume).parent
         facts, chosen = run_folder.read_claim(resume)
         precision = precision if is_given(context, "precision") else facts.get("precision", "auto")
         compile_network |= facts.get("compile", False)
@@ -106,38 +106,40 @@ def train(
     if facts.setdefault("data_sha256", found) != found:
         raise DataError(f"the images are not those that {resume} was started with; see --root")
     name = facts["model"]
-    folder = resume or output or run_folder.new_name(f"{name}-{Path(recipe or 'default').stem}")
     network = cifarzoo.create_model(
         name, num_classes=len(train_set.classes), seed=chosen.seed, **chosen.model_options
     )
-    loggers = [cifarzoo.ConsoleLogger(), cifarzoo.CSVLogger(folder / "history.csv")]
-    if tensorboard:
-        loggers.append(cifarzoo.TensorBoardLogger(folder / "tensorboard"))
-    trainer = cifarzoo.Trainer(
-        network,
-        chosen,
-        device=device,
-        precision=precision,
-        compile=compile_network,
-        loggers=loggers,
-        output=folder,
-        teacher=teacher,
-    )
-    number = str(trainer.precision).removeprefix("torch.")
+    place = resolve_device(device)
+    number = str(resolve_precision(precision, place)).removeprefix("torch.")
+    folder = resume or output or run_folder.new_folder(f"{name}-{Path(recipe or 'default').stem}")
     if resume is None:
         facts["command"] = shlex.join(["cifarzoo", *sys.argv[1:]])
         facts["versions"] = library_versions()
         facts["precision"] = number
         run_folder.claim(folder, facts, chosen)
     typer.echo(
-        f"{name} on {len(train_set):,} images of {train_set.name}, {trainer.device} in {number}\n"
+        f"{name} on {len(train_set):,} images of {train_set.name}, {place} in {number}\n"
         f"{describe(chosen)}\nrun folder {folder}",
         err=True,
     )
     try:
+        loggers = [cifarzoo.ConsoleLogger(), cifarzoo.CSVLogger(folder / "history.csv")]
+        if tensorboard:
+            loggers.append(cifarzoo.TensorBoardLogger(folder / "tensorboard"))
+        trainer = cifarzoo.Trainer(
+            network,
+            chosen,
+            device=place,
+            precision=precision,
+            compile=compile_network,
+            loggers=loggers,
+            output=folder,
+            teacher=teacher,
+        )
         history = trainer.fit(train_set, val_set, resume=resume is not None)
     except KeyboardInterrupt as interrupt:
         if not (folder / CHECKPOINT_NAME).exists():
+            run_folder.disclaim(folder)
             raise
         where = str(interrupt).split(";")[0] or "stopped"
         command = shlex.join(["cifarzoo", "train", "--resume", str(folder)])
@@ -155,7 +157,7 @@ def train(
         **facts,
         "recipe": chosen.to_dict(),
         "precision": number,
-        "machine": describe_machine(trainer.device),
+        "machine": describe_machine(place),
     }
     if facts["data"] in ("cifar10", "cifar100"):
         provenance["data_md5"] = official_md5(facts["data"])

@@ -19,9 +19,11 @@ from cifarzoo.cli.application import (
     app,
     load_set,
     print_json,
+    split_tag,
 )
 from cifarzoo.errors import ArgumentError
-from cifarzoo.verification import TOLERANCE, Verification
+from cifarzoo.names import unknown_name
+from cifarzoo.verification import Verification, tolerance
 
 __all__ = ["verify"]
 
@@ -31,7 +33,7 @@ __all__ = ["verify"]
     "`cifarzoo verify --all --data sample`"
 )
 def verify(
-    models: Annotated[list[str] | None, typer.Argument(help="Names.")] = None,
+    models: Annotated[list[str] | None, typer.Argument(help="MODEL or MODEL.TAG.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All pretrained weights.")] = False,
     data: Annotated[
         Literal["cifar10", "sample"], typer.Option(help="Which test images; the sample is small.")
@@ -45,33 +47,32 @@ def verify(
     """Prove pretrained weights: checksum, provenance, and the stated accuracy measured again."""
     if bool(models) == every:
         raise ArgumentError("name the models to verify, or ask for --all of them")
-    specs = [
-        cifarzoo.get_model_info(name) for name in models or cifarzoo.list_models(pretrained=True)
-    ]
-    for spec in specs:
+    chosen: list[tuple[str, str]] = []
+    for name, tag in map(split_tag, models or cifarzoo.list_models(pretrained=True)):
+        spec = cifarzoo.get_model_info(name)
         if not spec.weights:
             raise ArgumentError(
-                f"model {spec.name!r} has no pretrained weights; see `cifarzoo models --pretrained`"
+                f"model {name!r} has no pretrained weights; see `cifarzoo models --pretrained`"
             )
+        if tag and tag not in spec.weights:
+            raise unknown_name(f"weights of {name!r}:", tag, spec.weights)
+        chosen += [(name, each) for each in ([tag] if tag else spec.weights)]
     test_set = load_set(data, "test", root, download)
     found = []
-    for spec in specs:
-        for tag in spec.weights:
-            typer.echo(f"{spec.name} {tag} on {len(test_set):,} images", err=True)
-            found.append(
-                cifarzoo.verify_weights(
-                    spec.name, test_set, tag=tag, device=device, precision=precision
-                )
-            )
+    for name, tag in chosen:
+        typer.echo(f"{name} {tag} on {len(test_set):,} images", err=True)
+        found.append(
+            cifarzoo.verify_weights(name, test_set, tag=tag, device=device, precision=precision)
+        )
     if as_json:
         print_json([dataclasses.asdict(each) for each in found])
     else:
-        _show(found)
+        _show(found, tolerance(len(test_set)))
     if not all(each.passed for each in found):
         raise typer.Exit(1)
 
 
-def _show(found: list[Verification]) -> None:
+def _show(found: list[Verification], apart: float) -> None:
     table = Table("model", "weights", box=None, pad_edge=False)
     for title in ("stated", "measured", "seconds"):
         table.add_column(title, justify="right")
@@ -82,4 +83,4 @@ def _show(found: list[Verification]) -> None:
         table.add_row(each.model, each.tag, *shares, f"{each.seconds:.1f}", verdict)
     Console().print(table)
     count = sum(each.passed for each in found)
-    typer.echo(f"{count} of {len(found)} hold, accuracies to within {100 * TOLERANCE:g} points")
+    typer.echo(f"{count} of {len(found)} hold, accuracies to within {100 * apart:g} points")

@@ -236,5 +236,5 @@ def _check(
     if drop_last and batch_size > len(images):
         raise ArgumentError(
             f"batch_size {batch_size} with drop_last leaves no batch of {len(images)} images; "
-            "use a smaller batch_size or drop_last=False"
+            "use a smaller batch_size, or a Loader with drop_last=False"
         )

@@ -11,6 +11,7 @@ from cifarzoo.card import get_card
 from cifarzoo.data import ImageSet
 from cifarzoo.data.batches import check_labels
 from cifarzoo.device import Precision
+from cifarzoo.errors import InputError
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.calibration import check_temperature
 from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_views
@@ -81,10 +82,12 @@ def evaluate_views(
 ) -> list[EvaluationReport]:
     """`evaluate` with each test-time augmentation in ``ways``, which share their views."""
     check_temperature(temperature)
+    card = get_card(model)
+    if isinstance(images, ImageSet):
+        _check_order(images.classes, card.classes)
     found, labels = collect_views(
         model, images, ways, device=device, precision=precision, batch_size=batch_size
     )
-    card = get_card(model)
     return [
         _report(
             logits,
@@ -97,6 +100,17 @@ def evaluate_views(
         )
         for tta, logits in found.items()
     ]
+
+
+def _check_order(classes: tuple[str, ...], known: tuple[str, ...] | None) -> None:
+    """Raise InputError when the images number the model's classes otherwise than the model."""
+    if known is None or classes == known or sorted(classes) != sorted(known):
+        return
+    label = next(i for i, name in enumerate(classes) if name != known[i])
+    raise InputError(
+        f"the images number the classes in another order than the model: label {label} is "
+        f"{classes[label]!r} there and {known[label]!r} here; renumber the labels"
+    )
 
 
 def _report(

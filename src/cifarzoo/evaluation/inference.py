@@ -71,7 +71,7 @@ def collect_logits(
         Float32 logits (N, C) and int64 labels (N,), both on the CPU.
 
     Raises:
-        InputError: There are no images, or a logit is NaN.
+        InputError: There are no images, or a logit is not finite.
         ArgumentError: ``tta`` is unknown.
     """
     found, labels = collect_views(
@@ -130,7 +130,7 @@ def collect_views(
             if batch.dtype == torch.uint8:
                 check_shape(batch)
                 batch = preprocessing.normalize(batch)
-            if not parts:
+            if not parts or not isinstance(images, ImageSet):
                 check_batch(batch, labels)
             batch = batch.to(dtype)
             parts.append(_averaged(model, batch, at_once))
@@ -148,11 +148,11 @@ def collect_views(
             logits[unsure] = torch.cat(six)
             found[_UNSURE] = logits
     for logits in found.values():
-        if bool(logits.isnan().any()):
-            count = int(logits.isnan().any(1).sum())
+        count = int((~logits.isfinite()).any(1).sum())
+        if count:
             raise InputError(
-                f"the model returns NaN for {count:,} of {len(logits):,} images; its weights have "
-                "diverged, or the images are not finite"
+                f"the model returns NaN or infinity for {count:,} of {len(logits):,} images; "
+                "its weights have diverged, or the images are not finite"
             )
     return {tta: found[tta] for tta in ways}, torch.cat(all_labels)
 

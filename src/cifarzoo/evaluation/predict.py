@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cifarzoo.card import get_card
+from cifarzoo.data import ImageSet
 from cifarzoo.data.imageset import to_uint8
 from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
@@ -47,7 +48,7 @@ def predict(
     images: Sequence[Any],
     *,
     temperature: float = ...,
-    device: str = ...,
+    device: str | torch.device = ...,
     precision: Precision = ...,
 ) -> list[Prediction]: ...
 @overload
@@ -56,7 +57,7 @@ def predict(
     images: Any,
     *,
     temperature: float = ...,
-    device: str = ...,
+    device: str | torch.device = ...,
     precision: Precision = ...,
 ) -> Prediction | list[Prediction]: ...
 def predict(
@@ -64,7 +65,7 @@ def predict(
     images: Any,
     *,
     temperature: float = 1.0,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: Precision = "auto",
 ) -> Prediction | list[Prediction]:
     """Classify an image, or several.
@@ -72,8 +73,9 @@ def predict(
     Args:
         model: A network for 32x32 images; normalization and class names come from its card.
         images: A file path, PIL image, uint8 array (H, W, 3) or tensor (3, H, W) of uint8 or of
-            floats in 0..1, not normalized; or a list of these, or a batch (N, 3, H, W) or
-            (N, H, W, 3). Other sizes are resized to 32x32, which the prediction notes.
+            floats in 0..1, not normalized; or a list of these, a batch (N, 3, H, W) or
+            (N, H, W, 3), or an ImageSet. Other sizes are resized to 32x32, which the prediction
+            notes.
         temperature: What the logits are divided by, as `calibrate` finds it.
         device: "auto", or any torch device.
         precision: As for ``evaluate``.
@@ -92,17 +94,23 @@ def predict(
         'resized from 64x48 to 32x32'
     """
     check_temperature(temperature)
+    if isinstance(images, ImageSet):
+        images = images.images
     is_batch = isinstance(images, Tensor | np.ndarray) and images.ndim == 4
     is_several = is_batch or isinstance(images, list | tuple)
     items = list(images) if is_several else [images]
     if not items:
         raise InputError("there are no images to classify")
     prepared = [_prepare(item) for item in items]
-    batch = torch.stack([pixels for pixels, _ in prepared])
-    unknown = torch.zeros(len(batch), dtype=torch.int64)
-    logits, _ = collect_logits(model, [(batch, unknown)], device=device, precision=precision)
+    pixels = torch.stack([pixels for pixels, _ in prepared])
+    unknown = torch.zeros(len(pixels), dtype=torch.int64)
+    logits, _ = collect_logits(
+        model, ImageSet(pixels, unknown, ("unknown",)), device=device, precision=precision
+    )
     probabilities = (logits / temperature).softmax(1)
-    names = get_card(model).classes or tuple(str(i) for i in range(logits.shape[1]))
+    names = get_card(model).classes or ()
+    if len(names) != logits.shape[1]:
+        names = tuple(str(i) for i in range(logits.shape[1]))
     found = [
         _name(row, names, note) for row, (_, note) in zip(probabilities, prepared, strict=True)
     ]

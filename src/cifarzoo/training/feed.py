@@ -50,8 +50,10 @@ class Feed:
         self._dtype = dtype
         self._has_fixed_steps = steps is not None
         self.steps = steps if steps is not None else _length(source)
+        if not isinstance(self.steps, int) or self.steps < 0 or (steps is not None and steps < 1):
+            raise InputError(f"steps_per_epoch must be a positive whole number; got {steps!r}")
         if self.steps < 1:
-            raise InputError("the training data has no batch; lower batch_size or drop_last")
+            raise InputError("the data has no batch; lower batch_size, or give it more images")
         self._running: Iterator[tuple[Tensor, Tensor]] | None = None
 
     @classmethod
@@ -75,9 +77,18 @@ class Feed:
 
     @classmethod
     def for_evaluation(cls, source: Source, **place: Any) -> Feed:
-        """Batches of ``source`` in order, unchanged but for the normalization."""
+        """Batches of ``source`` in order, unchanged but for the normalization.
+
+        Raises:
+            InputError: The source cannot be iterated once an epoch.
+        """
         if isinstance(source, ImageSet):
             source = Loader(source, batch_size=_EVALUATION_BATCH, **place)
+        if not hasattr(source, "__len__"):
+            raise InputError(
+                f"validation data is measured every epoch; {type(source).__name__} has no length: "
+                "pass an ImageSet, a list of batches, a Loader or a DataLoader"
+            )
         return cls(source, **place)
 
     def epoch(
@@ -126,7 +137,7 @@ class Feed:
             return iter(self.source)
         # with a stated number of steps the source may be longer or shorter than an epoch
         if self._running is None:
-            self._running = itertools.chain.from_iterable(_again(self.source))
+            self._running = _pass_after_pass(self.source)
         return self._running
 
     def _place(self, images: Tensor) -> Tensor:
@@ -145,8 +156,11 @@ def _length(source: Any) -> int:
         ) from None
 
 
-def _again(source: Batches) -> Iterator[Batches]:
-    """Yield ``source`` for ever, but stop at one that is exhausted for good."""
-    yield source
-    while iter(source) is not source:
-        yield source
+def _pass_after_pass(source: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of ``source`` over and over, until a pass has none."""
+    is_left = True
+    while is_left:
+        is_left = False
+        for batch in source:
+            is_left = True
+            yield batch

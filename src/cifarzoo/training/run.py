@@ -98,6 +98,7 @@ class Run:
         self.epoch_rng = torch.get_rng_state()
         self.resumed_rng: Tensor | None = None
         self.is_started = self.is_resumed = False
+        self.told: list[Logger] = []  # of the start; the others learn of no end
 
     def finish(self) -> History:
         """Run the epochs that are left."""
@@ -117,9 +118,8 @@ class Run:
             return History(tuple(self.records))
         finally:
             self.learner.release()
-            if self.is_started:
-                for logger in self.loggers:
-                    logger.on_end(History(tuple(self.records)))
+            for logger in self.told:
+                logger.on_end(History(tuple(self.records)))
 
     def train_epoch(self) -> EpochRecord:
         """All steps of an epoch, then the validation."""
@@ -194,6 +194,7 @@ class Run:
         self.is_started = True
         for logger in self.loggers:
             logger.on_start(run)
+            self.told.append(logger)
 
     def preparing_images(self, batch: Tensor) -> Tensor:
         """What a network may see beforehand: the first images of the set, or else the batch."""

@@ -95,7 +95,7 @@ class Trainer:
         if compile not in (True, False, "auto"):
             raise ArgumentError(f"compile must be True, False or 'auto'; got {compile!r}")
         self.compile: bool | Literal["auto"] = compile
-        self.loggers = tuple(loggers)
+        self.loggers = _as_loggers(loggers)
         self.output = make_directory(output) if output is not None else None
         self.optimizer: str | OptimizerFactory = optimizer or recipe.optimizer
         self.scheduler: str | SchedulerFactory = scheduler or recipe.scheduler
@@ -121,7 +121,8 @@ class Trainer:
                 normalized. A first batch is checked before any step.
             val: Measured after every epoch; nothing is chosen by it.
             resume: True continues from the checkpoint in ``output``, a path from that one: with
-                the same data the result is the same as without the interruption.
+                the same data the result is the same as without the interruption. Not so with
+                ``steps_per_epoch`` and a source that has no ``state_dict``: it begins anew.
             steps_per_epoch: Optimizer steps in an epoch, for data without a length.
 
         Returns:
@@ -180,6 +181,15 @@ class Trainer:
         check_same("model", _identity(saved["card"]), _identity(get_card(self.model).to_dict()))
         check_same("recipe", saved["recipe"], self.recipe.to_dict())
         return saved
+
+
+def _as_loggers(loggers: Any) -> tuple[Logger, ...]:
+    """``loggers`` as a tuple; raises ArgumentError when one is something else."""
+    found = tuple(loggers) if isinstance(loggers, Iterable) else (loggers,)
+    for each in found:
+        if not isinstance(each, Logger):
+            raise ArgumentError(f"loggers must be Logger objects, as ConsoleLogger(); got {each!r}")
+    return found
 
 
 def _check_options(model: nn.Module, recipe: Recipe) -> None:
