@@ -70,9 +70,12 @@ def tuning_tables(measured: Path) -> str:
 
 def why_71_table(measured: Path) -> str:
     """The runs of benchmarks/why_71.py, in percent of the held-out images."""
+    runs = json.loads(measured.read_text(encoding="utf-8"))
     rows = []
-    for name, run in json.loads(measured.read_text(encoding="utf-8")).items():
+    for name, run in runs.items():
         last = run["history"][-1]
+        base = runs.get(name.split(",")[0])
+        change = last["val_accuracy"] - base["history"][-1]["val_accuracy"] if base else 0
         rows.append(
             (
                 name,
@@ -81,33 +84,40 @@ def why_71_table(measured: Path) -> str:
                 str(run["recipe"]["epochs"]),
                 f"{100 * last['train_accuracy']:.1f}",
                 f"{100 * last['val_accuracy']:.1f}",
-                f"{run['seconds'] / 60:.0f}",
+                f"{100 * change:+.1f}" if base and run is not base else "",
             )
         )
-    header = "run,network,images,epochs,training,validation,minutes"
+    header = "run,network,images,epochs,training,validation,change"
     return table(tuple(header.split(",")), rows, numbers=(2, 3, 4, 5, 6)) + "\n"
 
 
 def plot_why_71(measured: Path, target: Path) -> None:
-    """Validation accuracy after every epoch: changes to the original, and to the tuned training."""
+    """Validation accuracy after every epoch, a panel for each of the two networks."""
     from matplotlib.figure import Figure
 
     runs = json.loads(measured.read_text(encoding="utf-8"))
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    for axes, base in zip(figure.subplots(1, 2, sharey=True), ("original", "tuned"), strict=True):
-        chosen = {name: run for name, run in runs.items() if name.split(",")[0] == base}
+    titles = {
+        "resnet18": "the report's network",
+        "resnet18_cifar": "the same network with the CIFAR stem",
+    }
+    models = [model for model in titles if any(run["model"] == model for run in runs.values())]
+    figure = Figure(figsize=(max(8, 6 * len(models)), 5), layout="constrained")
+    panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+    for axes, model in zip(panels, models, strict=True):
+        chosen = {name: run for name, run in runs.items() if run["model"] == model}
         for number, (name, run) in enumerate(chosen.items()):
             values = [100 * record["val_accuracy"] for record in run["history"]]
-            is_base = name == base
+            is_base = "," not in name
             axes.plot(
                 range(1, len(values) + 1),
                 values,
-                label=name.removeprefix(f"{base}, "),
+                label=name,
                 color="black" if is_base else f"C{number % 10}",
                 linewidth=2.5 if is_base else 1.3,
                 linestyle="-" if number < 10 else "--",
+                zorder=3 if is_base else 2,
             )
-        axes.set_title(f"one change away from {'the report' if base == 'original' else base}")
+        axes.set_title(titles[model])
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="lower right")
