@@ -16,20 +16,24 @@ def main(output: Path) -> None:
     """Verify all weights on the sample, and write the report of the best to ``output``."""
     test = cifarzoo.load_sample("test")
     found = []
-    for name in cifarzoo.list_models(pretrained=True):
-        metadata = cifarzoo.read_metadata(cifarzoo.get_model_info(name).weights["default"].path)
-        facts = metadata["metadata"]
-        verified = cifarzoo.verify_weights(name, test)
+    shipped = [
+        (name, tag, info.path)
+        for name in cifarzoo.list_models(pretrained=True)
+        for tag, info in cifarzoo.get_model_info(name).weights.items()
+    ]
+    for name, tag, path in shipped:
+        facts = cifarzoo.read_metadata(path)["metadata"]
+        verified = cifarzoo.verify_weights(name, test, tag=tag)
         found.append(verified)
         print(
-            f"{name}: {facts['recipe']['epochs']} epochs in {facts['train_seconds']:.0f} s, "
+            f"{name} {tag}: {facts['recipe']['epochs']} epochs in {facts['train_seconds']:.0f} s, "
             f"{facts['test_accuracy']['none']:.2%} on CIFAR-10; states {verified.stated:.1%} on "
             f"the sample and reaches {verified.accuracy:.1%}: "
             f"{'holds' if verified.passed else verified.problems}"
         )
 
     best = max(found, key=lambda each: each.accuracy)
-    model = cifarzoo.create_model(best.model, pretrained=True)
+    model = cifarzoo.create_model(best.model, pretrained=best.tag)
     report = cifarzoo.evaluate(model, test, tta="flip")
     print(f"\n{best.model}, averaged with the mirrored image: {report.accuracy:.1%}")
     for error in report.confident_errors(3):
