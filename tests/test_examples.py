@@ -132,4 +132,5 @@ def test_pretrained(
 ) -> None:
     printed = run("pretrained", tmp_path, monkeypatch, capsys)
     for name in cifarzoo.list_models(pretrained=True):
-        assert re.search(rf"^{name}: .*: holds$", printed, re.MULTILINE)
+        for tag in cifarzoo.get_model_info(name).weights:
+            assert re.search(rf"^{name} {tag}: .*: holds$", printed, re.MULTILINE)
