@@ -13,7 +13,7 @@ from cifarzoo.card import CIFAR10_CLASSES, ModelCard, attach_card
 from cifarzoo.download import addresses, download
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files import cache_directory, file_digest
-from cifarzoo.names import check_options, unknown_name
+from cifarzoo.names import check_options
 from cifarzoo.progress import byte_bar
 from cifarzoo.registry import ModelSpec, get_model_info
 from cifarzoo.weights import find_weights, load_weights, read_card
@@ -99,9 +99,7 @@ def locate_weights(spec: ModelSpec, tag: str = "default") -> Path:
         WeightsError: The file is missing or damaged.
         DownloadError: It could not be fetched; what arrived is continued by the next call.
     """
-    if tag not in spec.weights:
-        raise unknown_name(f"weights of {spec.name!r}:", tag, spec.weights)
-    info = spec.weights[tag]
+    info = spec.get_weights(tag)
     path = Path(info.path)
     if info.url is None:
         if not path.is_file():
@@ -138,4 +136,4 @@ def _find_weights(spec: ModelSpec, pretrained: bool | str | Path | None) -> Path
         raise ArgumentError(
             f"model {spec.name!r} has no default weights; it has {', '.join(spec.weights)}"
         )
-    raise unknown_name(f"weights of {spec.name!r}:", tag, spec.weights)
+    return locate_weights(spec, tag)

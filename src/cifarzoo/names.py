@@ -9,7 +9,7 @@ from typing import Any
 
 from cifarzoo.errors import ArgumentError, UnknownNameError
 
-__all__ = ["check_options", "keyword_options", "unknown_name"]
+__all__ = ["check_factory", "check_options", "keyword_options", "unknown_name"]
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UnknownNameError:
@@ -40,3 +40,22 @@ def check_options(kind: str, options: Mapping[str, Any], allowed: Iterable[str])
             near = difflib.get_close_matches(name, allowed, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ArgumentError(f"unknown option {name!r} of {kind}; {hint}allowed: {names}")
+
+
+def check_factory(kind: str, factory: Any, parameters: str, arguments: str) -> None:
+    """Raise ArgumentError when ``factory`` cannot be called as a factory, or is a class.
+
+    A class can be called, but means something else by its arguments.
+
+    Args:
+        kind: What it makes, with its article.
+        factory: What was given instead of a name.
+        parameters: What a factory is given.
+        arguments: What a class is given, in the lambda that is proposed.
+    """
+    if isinstance(factory, type) or not callable(factory):
+        made = factory if isinstance(factory, type) else type(factory)
+        raise ArgumentError(
+            f"{kind} is a name or a factory, not {factory!r}; write "
+            f"lambda {parameters}: {made.__name__}({arguments})"
+        )

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from cifarzoo.errors import ArgumentError
 from cifarzoo.muon import MuonSGD
-from cifarzoo.names import check_options, unknown_name
+from cifarzoo.names import check_factory, check_options, unknown_name
 
 __all__ = [
     "OptimizerFactory",
@@ -163,13 +163,8 @@ def build_optimizer(
 
 
 def _call_factory(factory: Any, parameters: list[dict[str, Any]]) -> Optimizer:
-    if isinstance(factory, type) or not callable(factory):
-        name = factory.__name__ if isinstance(factory, type) else type(factory).__name__
-        # a class would be called without the recipe's learning rate
-        raise ArgumentError(
-            f"an optimizer is a name or a factory, not {factory!r}; write "
-            f"lambda groups: {name}(groups, lr=...)"
-        )
+    # a class would be called without the recipe's learning rate
+    check_factory("an optimizer", factory, "groups", "groups, lr=...")
     built = factory(parameters)
     if not isinstance(built, Optimizer):
         raise ArgumentError(

@@ -82,6 +82,13 @@ class ModelSpec:
         except KeyError:
             raise unknown_name(f"recipe of {self.name!r}:", name, self.recipes) from None
 
+    def get_weights(self, tag: str) -> WeightsInfo:
+        """The weights with this tag; raises UnknownNameError when there are none."""
+        try:
+            return self.weights[tag]
+        except KeyError:
+            raise unknown_name(f"weights of {self.name!r}:", tag, self.weights) from None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {

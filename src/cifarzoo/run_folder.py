@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,16 +27,16 @@ _EARLY = (_NOTE_NAME, _RECIPE_NAME, "history.csv")  # what is there before the f
 
 def new_folder(label: str) -> Path:
     """Make a folder below ``runs`` that nobody else has: the time, then ``label``."""
-    name = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{label}"
-    for number in itertools.count(2):
-        folder = make_directory("runs") / name
+    first = make_directory("runs") / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{label}"
+    folder, number = first, 1
+    while True:
         try:
             folder.mkdir()
         except FileExistsError:  # of a run that was started in the same second
-            name = f"{name.removesuffix(f'-{number - 1}')}-{number}"
+            number += 1
+            folder = first.with_name(f"{first.name}-{number}")
         else:
-            break
-    return folder
+            return folder
 
 
 def claim(folder: Path, facts: Mapping[str, Any], recipe: Recipe) -> None:

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from cifarzoo import timm_schedulers
 from cifarzoo.errors import ArgumentError, DuplicateNameError
-from cifarzoo.names import check_options, keyword_options, unknown_name
+from cifarzoo.names import check_factory, check_options, keyword_options, unknown_name
 
 __all__ = [
     "SchedulerFactory",
@@ -111,13 +111,7 @@ def build_scheduler(
         check_scheduler(scheduler, options)
         built = _build_named(scheduler, optimizer, epochs, steps_per_epoch, options)
     else:
-        if isinstance(scheduler, type) or not callable(scheduler):
-            # the second and third arguments of a class mean something else
-            name = scheduler.__name__ if isinstance(scheduler, type) else type(scheduler).__name__
-            raise ArgumentError(
-                f"a scheduler is a name or a factory, not {scheduler!r}; write "
-                f"lambda optimizer, epochs, steps: {name}(optimizer, ...)"
-            )
+        check_factory("a scheduler", scheduler, "optimizer, epochs, steps", "optimizer, ...")
         built = scheduler(optimizer, epochs, steps_per_epoch, **options)
     if not isinstance(built, LRScheduler | ReduceLROnPlateau):
         raise ArgumentError(

@@ -22,7 +22,6 @@ from cifarzoo.cli.application import (
     split_tag,
 )
 from cifarzoo.errors import ArgumentError
-from cifarzoo.names import unknown_name
 from cifarzoo.verification import Verification, tolerance
 
 __all__ = ["verify"]
@@ -54,8 +53,8 @@ def verify(
             raise ArgumentError(
                 f"model {name!r} has no pretrained weights; see `cifarzoo models --pretrained`"
             )
-        if tag and tag not in spec.weights:
-            raise unknown_name(f"weights of {name!r}:", tag, spec.weights)
+        if tag:
+            spec.get_weights(tag)  # refuse before the images are read
         chosen += [(name, each) for each in ([tag] if tag else spec.weights)]
     test_set = load_set(data, "test", root, download)
     found = []

@@ -15,7 +15,7 @@ from cifarzoo.registry import register_model
 __all__ = ["DeepBN", "deep_bn"]
 
 DEFAULT = MUON.replace(epochs=64, augmentation=Augmentation(flip="alternating", crop_padding=2))
-"""Muon; small shifts, for the network has too few parameters to fit more."""
+"""Muon; small shifts, for in so many epochs the network does not learn to fit larger ones."""
 
 
 class DeepBN(nn.Module):

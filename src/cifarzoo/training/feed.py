@@ -48,10 +48,10 @@ class Feed:
         self._preprocessing = preprocessing
         self._device = device
         self._dtype = dtype
+        if steps is not None and (not isinstance(steps, int) or steps < 1):
+            raise InputError(f"steps_per_epoch must be a positive whole number; got {steps!r}")
         self._has_fixed_steps = steps is not None
         self.steps = steps if steps is not None else _length(source)
-        if not isinstance(self.steps, int) or self.steps < 0 or (steps is not None and steps < 1):
-            raise InputError(f"steps_per_epoch must be a positive whole number; got {steps!r}")
         if self.steps < 1:
             raise InputError("the data has no batch; lower batch_size, or give it more images")
         self._running: Iterator[tuple[Tensor, Tensor]] | None = None
