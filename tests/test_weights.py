@@ -82,6 +82,39 @@ def test_mismatches_name_the_layers_and_change_nothing(weights: Path) -> None:
     assert all(torch.equal(before[k], v) for k, v in other.state_dict().items())
 
 
+def test_weights_fill_all_but_the_head_of_a_network_for_other_classes(
+    weights: Path, model: nn.Module
+) -> None:
+    other = cifarzoo.create_model("simple", pretrained=weights, num_classes=7, seed=5)
+    fresh = cifarzoo.create_model("simple", num_classes=7, seed=5).state_dict()
+    theirs = model.state_dict()
+    for name, tensor in other.state_dict().items():
+        assert torch.equal(tensor, (fresh if name.startswith("fc3.") else theirs)[name]), name
+    card = cifarzoo.get_card(other)
+    assert (card.num_classes, card.classes) == (7, None)
+    assert card.preprocessing == cifarzoo.get_card(model).preprocessing
+
+
+def test_a_layer_of_another_shape_is_no_head(weights: Path) -> None:
+    with pytest.raises(WeightsError, match="does not fit"):
+        cifarzoo.create_model("deep_bn", pretrained=weights, num_classes=7)
+
+
+def test_weights_say_their_number_of_classes(tmp_path: Path) -> None:
+    wide = cifarzoo.create_model("simple", num_classes=100)
+    path = cifarzoo.save_weights(wide, tmp_path / "w.safetensors")
+    assert equal(cifarzoo.create_model("simple", pretrained=path), wide)
+    assert cifarzoo.get_card(cifarzoo.create_model("simple")).num_classes == 10
+
+
+def test_foreign_weights_are_not_asked_for_their_classes(tmp_path: Path, model: nn.Module) -> None:
+    torch.save(model.state_dict(), tmp_path / "theirs.pt")
+    assert cifarzoo.read_metadata(tmp_path / "theirs.pt") == {}
+    assert equal(cifarzoo.create_model("simple", pretrained=tmp_path / "theirs.pt"), model)
+    with pytest.raises(WeightsError, match="other shape: fc3"):
+        cifarzoo.create_model("simple", pretrained=tmp_path / "theirs.pt", num_classes=7)
+
+
 @pytest.mark.parametrize("keep", [0, 4, 2000, -1])
 def test_truncated_file_is_refused(weights: Path, keep: int) -> None:
     weights.write_bytes(weights.read_bytes()[:keep])

@@ -16,7 +16,7 @@ from cifarzoo.files import cache_directory, file_digest
 from cifarzoo.names import check_options
 from cifarzoo.progress import byte_bar
 from cifarzoo.registry import ModelSpec, get_model_info
-from cifarzoo.weights import find_weights, load_weights, read_card
+from cifarzoo.weights import find_weights, load_weights, read_card, read_metadata
 
 __all__ = ["create_model", "load_model", "locate_weights"]
 
@@ -25,7 +25,7 @@ def create_model(
     name: str,
     *,
     pretrained: bool | str | Path | None = False,
-    num_classes: int = 10,
+    num_classes: int | None = None,
     seed: int | None = None,
     **options: Any,
 ) -> nn.Module:
@@ -35,7 +35,8 @@ def create_model(
         name: A name of ``list_models()``.
         pretrained: False or None for random parameters, True for the default weights, a tag of
             ``get_model_info(name).weights``, or the path of a weights file.
-        num_classes: Size of the output.
+        num_classes: Size of the output; that of the weights, or else 10, unless given. Where it is
+            not that of the weights, they fill all but the last layer, which stays random.
         seed: Seed of the random parameters; None takes torch's global generator as it is.
         **options: Options of that model's builder; see ``get_model_info(name).options``.
 
@@ -53,7 +54,7 @@ def create_model(
         torch.Size([2, 100])
     """
     spec = get_model_info(name)
-    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
+    if num_classes is not None and (type(num_classes) is not int or num_classes < 1):
         raise ArgumentError(
             f"num_classes must be a whole number of at least 1; got {num_classes!r}"
         )
@@ -61,6 +62,9 @@ def create_model(
         raise ArgumentError(f"seed must be a whole number or None; got {seed!r}")
     check_options(f"model {name!r}", options, spec.options)
     weights = _find_weights(spec, pretrained)
+    facts = read_metadata(weights) if weights else {}
+    trained_for = facts["card"]["num_classes"] if facts else None
+    num_classes = num_classes or trained_for or 10
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
@@ -68,7 +72,7 @@ def create_model(
     classes = CIFAR10_CLASSES if num_classes == 10 else None
     attach_card(model, ModelCard(name, num_classes, options, classes=classes))
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights, new_head=trained_for not in (None, num_classes))
     return model
 
 
@@ -84,7 +88,7 @@ def load_model(path: str | Path) -> nn.Module:
     """
     path = find_weights(path)
     card = read_card(path)
-    return create_model(card.name, pretrained=path, num_classes=card.num_classes, **card.options)
+    return create_model(card.name, pretrained=path, **card.options)
 
 
 def locate_weights(spec: ModelSpec, tag: str = "default") -> Path:

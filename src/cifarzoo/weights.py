@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import platform
@@ -91,7 +92,11 @@ def save_weights(
 
 
 def load_weights(
-    model: nn.Module, path: str | Path, *, preprocessing: Preprocessing | None = None
+    model: nn.Module,
+    path: str | Path,
+    *,
+    preprocessing: Preprocessing | None = None,
+    new_head: bool = False,
 ) -> dict[str, Any]:
     """Load a weights file into ``model``: all of it, or nothing.
 
@@ -105,6 +110,8 @@ def load_weights(
         path: The file, or the folder of a finished run.
         preprocessing: Normalization the file was trained with; what its card says unless given,
             and what the model's card says for a foreign file.
+        new_head: Whether the model tells apart other classes than the file: its last layer then
+            keeps its values, and its card its classes.
 
     Returns:
         What `read_metadata` returns; empty for foreign files.
@@ -120,11 +127,16 @@ def load_weights(
     expected = inner.state_dict()
     if tensors.keys() != expected.keys():  # a network may have a layer called module itself
         tensors = _strip(tensors)
+    card = get_card(model)
+    if new_head and made_by is not None:
+        sizes = made_by.num_classes, card.num_classes
+        tensors |= _heads(expected, tensors, sizes)
+        made_by = dataclasses.replace(made_by, num_classes=sizes[1], classes=card.classes)
     _check_fit(expected, tensors, path, made_by)
     inner.load_state_dict(tensors)
-    card = made_by or get_card(model)
+    card = made_by or card
     if preprocessing is not None:
-        card = ModelCard(**{**vars(card), "preprocessing": preprocessing})
+        card = dataclasses.replace(card, preprocessing=preprocessing)
     attach_card(model, card)
     return facts
 
@@ -149,7 +161,7 @@ def find_weights(path: str | Path) -> Path:
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """The facts in a weights file: ``format``, ``card``, ``sha256``, ``versions``, ``metadata``.
 
-    Empty for files of another origin. The tensors are not read.
+    Empty for files of another origin, legacy checkpoints among them. The tensors are not read.
 
     Args:
         path: The file, or the folder of a finished run.
@@ -160,6 +172,8 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     path = find_weights(path)
+    if _is_legacy(path):
+        return {}
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
@@ -193,10 +207,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    _check_exists(path)
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start == b"PK" or start[:1] == b"\x80":
+    if _is_legacy(path):
         return _read_legacy(path), {}
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -211,6 +222,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is damaged: its sha256 differs from the one it carries; copy or fetch it again"
         )
     return tensors, facts
+
+
+def _is_legacy(path: Path) -> bool:
+    """Whether the file is a zip archive or a pickle, as torch.save writes them."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    return start == b"PK" or start[:1] == b"\x80"
 
 
 def _read_legacy(path: Path) -> dict[str, Tensor]:
@@ -244,6 +262,20 @@ def _strip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stripped
 
 
+def _heads(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], sizes: tuple[int, int]
+) -> dict[str, Tensor]:
+    """The model's own tensors for whatever has an entry for each of the file's classes."""
+    pairs = {
+        name: (found[name].shape, own.shape) for name, own in expected.items() if name in found
+    }
+    return {
+        name: expected[name]
+        for name, (theirs, ours) in pairs.items()
+        if theirs != ours and (theirs[:1], ours[:1]) == ((sizes[0],), (sizes[1],))
+    }
+
+
 def _check_fit(
     expected: Mapping[str, Tensor],
     found: Mapping[str, Tensor],
@@ -270,8 +302,8 @@ def _check_fit(
         origin = f" (made by {made_by.name!r})" if made_by else ""
         details = "\n  ".join(problems)
         remedy = (
-            "; build it with the num_classes and options on the file's card, and replace layers "
-            "after loading"
+            "; build it with the options on the file's card, or, for other classes, by "
+            "create_model(name, pretrained=..., num_classes=...)"
             if made_by
             else ""
         )
