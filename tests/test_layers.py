@@ -123,7 +123,7 @@ def test_other_convolutions_are_torchs_own() -> None:
     assert way(small) == "product"
     assert way(small[:, :, :1, :1].float()) == "dense"
     assert way(small[0]) == "torch"
-    assert way(small.float()) == "torch"
+    assert way(small.float(), stride=2) == "torch"
     assert way(small, bias=True) == "torch"
     assert way(small, groups=2) == "torch"
     assert way(small, dilation=2) == "torch"
@@ -133,6 +133,46 @@ def test_other_convolutions_are_torchs_own() -> None:
     assert way(torch.zeros(2, 128, 128, 128, dtype=torch.bfloat16)) == "torch"
     with torch.no_grad():
         assert way(small) == "torch"
+
+
+def test_wide_layers_in_float32_take_winograds_way_while_they_are_trained() -> None:
+    def way(size: int, channels: tuple[int, int] = (128, 128), **options: Any) -> str:
+        layer = Conv2d(*channels, **{"kernel_size": 3, "padding": 1, "bias": False, **options})
+        return layer._way(torch.zeros(2, channels[0], size, size))
+
+    assert {size: way(size) for size in (2, 3, 4, 5, 7, 16)} == {
+        2: "torch",
+        3: "winograd",
+        4: "winograd",
+        5: "torch",  # two tiles for five pixels, each way
+        7: "winograd",
+        16: "winograd",
+    }
+    assert way(7, (64, 256)) == way(7, (256, 64)) == "torch"
+    assert way(7, kernel_size=1, padding=0) == way(7, kernel_size=5, padding=2) == "torch"
+    assert way(7, bias=True) == way(7, stride=2) == way(7, padding=2) == "torch"
+    with torch.no_grad():
+        assert way(7) == "torch"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert way(7) == "product"
+    layer = Conv2d(128, 128, 3, bias=False)
+    x = torch.randn(2, 128, 6, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(layer(x), nn.Conv2d.forward(layer, x), rtol=1e-4, atol=1e-5)
+
+
+def test_transforms_of_functions_have_torchs_own() -> None:
+    """Per-sample gradients, as `torch.func` takes them."""
+    layer = Conv2d(128, 128, 3, padding=1, bias=False)
+    x = torch.randn(2, 128, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    def loss(weight: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        result = torch.func.functional_call(layer, {"weight": weight}, (image[None],))
+        return result.square().sum()
+
+    weight = layer.weight.detach()
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(weight, x)
+    layer(x).square().sum().backward()
+    torch.testing.assert_close(each.sum(0), layer.weight.grad, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import InputError
+from cifarzoo.winograd import tile_share, winograd_conv2d
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "Conv2d", "check_images", "prefer_contiguous_on_cpu"]
 
@@ -17,6 +18,9 @@ __all__ = ["BatchNorm1d", "BatchNorm2d", "Conv2d", "check_images", "prefer_conti
 _REGISTER = 32  # bfloat16 numbers in a 512-bit register
 _FEW_COLUMNS = 2**24  # numbers; beyond, writing them costs more than the product gains
 _MANY_CHANNELS = 128
+_FILLED = (
+    0.5  # share of Winograd's tiles that must lie on the map; below, they cost more than they save
+)
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -155,12 +159,13 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
 
 
 class Conv2d(nn.Conv2d):
-    """torch's convolution, faster on a CPU where a wide layer sees a map of a few pixels.
+    """torch's convolution, faster to train on a CPU where it is wide or its map has few pixels.
 
     With one pixel of output it is a dense layer of the part of the filters that lies on the map:
     of 3x3 on a map of 1x1 only the centre, where oneDNN multiplies the padding too. With a few,
     oneDNN's bfloat16 kernel for the weight gradient takes up to five times as long as the same sum
-    written as one matrix product, of the outputs' gradient and the patches of the input.
+    written as one matrix product, of the outputs' gradient and the patches of the input. In float32
+    wide layers take Winograd's algorithm, while they are trained; see `winograd_conv2d`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -168,32 +173,40 @@ class Conv2d(nn.Conv2d):
         way = self._way(x)
         if way == "dense":
             return self._dense(x)
+        if way == "winograd":
+            assert not isinstance(self.padding, str)
+            return winograd_conv2d(x, self.weight, self.padding[0])
         if way == "product":
             y: Tensor = _ProductGradient.apply(x, self.weight, self.stride, self.padding)
             return y
         return super().forward(x)
 
-    def _way(self, x: Tensor) -> Literal["dense", "product", "torch"]:
+    def _way(self, x: Tensor) -> Literal["dense", "winograd", "product", "torch"]:
         """How to compute: compilers, other devices and all that is not plain have torch's way."""
         if x.device.type != "cpu" or x.ndim != 4 or torch.compiler.is_compiling():
             return "torch"
         if self.groups > 1 or set(self.dilation) != {1} or self.padding_mode != "zeros":
             return "torch"
-        if isinstance(self.padding, str):
+        if isinstance(self.padding, str) or torch._C._are_functorch_transforms_active():
             return "torch"
         sizes = zip(x.shape[2:], self.padding, self.kernel_size, self.stride, strict=True)
-        outputs = math.prod((size + 2 * p - k) // s + 1 for size, p, k, s in sizes)
-        if outputs == 1:
+        height, width = ((size + 2 * p - k) // s + 1 for size, p, k, s in sizes)
+        if height * width == 1:
             return "dense"
         if not (torch.is_grad_enabled() and self.weight.requires_grad and self.bias is None):
             return "torch"
+        if self.in_channels < _MANY_CHANNELS:
+            return "torch"
         mixed = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if mixed else x.dtype
-        if dtype != torch.bfloat16 or self.in_channels < _MANY_CHANNELS:
-            return "torch"
+        if dtype == torch.float32:
+            plain = self.kernel_size == (3, 3) and self.stride == (1, 1)
+            square = self.padding in ((0, 0), (1, 1)) and self.out_channels >= _MANY_CHANNELS
+            is_filled = tile_share(height, width) > _FILLED
+            return "winograd" if plain and square and is_filled else "torch"
         patch = self.weight[0].numel()
-        pays = patch > self.in_channels and len(x) * outputs * patch <= _FEW_COLUMNS
-        return "product" if pays else "torch"
+        pays = patch > self.in_channels and len(x) * height * width * patch <= _FEW_COLUMNS
+        return "product" if dtype == torch.bfloat16 and pays else "torch"
 
     def _dense(self, x: Tensor) -> Tensor:
         """The only output pixel: what the filters, beginning in the padding, see of the map."""
