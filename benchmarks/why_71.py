@@ -111,7 +111,8 @@ def main() -> None:
         if found and Recipe.from_dict(found["recipe"]) == trial.recipe:
             continue
         print(name)
-        runs[name] = {"base": trial.base, **(beginning(trial, runs) or run(trial))}
+        runs[name] = {**(beginning(trial, runs) or run(trial)), "base": trial.base}
+        runs = {each: runs[each] for each in TRIALS if each in runs}
         write_text(arguments.output, json.dumps(runs, indent=1) + "\n")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tomli_w
 import typer
-from results import plot_why_71, results_table, table, tuning_tables, why_71_table
+from results import plot_why_71, results_table, table, tuning_tables, why_71_tables
 from torch import nn
 from typer.testing import CliRunner
 
@@ -45,7 +45,10 @@ def write(docs: Path) -> None:
         "_tune_94.md": tune_94_table(results / "tune_94.json"),
         "_tune_zoo.md": tuning_tables(results / "tune_zoo.json"),
         "_results.md": results_table(),
-        "_why_71.md": why_71_table(results / "why_71.json"),
+        **{
+            f"_why_71_{budget}.md": text
+            for budget, text in why_71_tables(results / "why_71.json").items()
+        },
     }
     _write_folder(docs / "explanation/generated", explanation)
     plot_why_71(results / "why_71.json", docs / "explanation/generated/why-71.png")

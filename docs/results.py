@@ -68,62 +68,73 @@ def tuning_tables(measured: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def why_71_table(measured: Path) -> str:
-    """The runs of benchmarks/why_71.py, in percent of the held-out images."""
-    runs = json.loads(measured.read_text(encoding="utf-8"))
-    rows = []
-    for name, run in runs.items():
-        last = run["history"][-1]
-        base = runs.get(name.split(",")[0])
-        change = last["val_accuracy"] - base["history"][-1]["val_accuracy"] if base else 0
-        rows.append(
-            (
-                name,
-                f"`{run['model']}`",
-                f"{run['images']:,}",
-                str(run["recipe"]["epochs"]),
-                f"{100 * last['train_accuracy']:.1f}",
-                f"{100 * last['val_accuracy']:.1f}",
-                f"{100 * change:+.1f}" if base and run is not base else "",
+def why_71_tables(measured: Path) -> dict[str, str]:
+    """The runs of benchmarks/why_71.py, in percent of the held-out images: a table a budget."""
+    everything = json.loads(measured.read_text(encoding="utf-8"))
+    header = "run,network,images,epochs,training,validation,change,from"
+    tables = {}
+    for budget, runs in _budgets(everything).items():
+        rows = []
+        for name, run in runs.items():
+            last = run["history"][-1]
+            base = run["base"] if run["base"] in everything and run["base"] != name else ""
+            change = (
+                last["val_accuracy"] - everything[base]["history"][-1]["val_accuracy"]
+                if base
+                else 0
             )
-        )
-    header = "run,network,images,epochs,training,validation,change"
-    return table(tuple(header.split(",")), rows, numbers=(2, 3, 4, 5, 6)) + "\n"
+            rows.append(
+                (
+                    name,
+                    f"`{run['model']}`",
+                    f"{run['images']:,}",
+                    str(run["recipe"]["epochs"]),
+                    f"{100 * last['train_accuracy']:.1f}",
+                    f"{100 * last['val_accuracy']:.1f}",
+                    f"{100 * change:+.1f}" if base else "",
+                    base,
+                )
+            )
+        tables[budget] = table(tuple(header.split(",")), rows, numbers=(2, 3, 4, 5, 6)) + "\n"
+    return tables
 
 
 def plot_why_71(measured: Path, target: Path) -> None:
-    """Validation accuracy after every epoch, a panel for each of the two networks."""
+    """Validation accuracy after every epoch, a panel for each budget."""
     from matplotlib.figure import Figure
 
-    runs = json.loads(measured.read_text(encoding="utf-8"))
-    titles = {
-        "resnet18": "the report's network",
-        "resnet18_cifar": "the same network with the CIFAR stem",
-    }
-    models = [model for model in titles if any(run["model"] == model for run in runs.values())]
-    figure = Figure(figsize=(max(8, 6 * len(models)), 5), layout="constrained")
-    panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
-    for axes, model in zip(panels, models, strict=True):
-        chosen = {name: run for name, run in runs.items() if run["model"] == model}
-        for number, (name, run) in enumerate(chosen.items()):
+    budgets = _budgets(json.loads(measured.read_text(encoding="utf-8")))
+    figure = Figure(figsize=(7 * len(budgets), 6), layout="constrained")
+    panels = figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0]
+    for axes, runs in zip(panels, budgets.values(), strict=True):
+        bases = {run["base"] for run in runs.values()}
+        for number, (name, run) in enumerate(runs.items()):
             values = [100 * record["val_accuracy"] for record in run["history"]]
-            is_base = "," not in name
             axes.plot(
                 range(1, len(values) + 1),
                 values,
                 label=name,
-                color="black" if is_base else f"C{number % 10}",
-                linewidth=2.5 if is_base else 1.3,
-                linestyle="-" if number < 10 else "--",
-                zorder=3 if is_base else 2,
+                color="black" if name in bases else f"C{number % 10}",
+                linewidth=2.5 if name in bases else 1.3,
+                linestyle="--" if name.startswith("tuned") else "-",
+                zorder=3 if name in bases else 2,
             )
-        axes.set_title(titles[model])
+        axes.set_title(f"{next(iter(runs.values()))['images']:,} images, one change at a time")
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="lower right")
     figure.axes[0].set_ylabel("validation accuracy, %")
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=130)
+
+
+def _budgets(runs: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Runs that are compared with one on all images, and those with one on a quarter of them."""
+    few = {run["base"] for run in runs.values()} - {"original"}
+    return {
+        "all": {name: run for name, run in runs.items() if run["base"] == "original"},
+        "few": {name: run for name, run in runs.items() if few & {name, run["base"]}},
+    }
 
 
 def table(

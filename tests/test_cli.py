@@ -290,6 +290,22 @@ def test_a_weights_file_says_what_it_is_evaluated_on(trained: Path, tmp_path: Pa
     assert "cifar10 sample test" in run("evaluate", tmp_path).stdout  # a folder without run.json
 
 
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_weights_for_other_classes_are_not_measured(command: str, tmp_path: Path) -> None:
+    images, labels = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4) % 2
+    pets = cifarzoo.create_model("simple", num_classes=2)
+    recipe = Recipe(epochs=1, batch_size=2)
+    cifarzoo.Trainer(pets, recipe).fit(cifarzoo.ImageSet(images, labels, ("cat", "dog")))
+    path = cifarzoo.save_weights(pets, tmp_path / "pets.safetensors")
+    refused = run(command, path, "--data", "sample", code=1)
+    assert "tells apart cat, dog, which are not the classes of sample" in refused.stderr
+
+
+def test_test_images_set_no_learning_rate() -> None:
+    plateau = ("--data", "sample", "--set", "scheduler=plateau", "--watch-test")
+    assert "use --val-size instead" in run("train", "simple", *plateau, code=1).stderr
+
+
 def test_temperature_is_fitted_on_what_was_held_out(trained: Path, tmp_path: Path) -> None:
     short = ("--data", "sample", "--set", "epochs=1", "--output", tmp_path)
     run("train", "simple", *short, "--val-size", "400")
@@ -300,6 +316,10 @@ def test_temperature_is_fitted_on_what_was_held_out(trained: Path, tmp_path: Pat
     assert found["temperature"] == expected.temperature
     text = run("calibrate", tmp_path).stdout
     assert f"evaluate {tmp_path} --temperature {expected.temperature:.4f}" in text
+    assert (
+        f"evaluate {tmp_path} --tta flip --temp"
+        in run("calibrate", tmp_path, "--tta", "flip").stdout
+    )
     cooled = run("evaluate", tmp_path, "--temperature", found["temperature"], "--json").stdout
     assert json.loads(cooled)["temperature"] == found["temperature"]
     picture = tmp_path / "picture.png"

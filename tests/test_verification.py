@@ -42,6 +42,14 @@ def test_shipped_weights_work_out_their_own_normalization(
 
 
 @pytest.mark.parametrize(("name", "tag"), SHIPPED)
+def test_shipped_weights_come_from_the_recipe_of_their_tag(name: str, tag: str) -> None:
+    spec = cifarzoo.get_model_info(name)
+    metadata = cifarzoo.read_metadata(spec.weights[tag].path)["metadata"]
+    recipe = cifarzoo.Recipe.from_dict(metadata["recipe"])
+    assert recipe.replace(seed=0) == spec.get_recipe(tag).replace(seed=0)
+
+
+@pytest.mark.parametrize(("name", "tag"), SHIPPED)
 def test_the_shipped_seed_has_the_best_validation_accuracy(name: str, tag: str) -> None:
     path = cifarzoo.get_model_info(name).weights[tag].path
     metadata = cifarzoo.read_metadata(path)["metadata"]

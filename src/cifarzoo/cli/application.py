@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -12,6 +13,7 @@ from typer.core import TyperGroup
 
 import cifarzoo
 from cifarzoo import CifarZooError, ImageSet, Recipe
+from cifarzoo.errors import ArgumentError
 from cifarzoo.factory import locate_weights
 from cifarzoo.weights import find_weights, read_metadata
 
@@ -30,6 +32,7 @@ __all__ = [
     "describe",
     "is_given",
     "load_set",
+    "load_test",
     "open_weights",
     "print_json",
     "training_facts",
@@ -110,6 +113,20 @@ def load_set(
         return cifarzoo.load_cifar10_1(root=root)
     load = cifarzoo.load_cifar10 if name == "cifar10" else cifarzoo.load_cifar100
     return load(split, root=root, download=fetch)
+
+
+def load_test(networks: Sequence[nn.Module], name: str, root: Path | None, fetch: bool) -> ImageSet:
+    """The test images of the set called ``name``, for networks that tell its classes apart."""
+    test_set = load_set(name, "test", root, fetch)
+    for network in networks:
+        card = cifarzoo.get_card(network)
+        if card.classes is not None and {*card.classes} != {*test_set.classes}:
+            some = ", ".join([*card.classes[:3], "..."][: len(card.classes)])
+            raise ArgumentError(
+                f"{card.name} tells apart {some}, which are not the classes of {name}; choose its "
+                "--data, or evaluate it in Python on its own images"
+            )
+    return test_set
 
 
 def choose_data(context: typer.Context, weights: str, data: str) -> str:

@@ -20,6 +20,7 @@ from cifarzoo.cli.application import (
     app,
     choose_data,
     load_set,
+    load_test,
     open_weights,
     print_json,
     training_facts,
@@ -66,7 +67,7 @@ def evaluate(
     for path in save or []:
         check_report_path(path)
     network = open_weights(weights)
-    test_set = load_set(choose_data(context, weights, data), "test", root, download)
+    test_set = load_test([network], choose_data(context, weights, data), root, download)
     report = cifarzoo.evaluate(
         network, test_set, tta=tta, temperature=temperature, device=device, precision=precision
     )
@@ -101,11 +102,12 @@ def calibrate(
         print_json(dataclasses.asdict(found))
         return
     (loss, cooled_loss), (error, cooled_error) = found.loss, found.expected_calibration_error
+    views = "" if tta == "none" else f" --tta {tta}"
     typer.echo(
         f"temperature {found.temperature:.4f}, fitted on {found.num_images:,} held-out images\n"
         f"loss {loss:.4f} to {cooled_loss:.4f}, calibration error {error:.4f} to "
         f"{cooled_error:.4f}\n"
-        f"use it: cifarzoo evaluate {weights} --temperature {found.temperature:.4f}"
+        f"use it: cifarzoo evaluate {weights}{views} --temperature {found.temperature:.4f}"
     )
 
 
@@ -138,7 +140,7 @@ def report(
     networks = [open_weights(each) for each in weights]
     names = [cifarzoo.get_card(network).name for network in networks]
     ends = [Path(each).name for each in weights]
-    test_set = load_set(choose_data(context, weights[0], data), "test", root, download)
+    test_set = load_test(networks, choose_data(context, weights[0], data), root, download)
     entries = [
         make_entry(
             network,

@@ -58,7 +58,7 @@ def train(
         int, typer.Option(help="Training images held out and measured every epoch.")
     ] = 0,
     watch_test: Annotated[
-        bool, typer.Option(help="Measure the test images every epoch; nothing is chosen by it.")
+        bool, typer.Option(help="Measure the test images every epoch; nothing depends on it.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the run. [default: a new one in runs/]")
@@ -87,6 +87,11 @@ def train(
         raise ArgumentError("--val-size and --watch-test both say what to measure; choose one")
     else:
         chosen = _choose_recipe(cifarzoo.get_model_info(model), recipe, changes or [], seed)
+        if watch_test and chosen.scheduler == "plateau":
+            raise ArgumentError(
+                "the scheduler 'plateau' follows what is measured, and test images decide nothing; "
+                "use --val-size instead of --watch-test"
+            )
         facts = {
             "model": model,
             "data": data,

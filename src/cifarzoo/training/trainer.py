@@ -119,7 +119,7 @@ class Trainer:
             train: An ImageSet (augmented as the recipe says), a Loader, or any iterable of
                 ``(images, labels)`` batches; uint8 images are normalized, float ones taken as
                 normalized. A first batch is checked before any step.
-            val: Measured after every epoch; nothing is chosen by it.
+            val: Measured after every epoch; only the scheduler "plateau" acts on it.
             resume: True continues from the checkpoint in ``output``, a path from that one: with
                 the same data the result is the same as without the interruption. Not so with
                 ``steps_per_epoch`` and a source that has no ``state_dict``: it begins anew.
