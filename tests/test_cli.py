@@ -238,6 +238,32 @@ def test_a_finished_run_is_not_overwritten(trained: Path) -> None:
     assert (trained / "weights.safetensors").read_bytes() == before
 
 
+def test_resume_takes_another_file_of_the_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run("train", "simple", "--data", "sample", "--set", "epochs=1", "--output", folder)
+    earlier = shutil.copy(folder / "checkpoint.pt", folder / "earlier.pt")
+    assert "would be replaced" in run("train", "--resume", earlier, code=1).stderr
+    (folder / "checkpoint.pt").unlink()
+    assert "run folder" in run("train", "--resume", earlier).stderr
+    assert (folder / "run.json").exists()
+
+
+def test_a_run_without_a_checkpoint_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("out of memory")
+
+    arguments = ("train", "simple", "--data", "sample", "--output", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(cifarzoo.Trainer, "fit", fail)
+        run(*arguments, code=1)
+        assert not (tmp_path / "run").exists()
+    run_folder.claim(tmp_path / "run", {}, Recipe())  # and then it was killed
+    refused = run(*arguments, code=1).stderr
+    assert "ended before; remove its run.json, recipe.toml in that case" in refused
+
+
 def test_resume_refuses_other_images(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "run")
     note = tmp_path / "run" / "run.json"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +64,12 @@ def test_odd_numbers_of_channels_are_normalized_as_torch_does(
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-4, atol=1e-4)
 
 
+def test_a_network_may_be_bfloat16_throughout() -> None:
+    layer = BatchNorm2d(20, affine=False).bfloat16()
+    x = torch.ones(4, 20, 4, 4, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+    assert layer(x).dtype == layer.running_mean.dtype == torch.bfloat16
+
+
 def test_grouping_is_left_out_where_it_does_not_fit() -> None:
     x = torch.randn(1, 20, 3, 3).to(memory_format=torch.channels_last)  # 9 pixels
     assert torch.equal(BatchNorm2d(20, affine=False)(x), nn.BatchNorm2d(20, affine=False)(x))
@@ -105,6 +112,41 @@ def test_the_weight_gradient_as_a_product_is_torchs(
     for found, expected in zip(*results, strict=True):
         scale = float(expected.abs().max())
         torch.testing.assert_close(found, expected, rtol=2e-2, atol=1e-2 * scale)
+
+
+def test_gradients_of_a_product_may_be_differentiated() -> None:
+    """Mixed precision casts parameters to bfloat16; they have a share in the second gradient."""
+    layer = Conv2d(128, 8, 3, bias=False)
+    x = torch.randn(2, 128, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    results = []
+    for forward in (layer.forward, functools.partial(nn.Conv2d.forward, layer)):
+        with torch.autocast("cpu", torch.bfloat16):
+            output = forward(x).float()
+        (gradient,) = torch.autograd.grad(output.pow(3).sum(), x, create_graph=True)
+        results.append(torch.autograd.grad(gradient.square().sum(), (x, layer.weight)))
+    for found, expected in zip(*results, strict=True):
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(found, expected, rtol=5e-2, atol=2e-2 * scale)
+
+
+def test_gradients_of_grouped_normalization_are_not_differentiated() -> None:
+    x = torch.randn(8, 20, 4, 4).to(memory_format=torch.channels_last).requires_grad_()
+    output = BatchNorm2d(20, affine=False)(x).pow(3).sum()
+    (gradient,) = torch.autograd.grad(output, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_a_map_smaller_than_the_filters_is_refused_as_by_torch() -> None:
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
+        Conv2d(4, 8, 3)(torch.zeros(1, 4, 1, 1))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch wants another way
+def test_a_traced_network_can_be_saved(tmp_path: Path) -> None:
+    network = nn.Sequential(Conv2d(3, 128, 3, bias=False), Conv2d(128, 128, 3, bias=False))
+    torch.jit.trace(network, torch.zeros(1, 3, 8, 8)).save(tmp_path / "traced.pt")
+    assert (tmp_path / "traced.pt").stat().st_size > 0
 
 
 def test_the_input_may_need_no_gradient() -> None:

@@ -115,6 +115,19 @@ def test_foreign_weights_are_not_asked_for_their_classes(tmp_path: Path, model: 
         cifarzoo.create_model("simple", pretrained=tmp_path / "theirs.pt", num_classes=7)
 
 
+@pytest.mark.parametrize("start", [b"\x80", b"PK"])
+def test_a_file_may_begin_like_a_pickle_or_an_archive(
+    start: bytes, tmp_path: Path, model: nn.Module
+) -> None:
+    """Its first bytes are the length of the header, and so of everything that is noted in it."""
+    path = cifarzoo.save_weights(model, tmp_path / "w.safetensors", metadata={"note": ""})
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    missing = (int.from_bytes(start, "little") - length) % 256 ** len(start)
+    cifarzoo.save_weights(model, path, metadata={"note": "x" * missing})
+    assert path.read_bytes().startswith(start)
+    assert equal(cifarzoo.load_model(path), model)
+
+
 @pytest.mark.parametrize("keep", [0, 4, 2000, -1])
 def test_truncated_file_is_refused(weights: Path, keep: int) -> None:
     weights.write_bytes(weights.read_bytes()[:keep])

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from cifarzoo.errors import InputError
 from cifarzoo.winograd import tile_share, winograd_conv2d
@@ -39,7 +40,10 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             mean, variance = self.running_mean, self.running_var
             return F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
         group = _group_size(x) if self.training and not self.affine else 1
-        if group == 1 or self.momentum is None or self.running_mean is None:
+        running = self.running_mean
+        if self.momentum is None or running is None or running.dtype != torch.float32:
+            group = 1  # the statistics are counted in float32
+        if group == 1:
             return super().forward(x)
         y: Tensor
         y, mean, variance = _GroupedBatchNorm.apply(x, group, self.eps)
@@ -89,6 +93,7 @@ class _GroupedBatchNorm(torch.autograd.Function):
         return y.view(-1, *x.permute(0, 2, 3, 1).shape[1:]).permute(0, 3, 1, 2), mean, variance
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *unused: Tensor) -> tuple[Tensor, None, None]:
         x, mean, variance = ctx.saved_tensors
         group, eps, channels = ctx.group, ctx.eps, x.shape[1]
@@ -183,7 +188,9 @@ class Conv2d(nn.Conv2d):
 
     def _way(self, x: Tensor) -> Literal["dense", "winograd", "product", "torch"]:
         """How to compute: compilers, other devices and all that is not plain have torch's way."""
-        if x.device.type != "cpu" or x.ndim != 4 or torch.compiler.is_compiling():
+        if x.device.type != "cpu" or x.ndim != 4:
+            return "torch"
+        if torch.compiler.is_compiling() or torch._C._is_tracing():
             return "torch"
         if self.groups > 1 or set(self.dilation) != {1} or self.padding_mode != "zeros":
             return "torch"
@@ -191,7 +198,7 @@ class Conv2d(nn.Conv2d):
             return "torch"
         sizes = zip(x.shape[2:], self.padding, self.kernel_size, self.stride, strict=True)
         height, width = ((size + 2 * p - k) // s + 1 for size, p, k, s in sizes)
-        if height * width == 1:
+        if height == width == 1:
             return "dense"
         if not (torch.is_grad_enabled() and self.weight.requires_grad and self.bias is None):
             return "torch"
@@ -224,14 +231,15 @@ class _ProductGradient(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
     ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
         inputs, filters = x.to(torch.bfloat16), weight.to(torch.bfloat16)
-        ctx.save_for_backward(inputs, filters)
-        ctx.stride, ctx.padding, ctx.dtypes = stride, padding, (x.dtype, weight.dtype)
         return torch.conv2d(inputs, filters, None, stride, padding)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
-        x, weight = ctx.saved_tensors
+        images, parameter = ctx.saved_tensors
+        x, weight = images.to(torch.bfloat16), parameter.to(torch.bfloat16)
         to_x = None
         if ctx.needs_input_grad[0]:
             to_x = torch.ops.aten.convolution_backward(
@@ -246,13 +254,13 @@ class _ProductGradient(torch.autograd.Function):
                 [0, 0],
                 1,
                 [True, False, False],
-            )[0].to(ctx.dtypes[0])
+            )[0].to(images.dtype)
         outputs, inputs, *kernel = weight.shape
         patches = _patches(x, kernel, ctx.stride, ctx.padding)
         rows = grad.permute(0, 2, 3, 1).reshape(-1, outputs)
         product = (rows.mT @ patches).view(outputs, *kernel, inputs).permute(0, 3, 1, 2)
         # in the parameter's own layout, or the optimizer would copy it once more
-        to_weight = torch.empty_like(weight, dtype=ctx.dtypes[1]).copy_(product)
+        to_weight = torch.empty_like(parameter).copy_(product)
         return to_x, to_weight, None, None
 
 

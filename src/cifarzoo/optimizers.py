@@ -38,10 +38,13 @@ _GROUP_OPTIONS = {
 
 
 def list_optimizers() -> list[str]:
-    """Names of all optimizers, sorted: torch's, ours, and every one timm knows."""
+    """Names of all optimizers, sorted: torch's, ours, and those of timm.
+
+    Without "adahessian", which differentiates the gradients again.
+    """
     from timm.optim import list_optimizers as timm_names
 
-    return sorted({*_WITHOUT_TIMM, *timm_names()})
+    return sorted({*_WITHOUT_TIMM, *timm_names(exclude_filters=["adahessian"])})
 
 
 def check_optimizer(name: str) -> None:

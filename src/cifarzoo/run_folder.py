@@ -51,12 +51,17 @@ def claim(folder: Path, facts: Mapping[str, Any], recipe: Recipe) -> None:
         CheckpointError: The folder holds another run, or a file that the run would write.
     """
     make_directory(folder)
-    for name in (WEIGHTS_NAME, CHECKPOINT_NAME, *_EARLY):
-        if (folder / name).exists():
-            raise CheckpointError(
-                f"{folder} holds a run already, or its {name}; continue it with --resume, or "
-                "choose another --output"
-            )
+    found = [name for name in (WEIGHTS_NAME, CHECKPOINT_NAME, *_EARLY) if (folder / name).exists()]
+    if {WEIGHTS_NAME, CHECKPOINT_NAME}.isdisjoint(found) and _NOTE_NAME in found:
+        raise CheckpointError(
+            f"{folder} holds a run without a checkpoint: it has not come to one yet, or ended "
+            f"before; remove its {', '.join(found)} in that case, or choose another --output"
+        )
+    if found:
+        raise CheckpointError(
+            f"{folder} holds a run already, or its {found[0]}; continue it with --resume, or "
+            "choose another --output"
+        )
     write_text(folder / _NOTE_NAME, json.dumps(facts, indent=1) + "\n")
     recipe.save(folder / _RECIPE_NAME)
 

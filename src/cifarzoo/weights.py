@@ -227,8 +227,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _is_legacy(path: Path) -> bool:
     """Whether the file is a zip archive or a pickle, as torch.save writes them."""
     with path.open("rb") as file:
-        start = file.read(2)
-    return start == b"PK" or start[:1] == b"\x80"
+        start = file.read(9)
+    # safetensors begin with a length of eight bytes, which may look like either, and then a brace
+    return start[8:] != b"{" and (start[:2] == b"PK" or start[:1] == b"\x80")
 
 
 def _read_legacy(path: Path) -> dict[str, Tensor]:

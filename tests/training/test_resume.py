@@ -15,7 +15,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from cifarzoo import Augmentation, ImageSet, Loader, Logger, Recipe, Trainer, create_model
+from cifarzoo import Augmentation, ImageSet, Loader, Logger, Recipe, Trainer, create_model, get_card
 from cifarzoo.errors import CheckpointError, OutputError
 from cifarzoo.training import run as run_module
 from cifarzoo.training.checkpoint import read_checkpoint
@@ -204,6 +204,43 @@ def test_a_run_resumes_from_a_path_into_another_folder(
     assert len(history) == 2
     assert (old / "checkpoint.pt").read_bytes() == kept
     assert len(read_checkpoint(new)["records"]) == 2
+
+
+def test_another_run_in_the_output_folder_is_not_replaced(train: ImageSet, tmp_path: Path) -> None:
+    recipe = PLAIN.replace(batch_size=20)
+    for name in ("one", "other"):
+        make_trainer(recipe, output=tmp_path / name).fit(train)
+    kept = (tmp_path / "other" / "checkpoint.pt").read_bytes()
+    with pytest.raises(CheckpointError, match=r"other.* would be replaced by what continues .*one"):
+        make_trainer(recipe, output=tmp_path / "other").fit(train, resume=tmp_path / "one")
+    assert (tmp_path / "other" / "checkpoint.pt").read_bytes() == kept
+
+
+def test_the_optimizers_state_may_come_in_another_layout(train: ImageSet, tmp_path: Path) -> None:
+    """As on another device: torch's fused optimizers walk through memory without looking at it."""
+    recipe = PLAIN.replace(batch_size=20, momentum=0.9)
+    whole = make_trainer(recipe)
+    whole.fit(train)
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(recipe, output=tmp_path, loggers=[InterruptAt(1, 2)]).fit(train)
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    for kept in state["learner"]["optimizer"]["state"].values():
+        assert not kept["momentum_buffer"].is_contiguous() or kept["momentum_buffer"].ndim < 4
+        kept["momentum_buffer"] = kept["momentum_buffer"].contiguous()
+    torch.save(state, path)
+    resumed = make_trainer(recipe, output=tmp_path)
+    resumed.fit(train, resume=True)
+    assert same_state(resumed.model.state_dict(), whole.model.state_dict())
+
+
+def test_class_names_come_back_when_no_epoch_is_left(train: ImageSet, tmp_path: Path) -> None:
+    pets = ImageSet(train.images, train.labels % 2, ("cat", "dog"), "pets")
+    recipe = PLAIN.replace(batch_size=20)
+    models = [create_model("simple", num_classes=2) for _ in range(2)]
+    for model, resume in zip(models, (False, True), strict=True):
+        Trainer(model, recipe, output=tmp_path).fit(pets, resume=resume)
+        assert get_card(model).classes == ("cat", "dog")
 
 
 def test_a_finished_run_is_given_back_without_training(train: ImageSet, tmp_path: Path) -> None:

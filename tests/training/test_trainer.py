@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import signal
@@ -24,9 +25,12 @@ from cifarzoo import (
     ImageSet,
     Loader,
     Prediction,
+    Preprocessing,
     Recipe,
     Trainer,
+    attach_card,
     create_model,
+    evaluate,
     get_card,
     predict,
 )
@@ -598,6 +602,30 @@ def test_ten_other_classes_replace_the_names_of_cifar10(few: ImageSet) -> None:
     model = create_model("simple", seed=0)
     Trainer(model, Recipe(epochs=1, batch_size=50)).fit(digits)
     assert get_card(model).classes == tuple("0123456789")
+
+
+@pytest.mark.parametrize("has_val", [False, True])
+@pytest.mark.parametrize("mode", [False, True])
+def test_the_model_comes_back_in_its_mode(mode: bool, has_val: bool, few: ImageSet) -> None:
+    trainer = make_trainer(PLAIN.replace(epochs=1))
+    trainer.model.train(mode)
+    trainer.fit(few, few if has_val else None)
+    assert all(module.training is mode for module in trainer.model.modules())
+
+
+def test_what_is_normalized_here_may_lie_anywhere(few: ImageSet) -> None:
+    """A network may want images in 0..1, and grey pictures lie there for others too."""
+    model = create_model("simple", seed=0)
+    plain = dataclasses.replace(get_card(model), preprocessing=Preprocessing((0, 0, 0), (1, 1, 1)))
+    attach_card(model, plain)
+    Trainer(model, PLAIN).fit(few, few)
+    assert evaluate(model, few).num_images == len(few)
+    batches = make_batches(few)
+    assert evaluate(model, batches).predicted == evaluate(model, few).predicted
+    assert evaluate(model, Loader(few, batch_size=50)).num_images == len(few)
+    Trainer(create_model("simple"), PLAIN).fit(batches, batches)
+    grey = torch.full((10, 3, 32, 32), 150, dtype=torch.uint8)
+    assert evaluate(create_model("simple"), [(grey, torch.arange(10))]).num_images == 10
 
 
 def test_parameters_can_be_flattened_after_training(few: ImageSet) -> None:

@@ -12,7 +12,7 @@ import typer
 from torch import nn
 
 import cifarzoo
-from cifarzoo import CifarZooError, EvaluationReport, History, Recipe, run_folder
+from cifarzoo import EvaluationReport, History, Recipe, run_folder
 from cifarzoo.cli.application import (
     Data,
     Device,
@@ -76,8 +76,8 @@ def train(
     """Train a model, evaluate its last epoch on all test images, and keep everything."""
     if resume is not None:
         _refuse_with_resume(context)
-        resume = find_checkpoint(resume).parent
-        facts, chosen = run_folder.read_claim(resume)
+        resume = find_checkpoint(resume)
+        facts, chosen = run_folder.read_claim(resume.parent)
         precision = precision if is_given(context, "precision") else facts.get("precision", "auto")
         compile_network |= facts.get("compile", False)
         tensorboard |= facts.get("tensorboard", False)
@@ -116,8 +116,10 @@ def train(
     )
     place = resolve_device(device)
     number = str(resolve_precision(precision, place)).removeprefix("torch.")
-    folder = resume or output or run_folder.new_folder(f"{name}-{Path(recipe or 'default').stem}")
-    if resume is None:
+    if resume is not None:
+        folder = resume.parent
+    else:
+        folder = output or run_folder.new_folder(f"{name}-{Path(recipe or 'default').stem}")
         facts["command"] = shlex.join(["cifarzoo", *sys.argv[1:]])
         facts["versions"] = library_versions()
         facts["precision"] = number
@@ -141,17 +143,15 @@ def train(
             output=folder,
             teacher=teacher,
         )
-        history = trainer.fit(train_set, val_set, resume=resume is not None)
-    except KeyboardInterrupt as interrupt:
-        if not (folder / CHECKPOINT_NAME).exists():
+        history = trainer.fit(train_set, val_set, resume=resume or False)
+    except BaseException as problem:
+        if resume is None:
             run_folder.disclaim(folder)
+        if not (isinstance(problem, KeyboardInterrupt) and (folder / CHECKPOINT_NAME).exists()):
             raise
-        where = str(interrupt).split(";")[0] or "stopped"
+        where = str(problem).split(";")[0] or "stopped"
         command = shlex.join(["cifarzoo", "train", "--resume", str(folder)])
         raise KeyboardInterrupt(f"{where}; continue with: {command}") from None
-    except CifarZooError:
-        run_folder.disclaim(folder)
-        raise
     reports, validation = (
         evaluate_views(network, images, ("none", "flip"), device=device, precision=precision)
         if images is not None

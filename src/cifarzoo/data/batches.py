@@ -10,7 +10,15 @@ from torch import Tensor
 
 from cifarzoo.errors import InputError
 
-__all__ = ["Batches", "as_pair", "check_batch", "check_labels", "check_logits", "check_shape"]
+__all__ = [
+    "Batches",
+    "as_pair",
+    "check_batch",
+    "check_labels",
+    "check_logits",
+    "check_normalized",
+    "check_shape",
+]
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -41,7 +49,17 @@ def check_shape(images: Tensor) -> None:
 
 
 def check_batch(images: Tensor, labels: Tensor) -> None:
-    """Raise InputError when a batch is not normalized images with one label each."""
+    """Raise InputError when a batch is not images with one label each."""
+    check_shape(images)
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise InputError(
+            f"labels must be int64 ({len(images)},), one for each image; got {labels.dtype} "
+            f"{tuple(labels.shape)}"
+        )
+
+
+def check_normalized(images: Tensor) -> None:
+    """Raise InputError when float images, which are taken as normalized, are not."""
     check_shape(images)
     low, high = (float(x) for x in torch.aminmax(images))
     in_01 = len(images) >= _ENOUGH_IMAGES and low >= 0 and 0 < high <= 1
@@ -50,11 +68,6 @@ def check_batch(images: Tensor, labels: Tensor) -> None:
         raise InputError(
             f"float images must be normalized; these lie in {low:.4g}..{high:.4g}: pass uint8 "
             "images, which are normalized here, or (images - mean) / std of images in 0..1"
-        )
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise InputError(
-            f"labels must be int64 ({len(images)},), one for each image; got {labels.dtype} "
-            f"{tuple(labels.shape)}"
         )
 
 

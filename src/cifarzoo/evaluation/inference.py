@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from cifarzoo.card import get_card
 from cifarzoo.data import ImageSet, Loader
-from cifarzoo.data.batches import Batches, as_pair, check_batch, check_logits, check_shape
+from cifarzoo.data.batches import (
+    Batches,
+    as_pair,
+    check_batch,
+    check_logits,
+    check_normalized,
+    check_shape,
+)
 from cifarzoo.device import (
     Precision,
     autocast,
@@ -130,6 +137,8 @@ def collect_views(
             if batch.dtype == torch.uint8:
                 check_shape(batch)
                 batch = preprocessing.normalize(batch)
+            elif not isinstance(images, ImageSet | Loader):  # those are normalized here
+                check_normalized(batch)
             if not parts or not isinstance(images, ImageSet):
                 check_batch(batch, labels)
             batch = batch.to(dtype)

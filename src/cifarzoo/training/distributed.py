@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.distributed as dist
@@ -37,6 +37,13 @@ class World:
             values = values.clone()
             dist.all_reduce(values)
         return values
+
+    def mean(self, values: Sequence[float], device: torch.device) -> list[float]:
+        """The mean of each of ``values`` over all processes."""
+        if self.size == 1:
+            return list(values)
+        means: list[float] = (self.sum(torch.tensor(values, device=device)) / self.size).tolist()
+        return means
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether ``flag`` is set in any process."""

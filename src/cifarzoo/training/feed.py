@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cifarzoo.card import Preprocessing
 from cifarzoo.data import ImageSet, Loader
-from cifarzoo.data.batches import Batches, as_pair, check_shape
+from cifarzoo.data.batches import Batches, as_pair, check_normalized, check_shape
 from cifarzoo.errors import InputError
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.distributed import World
@@ -55,6 +55,7 @@ class Feed:
         if self.steps < 1:
             raise InputError("the data has no batch; lower batch_size, or give it more images")
         self._running: Iterator[tuple[Tensor, Tensor]] | None = None
+        self._is_normalized = isinstance(source, Loader)  # or else the first batch is looked at
 
     @classmethod
     def for_training(
@@ -144,6 +145,9 @@ class Feed:
         if images.dtype == torch.uint8:
             check_shape(images)  # normalizing would broadcast one channel to three
             images = self._preprocessing.normalize(images.to(self._device, non_blocking=True))
+        elif not self._is_normalized:
+            check_normalized(images)
+            self._is_normalized = True
         return images.to(self._device, self._dtype, non_blocking=True)
 
 

@@ -57,6 +57,7 @@ class Learner:
         compiled: bool = False,
     ) -> None:
         self.model = model
+        self._modes = [(module, module.training) for module in model.modules()]
         self.recipe = recipe
         self.device, self.precision = device, precision
         self._world = world
@@ -224,7 +225,9 @@ class Learner:
             self.model.load_state_dict(self._ema.module.state_dict())
 
     def release(self) -> None:
-        """Hand the model back as it came: its memory format, its parameters trainable."""
+        """Hand the model back as it came: contiguous, in its mode, its parameters trainable."""
+        for module, mode in self._modes:
+            module.training = mode
         for parameter in self._frozen:
             parameter.requires_grad_(True)
         self.model.to(memory_format=torch.contiguous_format)
@@ -249,6 +252,10 @@ class Learner:
         """Go back to what `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, kept in self.optimizer.state.items():  # from a device of another layout
+            for key, value in kept.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    kept[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         self.scheduler.load_state_dict(state["scheduler"])
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import attach_card, get_card
+from cifarzoo.card import ModelCard, attach_card, get_card
 from cifarzoo.data import ImageSet
 from cifarzoo.data.batches import check_batch, check_labels
 from cifarzoo.device import compile_pays, use_fast_layout
@@ -150,7 +150,9 @@ class Run:
         totals = torch.cat((meter.sum(0), meter.new_tensor([self.images])))
         loss, correct, count = self.world.sum(totals).tolist()
         seconds = self.seconds + time.perf_counter() - began
-        val_loss, val_accuracy = (None, None) if self.val is None else learner.validate(self.val)
+        val_loss, val_accuracy = None, None
+        if self.val is not None:  # running statistics differ, and a schedule may go by the loss
+            val_loss, val_accuracy = self.world.mean(learner.validate(self.val), self.device)
         learner.end_epoch(loss / count if val_loss is None else val_loss)
         return EpochRecord(
             epoch=len(self.records) + 1,
@@ -239,7 +241,7 @@ class Run:
             return
         on_cuda = self.device.type == "cuda"
         state = {
-            "card": self.card.to_dict(),
+            "card": get_card(self.learner.model).to_dict(),
             "recipe": self.recipe.to_dict(),
             "learner": self.learner.state_dict(),
             "data": self.train.state_dict(),
@@ -270,12 +272,14 @@ class Run:
         self.records = list(History.from_list(saved["records"]).records)
         self.step, self.images, self.seconds = saved["step"], saved["images"], saved["seconds"]
         self.meter[: self.step] = saved["meter"].to(self.device)
-        if saved["cuda_rng"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(saved["cuda_rng"], self.device)
-        rng = saved["rng"]
+        attach_card(self.learner.model, ModelCard.from_dict(saved["card"]))
+        rng, cuda_rng = saved["rng"], saved["cuda_rng"]
         if self.world.rank:  # only the first process was saved; the others draw anew
             seed = self.recipe.seed + self.world.rank + self.world.size * len(self.records)
-            rng = torch.Generator().manual_seed(seed).get_state()
+            torch.manual_seed(seed)  # of the GPU too
+            rng, cuda_rng = torch.get_rng_state(), None
+        if cuda_rng is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(cuda_rng, self.device)
         if self.step:  # within an epoch: its order is drawn again from where the epoch began
             self.epoch_rng, self.resumed_rng = saved["epoch_rng"], rng
             rng = self.epoch_rng

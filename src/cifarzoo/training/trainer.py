@@ -16,7 +16,12 @@ from cifarzoo.files import make_directory
 from cifarzoo.optimizers import OptimizerFactory
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory
-from cifarzoo.training.checkpoint import CHECKPOINT_NAME, check_same, read_checkpoint
+from cifarzoo.training.checkpoint import (
+    CHECKPOINT_NAME,
+    check_same,
+    find_checkpoint,
+    read_checkpoint,
+)
 from cifarzoo.training.distillation import check_teacher
 from cifarzoo.training.distributed import joined_world
 from cifarzoo.training.feed import Source
@@ -113,7 +118,7 @@ class Trainer:
         resume: bool | str | Path = False,
         steps_per_epoch: int | None = None,
     ) -> History:
-        """Train for the recipe's epochs.
+        """Train for the recipe's epochs; the model is handed back in the mode it came in.
 
         Args:
             train: An ImageSet (augmented as the recipe says), a Loader, or any iterable of
@@ -177,7 +182,14 @@ class Trainer:
         source = self.output if resume is True else Path(resume)
         if source is None:
             raise ArgumentError("resume=True needs an output folder; or pass the checkpoint's path")
-        saved = read_checkpoint(source)
+        found = find_checkpoint(source)
+        there = self.checkpoint
+        if there is not None and there.exists() and not found.samefile(there):
+            raise CheckpointError(
+                f"{there} would be replaced by what continues {found}; move it away, or "
+                "choose another output folder"
+            )
+        saved = read_checkpoint(found)
         check_same("model", _identity(saved["card"]), _identity(get_card(self.model).to_dict()))
         check_same("recipe", saved["recipe"], self.recipe.to_dict())
         return saved
