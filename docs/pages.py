@@ -19,7 +19,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import cifarzoo
-from cifarzoo import cli, models, schedulers
+from cifarzoo import cli, models, schedulers, timm_schedulers
 from cifarzoo.names import keyword_options
 
 # what each section of benchmarks/throughput.py measures
@@ -136,7 +136,9 @@ def scheduler_table() -> str:
         options = keyword_options(factory).values()
         shown = ", ".join(f"`{option.name}={option.default!r}`" for option in options)
         rows.append((f"`{name}`", inspect.getdoc(factory).splitlines()[0], shown))
-    return table(("name", "schedule", "options"), rows)
+    theirs = ", ".join(f"`timm.{name}`" for name in timm_schedulers.NAMES)
+    text = f"\n\nFurther names are timm's, with timm's options: {theirs}."
+    return table(("name", "schedule", "options"), rows) + text + "\n"
 
 
 def speed_tables(measured: Path) -> str:
