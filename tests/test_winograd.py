@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cifarzoo import winograd
-from cifarzoo.winograd import tile_share, winograd_conv2d
+from cifarzoo.winograd import winograd_conv2d, winograd_pays
 
 
 def _random(*shape: int) -> Tensor:
@@ -71,7 +71,7 @@ def test_a_gradient_may_be_differentiated() -> None:
     _assert_same(*results)
 
 
-def test_share_of_the_tiles_on_the_map() -> None:
-    assert tile_share(16, 8) == 1
-    assert tile_share(7, 4) == 28 / 32
-    assert tile_share(2, 1) == 2 / 16
+def test_few_tiles_or_tiles_beside_the_map_do_not_pay() -> None:
+    found = {size: winograd_pays(64, size, size) for size in (2, 3, 4, 5, 7, 16)}
+    assert found == {2: False, 3: True, 4: True, 5: False, 7: True, 16: True}
+    assert [winograd_pays(batch, 7, 8) for batch in (15, 16)] == [False, True]

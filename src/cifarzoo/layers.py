@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from cifarzoo.errors import InputError
-from cifarzoo.winograd import tile_share, winograd_conv2d
+from cifarzoo.winograd import winograd_conv2d, winograd_pays
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "Conv2d", "check_images", "prefer_contiguous_on_cpu"]
 
@@ -19,9 +19,6 @@ __all__ = ["BatchNorm1d", "BatchNorm2d", "Conv2d", "check_images", "prefer_conti
 _REGISTER = 32  # bfloat16 numbers in a 512-bit register
 _FEW_COLUMNS = 2**24  # numbers; beyond, writing them costs more than the product gains
 _MANY_CHANNELS = 128
-_FILLED = (
-    0.5  # share of Winograd's tiles that must lie on the map; below, they cost more than they save
-)
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -209,11 +206,11 @@ class Conv2d(nn.Conv2d):
         if dtype == torch.float32:
             plain = self.kernel_size == (3, 3) and self.stride == (1, 1)
             square = self.padding in ((0, 0), (1, 1)) and self.out_channels >= _MANY_CHANNELS
-            is_filled = tile_share(height, width) > _FILLED
-            return "winograd" if plain and square and is_filled else "torch"
+            pays = winograd_pays(len(x), height, width)
+            return "winograd" if plain and square and pays else "torch"
         patch = self.weight[0].numel()
-        pays = patch > self.in_channels and len(x) * height * width * patch <= _FEW_COLUMNS
-        return "product" if dtype == torch.bfloat16 and pays else "torch"
+        fits = patch > self.in_channels and len(x) * height * width * patch <= _FEW_COLUMNS
+        return "product" if dtype == torch.bfloat16 and fits else "torch"
 
     def _dense(self, x: Tensor) -> Tensor:
         """The only output pixel: what the filters, beginning in the padding, see of the map."""

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["tile_share", "winograd_conv2d"]
+__all__ = ["winograd_conv2d", "winograd_pays"]
 
 _TILE = 4  # pixels of output, each way, that are computed together
 _WINDOW = _TILE + 2  # pixels of input they depend on
 _PARTS = _WINDOW**2  # products behind them; the definition takes 9 * _TILE**2
 _CHUNK = 2**16  # tiles times channels taken at once: their parts stay in the cache
+_FILLED = 0.5  # share of the tiles that must lie on the map
+_MANY_TILES = 64  # in a batch; fewer do not win back what it costs to transform the filters
 
 # F(4x4, 3x3) of Lavin & Gray 2015, arXiv:1509.09308, section 4.3, for one dimension
 _INPUT = (
@@ -61,15 +63,16 @@ def winograd_conv2d(images: Tensor, weight: Tensor, padding: int) -> Tensor:
     return y
 
 
-def tile_share(height: int, width: int) -> float:
-    """Share of the computed pixels that a map of ``height`` x ``width`` outputs needs.
+def winograd_pays(batch: int, height: int, width: int) -> bool:
+    """Whether training with outputs (batch, K, height, width) is faster so, for wide layers.
 
     Example:
-        >>> tile_share(8, 8), tile_share(5, 5)
-        (1.0, 0.390625)
+        >>> winograd_pays(64, 4, 4), winograd_pays(64, 5, 5), winograd_pays(8, 4, 4)
+        (True, False, False)
     """
     rows, columns = _count_tiles(height, width)
-    return height * width / (rows * columns * _TILE**2)
+    is_filled = height * width > _FILLED * rows * columns * _TILE**2
+    return is_filled and batch * rows * columns >= _MANY_TILES
 
 
 class _Winograd(torch.autograd.Function):
