@@ -33,9 +33,8 @@ TUNED = (
     .recipe.replace(epochs=8, learning_rate=0.15)
     .override("augmentation.cutout", 0)
 )
-QUARTER = (
-    1 / 4
-)  # of the images: the budget of runs with the CIFAR stem, fifteen times the arithmetic
+# of the images: the budget of runs with the CIFAR stem, which takes fifteen times the arithmetic
+QUARTER = 1 / 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +63,7 @@ def scheduled_like(recipe: Recipe, other: Recipe) -> Recipe:
 def small(
     recipe: Recipe, base: str, *, model: str = "resnet18_cifar", share: float = QUARTER
 ) -> Trial:
-    """A run on a quarter of the images."""
+    """A run within the budget of the CIFAR stem."""
     return Trial(model, recipe, share, base)
 
 
