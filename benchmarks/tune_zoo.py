@@ -45,6 +45,17 @@ TRIALS: dict[str, dict[str, Recipe]] = {
     "deep_bn": {
         "16 epochs, less decay, crop padding 2": GENTLE.replace(epochs=16, learning_rate=0.06),
         "16 epochs, Muon": MUON.replace(epochs=16, augmentation={"crop_padding": 2}),
+        "12 epochs, Muon": MUON.replace(epochs=12),
+        "12 epochs, Muon, rate 0.05": MUON.replace(epochs=12, learning_rate=0.05),
+        "12 epochs, Muon for dense layers too, rate 0.05": MUON.replace(
+            epochs=12, learning_rate=0.05, optimizer_options={"dense": True}
+        ),
+        "12 epochs, Muon for dense layers too": MUON.replace(
+            epochs=12, optimizer_options={"dense": True}
+        ),
+        "12 epochs, Muon for dense layers too, batch 256, rate 0.07": MUON.replace(
+            epochs=12, batch_size=256, learning_rate=0.07, optimizer_options={"dense": True}
+        ),
     },
     "resnet20": {
         "8 epochs, SGD": GROWING.replace(epochs=8, learning_rate=0.2),

@@ -27,6 +27,9 @@ def results_table() -> str:
             facts = cifarzoo.read_metadata(info.path)["metadata"]
             seeds = facts["seeds"]
             minutes = statistics.mean(entry["train_seconds"] for entry in seeds) / 60
+            precisions = {
+                "bfloat16" if entry["machine"]["bfloat16"] else "float32" for entry in seeds
+            }
             stated = f"{spec.stated_accuracy:g}" if name in REPORT else ""
             rows.append(
                 (
@@ -39,9 +42,10 @@ def results_table() -> str:
                     short_count(spec.parameters),
                     short_count(spec.macs),
                     f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s",
+                    ", ".join(sorted(precisions)),
                 )
             )
-    header = "model,report,ours,six views,seeds,published by others,parameters,MACs,training"
+    header = "model,report,ours,six views,seeds,published by others,parameters,MACs,training,in"
     return table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4, 6, 7, 8)) + "\n"
 
 

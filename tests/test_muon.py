@@ -103,3 +103,22 @@ def test_a_closure_is_called() -> None:
 
     assert MuonSGD([parameter], lr=0.1, momentum=0.0).step(closure) == 1.0
     assert float(parameter.detach()) == pytest.approx(0.8)
+
+
+def test_dense_layers_may_move_like_filters_and_the_classifier_does_not() -> None:
+    hidden, classifier, bias = drawn(6, 8), drawn(3, 6, seed=1), drawn(3, seed=2)
+    gradients = [drawn(6, 8, seed=3), drawn(3, 6, seed=4), drawn(3, seed=5)]
+    moved = {}
+    for dense in (False, True):
+        parameters = [nn.Parameter(p.clone()) for p in (hidden, classifier, bias)]
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient.clone()
+        # the classifier is the last matrix of all groups together
+        groups = [{"params": parameters[:1]}, {"params": parameters[1:]}]
+        MuonSGD(groups, lr=0.1, momentum=0.6, dense=dense).step()
+        moved[dense] = [p.detach() for p in parameters]
+    torch.testing.assert_close(moved[True][1:], moved[False][1:])
+    torch.testing.assert_close(moved[False][0], hidden - 0.1 * 1.6 * gradients[0])
+    step = orthogonalize(1.6 * gradients[0][None], 3)[0]
+    expected = hidden * 6**0.5 / hidden.norm() - 0.1 * step
+    torch.testing.assert_close(moved[True][0], expected, rtol=0.02, atol=0.005)

@@ -1,7 +1,8 @@
-"""Muon for convolution filters, SGD for everything else, as one optimizer."""
+"""Muon for filters and, if wanted, dense layers; SGD for everything else: one optimizer."""
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -24,9 +25,9 @@ class MuonSGD(Optimizer):
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", and the
     use of it in airbench94_muon. A filter is a parameter of four dimensions. Its gradient, with
     momentum, is taken as a matrix of one row for each output, whose singular values are then moved
-    to about 1. Before each step every filter bank is scaled to one norm: behind it stands a batch
-    normalization, to which the scale of the filters means nothing, but the step's relative size
-    does.
+    to about 1. Before each step every filter bank is scaled to one norm, on average 1 for each
+    output: where a batch normalization follows, the scale of the filters means nothing, but the
+    step's relative size does. Where none follows, the signal still passes at about its own size.
 
     Args:
         params: Parameters or groups.
@@ -34,6 +35,8 @@ class MuonSGD(Optimizer):
         momentum: Nesterov momentum.
         weight_decay: Added to the gradient; filters have none.
         steps: Newton-Schulz iterations.
+        dense: Move the matrices of dense layers as filters are, except the last of them, which
+            gives the logits and must be free to grow.
     """
 
     def __init__(
@@ -43,8 +46,15 @@ class MuonSGD(Optimizer):
         momentum: float = 0.6,
         weight_decay: float = 0.0,
         steps: int = 3,
+        dense: bool = False,
     ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps}
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "steps": steps,
+            "dense": dense,
+        }
         super().__init__(params, defaults)
 
     @torch.no_grad()
@@ -54,10 +64,13 @@ class MuonSGD(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        matrices = [p for group in self.param_groups for p in group["params"] if p.ndim == 2]
+        hidden = {id(p) for p in matrices[:-1]}
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
-            filters = [p for p in moving if p.ndim == 4]
-            others = [p for p in moving if p.ndim != 4]
+            chosen = [p.ndim == 4 or (group["dense"] and id(p) in hidden) for p in moving]
+            filters = list(itertools.compress(moving, chosen))
+            others = [p for p, is_chosen in zip(moving, chosen, strict=True) if not is_chosen]
             if filters:
                 self._move_filters(filters, group)
             if others:
@@ -121,10 +134,12 @@ def orthogonalize(matrices: Tensor, steps: int) -> Tensor:
 
 def _as_rows(filters: Tensor) -> Tensor:
     """View (out, in, height, width) as (out, all the rest), in the order they have in memory."""
-    return filters.permute(0, 2, 3, 1).flatten(1)
+    return filters.permute(0, 2, 3, 1).flatten(1) if filters.ndim == 4 else filters
 
 
 def _as_filters(rows: Tensor, shape: torch.Size) -> Tensor:
     """What `_as_rows` made rows of."""
+    if len(shape) == 2:
+        return rows
     outputs, inputs, height, width = shape
     return rows.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
