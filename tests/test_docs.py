@@ -131,7 +131,11 @@ def test_results_are_means_over_the_seeds_in_the_files(
     pages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seeds = [
-        {"test_accuracy": {"none": share, "flip_shift": 0.75}, "train_seconds": 300}
+        {
+            "test_accuracy": {"none": share, "flip_shift": 0.75},
+            "train_seconds": 300,
+            "machine": {"bfloat16": share == 0.6},
+        }
         for share in (0.5, 0.6)
     ]
     model = cifarzoo.create_model("simple")
@@ -142,7 +146,8 @@ def test_results_are_means_over_the_seeds_in_the_files(
     monkeypatch.setattr(registry, "_SPECS", {"simple": changed})
     row = pages.results_table().splitlines()[-1]
     assert row == (
-        "| `simple` | 54 | 55.00 ± 7.07 | 75.00 ± 0.00 | 2 |  | 80.09 k | 723.2 k | 5 min |"
+        "| `simple` | 54 | 55.00 ± 7.07 | 75.00 ± 0.00 | 2 |  | 80.09 k | 723.2 k | 5 min "
+        "| bfloat16, float32 |"
     )
 
 
