@@ -35,6 +35,13 @@ TRIALS: dict[str, dict[str, Recipe]] = {
         "Muon for filters alone, crop padding 2": MUON.replace(
             epochs=24, augmentation={"crop_padding": 2}
         ),
+        "Muon for dense layers too, crop padding 2, batch 256, rate 0.07": MUON.replace(
+            epochs=24,
+            batch_size=256,
+            learning_rate=0.07,
+            augmentation={"crop_padding": 2},
+            optimizer_options={"dense": True},
+        ),
         "less decay, crop padding 2, rate 0.1": GENTLE.replace(learning_rate=0.1),
         "less decay, crop padding 2, batch 64": GENTLE.replace(batch_size=64, learning_rate=0.03),
         "less decay, crop padding 2, 72 epochs": GENTLE.replace(epochs=72),
