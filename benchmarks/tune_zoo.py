@@ -27,6 +27,10 @@ GROWING = PLAIN.replace(image_sizes=[[0, 16], [0.3, 24], [0.5, 32]])
 
 MUON = recipes.MUON.replace(augmentation={"flip": "random"})
 
+DENSE = MUON.replace(optimizer_options={"dense": True})
+
+SMALL_BATCHES = DENSE.replace(batch_size=256, learning_rate=0.07)
+
 TRIALS: dict[str, dict[str, Recipe]] = {
     "simple": {
         "24 epochs": PLAIN,
@@ -35,12 +39,8 @@ TRIALS: dict[str, dict[str, Recipe]] = {
         "Muon for filters alone, crop padding 2": MUON.replace(
             epochs=24, augmentation={"crop_padding": 2}
         ),
-        "Muon for dense layers too, crop padding 2, batch 256, rate 0.07": MUON.replace(
-            epochs=24,
-            batch_size=256,
-            learning_rate=0.07,
-            augmentation={"crop_padding": 2},
-            optimizer_options={"dense": True},
+        "Muon for dense layers too, crop padding 2, batch 256, rate 0.07": SMALL_BATCHES.replace(
+            epochs=24, augmentation={"crop_padding": 2}
         ),
         "less decay, crop padding 2, rate 0.1": GENTLE.replace(learning_rate=0.1),
         "less decay, crop padding 2, batch 64": GENTLE.replace(batch_size=64, learning_rate=0.03),
@@ -54,14 +54,12 @@ TRIALS: dict[str, dict[str, Recipe]] = {
         "16 epochs, Muon": MUON.replace(epochs=16, augmentation={"crop_padding": 2}),
         "12 epochs, Muon": MUON.replace(epochs=12),
         "12 epochs, Muon, rate 0.05": MUON.replace(epochs=12, learning_rate=0.05),
-        "12 epochs, Muon for dense layers too, rate 0.05": MUON.replace(
-            epochs=12, learning_rate=0.05, optimizer_options={"dense": True}
+        "12 epochs, Muon for dense layers too, rate 0.05": DENSE.replace(
+            epochs=12, learning_rate=0.05
         ),
-        "12 epochs, Muon for dense layers too": MUON.replace(
-            epochs=12, optimizer_options={"dense": True}
-        ),
-        "12 epochs, Muon for dense layers too, batch 256, rate 0.07": MUON.replace(
-            epochs=12, batch_size=256, learning_rate=0.07, optimizer_options={"dense": True}
+        "12 epochs, Muon for dense layers too": DENSE.replace(epochs=12),
+        "12 epochs, Muon for dense layers too, batch 256, rate 0.07": SMALL_BATCHES.replace(
+            epochs=12
         ),
     },
     "resnet20": {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -67,10 +66,12 @@ class MuonSGD(Optimizer):
         matrices = [p for group in self.param_groups for p in group["params"] if p.ndim == 2]
         hidden = {id(p) for p in matrices[:-1]}
         for group in self.param_groups:
-            moving = [p for p in group["params"] if p.grad is not None]
-            chosen = [p.ndim == 4 or (group["dense"] and id(p) in hidden) for p in moving]
-            filters = list(itertools.compress(moving, chosen))
-            others = [p for p, is_chosen in zip(moving, chosen, strict=True) if not is_chosen]
+            filters: list[nn.Parameter] = []
+            others: list[nn.Parameter] = []
+            for p in group["params"]:
+                if p.grad is not None:
+                    is_filter = p.ndim == 4 or (group["dense"] and id(p) in hidden)
+                    (filters if is_filter else others).append(p)
             if filters:
                 self._move_filters(filters, group)
             if others:
@@ -133,13 +134,11 @@ def orthogonalize(matrices: Tensor, steps: int) -> Tensor:
 
 
 def _as_rows(filters: Tensor) -> Tensor:
-    """View (out, in, height, width) as (out, all the rest), in the order they have in memory."""
-    return filters.permute(0, 2, 3, 1).flatten(1) if filters.ndim == 4 else filters
+    """View (out, in, ...) as (out, all the rest), in the order filters have in memory."""
+    return filters.movedim(1, -1).flatten(1)
 
 
 def _as_filters(rows: Tensor, shape: torch.Size) -> Tensor:
     """What `_as_rows` made rows of."""
-    if len(shape) == 2:
-        return rows
-    outputs, inputs, height, width = shape
-    return rows.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+    outputs, inputs, *kernel = shape
+    return rows.view(outputs, *kernel, inputs).movedim(-1, 1)

@@ -16,7 +16,7 @@ __all__ = ["DeepBN", "deep_bn"]
 DEFAULT = MUON.replace(
     epochs=64, batch_size=256, learning_rate=0.07, optimizer_options={"dense": True}
 )
-"""Muon for the dense layers too, five of them in a row without normalization; smaller batches."""
+"""Muon for the dense layers too, five in a row with hardly any normalization; smaller batches."""
 
 
 class DeepBN(nn.Module):
