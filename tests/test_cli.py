@@ -132,7 +132,8 @@ def test_recipe_fields_can_be_overridden(tmp_path: Path) -> None:
         "simple",
         *("--data", "sample", "--recipe", "original", "--seed", "7", "--val-size", "500"),
         *("--set", "epochs=1", "--set", "augmentation.flip=random"),
-        *("--set", "scheduler=cosine", "--set", "scheduler_options.warmup_epochs=0.5"),
+        # in any order: the name does not drop options that are given beside it
+        *("--set", "scheduler_options.warmup_epochs=0.5", "--set", "scheduler=cosine"),
         *("--output", tmp_path / "run", "--tensorboard"),
     )
     recipe = Recipe.load(tmp_path / "run" / "recipe.toml")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,17 @@ def test_mirrors_after_the_first_success_are_not_asked(server: FileServer, targe
     urls = [server.add("first.bin", Served(CONTENT)), server.add("mirror.bin", mirror)]
     download(urls, target, checksum=MD5)
     assert mirror.requests == []
+
+
+def test_of_two_that_want_the_same_file_one_fetches_it(server: FileServer, target: Path) -> None:
+    served = Served(CONTENT)
+    url = server.add("file.bin", served)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: download([url], target, checksum=MD5), range(2)))
+    assert found == [target, target]
+    assert target.read_bytes() == CONTENT
+    assert names_in(target.parent) == ["file.bin"]
+    assert served.requests == [None]
 
 
 def test_error_says_what_each_address_did(server: FileServer, target: Path) -> None:

@@ -41,6 +41,14 @@ def test_a_gradient_of_zero_moves_nothing() -> None:
     assert orthogonalize(torch.zeros(2, 4, 9), 3).abs().max() == 0
 
 
+def test_filters_that_begin_at_zero_take_a_step() -> None:
+    filters = nn.Parameter(torch.zeros(5, 4, 3, 3))
+    filters.grad = drawn(5, 4, 3, 3)
+    MuonSGD([filters], lr=0.1).step()
+    assert filters.isfinite().all()
+    assert filters.norm() > 0
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_a_step_is_the_published_one(memory_format: torch.memory_format) -> None:
     weight, first, second = drawn(5, 4, 3, 3), drawn(5, 4, 3, 3, seed=1), drawn(5, 4, 3, 3, seed=2)

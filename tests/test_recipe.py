@@ -185,6 +185,7 @@ def test_override_of_a_name_drops_the_options_of_the_old_one() -> None:
     assert recipe.override("scheduler", "onecycle").scheduler_options == {}
     assert recipe.override("scheduler", "onecycle").optimizer_options == {"dampening": 0.1}
     assert recipe.override("optimizer", "adam").optimizer_options == {}
+    assert recipe.override("scheduler", "cosine") == recipe
 
 
 @pytest.mark.parametrize(

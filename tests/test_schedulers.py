@@ -275,6 +275,12 @@ def test_an_option_of_the_wrong_kind_names_the_scheduler(
         rates(name, 2, 2, **options)
 
 
+def test_a_schedule_that_an_older_timm_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("timm.scheduler.create_scheduler_v2", lambda *args, **kwargs: (None, 1))
+    with pytest.raises(ArgumentError, match=r"timm \d.* has no schedule 'wsd'; upgrade timm"):
+        rates("timm.wsd", 1, 1)
+
+
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget afterwards what a test registers."""

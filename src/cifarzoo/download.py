@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import urllib.error
@@ -9,6 +10,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
+
+from filelock import FileLock
 
 from cifarzoo.errors import DownloadError
 from cifarzoo.files import file_digest, make_directory
@@ -32,6 +35,7 @@ def download(
 
     What arrived before an interruption is kept beside the target with the suffix ``.part`` and
     continued, from whichever address answers. The target appears only when its checksum is right.
+    Of several processes that want the same file, one fetches it and the others wait.
 
     Args:
         urls: Addresses in order of preference.
@@ -50,6 +54,26 @@ def download(
     target = Path(target)
     part = target.with_name(target.name + ".part")
     make_directory(target.parent)
+    lock = target.with_name(target.name + ".lock")
+    try:
+        with FileLock(lock):  # two processes would spoil each other's part
+            if not target.is_file() or file_digest(target, algorithm) != checksum:
+                _fetch_first(urls, target, part, checksum, algorithm, advance)
+    finally:
+        with contextlib.suppress(OSError):  # where another process holds it, that one removes it
+            lock.unlink()
+    return target
+
+
+def _fetch_first(
+    urls: Sequence[str],
+    target: Path,
+    part: Path,
+    checksum: str,
+    algorithm: Literal["md5", "sha256"],
+    advance: Advance | None,
+) -> None:
+    """Fetch from the first address that delivers it whole."""
     failures = []
     for url in urls:
         # a part that turns out wrong may stem from another address: one fresh start for each
@@ -63,7 +87,7 @@ def download(
             found = file_digest(part, algorithm)
             if found == checksum:
                 part.replace(target)
-                return target
+                return
             part.unlink()
             if attempt == "fresh" or not resumed:
                 failures.append(f"{url}: {algorithm} is {found}, expected {checksum}")

@@ -93,7 +93,8 @@ class MuonSGD(Optimizer):
         for members in same_shape.values():
             rows = torch.stack([_as_rows(updates[i]) for i in members])
             for i, step in zip(members, orthogonalize(rows, group["steps"]), strict=True):
-                filters[i].mul_(len(filters[i]) ** 0.5 / filters[i].norm())
+                # a filter bank may begin at zero, as the last of a residual branch
+                filters[i].mul_(len(filters[i]) ** 0.5 / filters[i].norm().clamp_min(1e-7))
                 filters[i].sub_(_as_filters(step, filters[i].shape), alpha=group["lr"])
 
     def _with_momentum(

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from cifarzoo.card import unwrap
 from cifarzoo.errors import ArgumentError
 from cifarzoo.muon import MuonSGD
 from cifarzoo.names import check_factory, check_options, unknown_name
@@ -40,11 +41,12 @@ _GROUP_OPTIONS = {
 def list_optimizers() -> list[str]:
     """Names of all optimizers, sorted: torch's, ours, and those of timm.
 
-    Without "adahessian", which differentiates the gradients again.
+    Without "adahessian", which differentiates the gradients again, and those of other packages.
     """
     from timm.optim import list_optimizers as timm_names
 
-    return sorted({*_WITHOUT_TIMM, *timm_names(exclude_filters=["adahessian"])})
+    left_out = ["adahessian", "bnb*", "fused*"]
+    return sorted({*_WITHOUT_TIMM, *timm_names(exclude_filters=left_out)})
 
 
 def check_optimizer(name: str) -> None:
@@ -109,7 +111,7 @@ def check_group_options(changes: Mapping[str, Mapping[str, float]]) -> None:
 
 def _named_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     trained = [p for p in model.parameters() if p.requires_grad]
-    declare = getattr(model, "parameter_groups", None)
+    declare = getattr(unwrap(model), "parameter_groups", None)
     if declare is None:
         return {
             "weights": [p for p in trained if p.ndim >= 2],
@@ -161,7 +163,7 @@ def build_optimizer(
     build = _build_without_timm if optimizer in _WITHOUT_TIMM else _build_timm
     try:
         return build(optimizer, parameters, learning_rate, momentum, dict(options or {}))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"optimizer {optimizer!r} cannot be built: {error}") from error
 
 

@@ -71,7 +71,8 @@ class Recipe:
         optimizer_options: Further keyword arguments of the optimizer.
         groups: For single groups of parameters, by the names the model gives them: their own
             ``learning_rate``, ``momentum`` or ``weight_decay``, and ``freeze_at``, a fraction of
-            the run by which the group passes through the whole schedule and is then left as it is.
+            the run after which the group is left as it is; this library's own schedules are passed
+            through whole by then, those of timm and of torch are not.
             The groups of most models are "weights" and "biases".
         label_smoothing: Fraction of the target spread over all classes, in [0, 1).
         scheduler: A name of ``list_schedulers()``.
@@ -217,9 +218,8 @@ class Recipe:
         outer, dot, inner = field.partition(".")
         if not dot:
             # options belong to the scheduler or optimizer they were written for
-            reset: dict[str, Any] = (
-                {f"{field}_options": {}} if field in ("scheduler", "optimizer") else {}
-            )
+            is_other = field in ("scheduler", "optimizer") and value != getattr(self, field)
+            reset: dict[str, Any] = {f"{field}_options": {}} if is_other else {}
             return self.replace(**{field: value, **reset})
         if outer == "augmentation":
             return self.replace(augmentation={inner: value})

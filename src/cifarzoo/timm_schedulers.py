@@ -9,6 +9,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from cifarzoo.errors import ArgumentError
+
 __all__ = ["NAMES", "TimmScheduler", "list_options"]
 
 NAMES = ("cosine", "multistep", "poly", "rsqrt", "step", "tanh", "wsd")
@@ -44,6 +46,7 @@ class TimmScheduler(LRScheduler):
         steps_per_epoch: int,
         options: Mapping[str, Any],
     ) -> None:
+        import timm
         from timm.scheduler import create_scheduler_v2
 
         # torch's own __init__ would already take a step; timm keeps all the state there is
@@ -56,6 +59,10 @@ class TimmScheduler(LRScheduler):
             updates_per_epoch=steps_per_epoch,
             **options,
         )
+        if self._schedule is None:  # timm's answer to a name it does not know
+            raise ArgumentError(
+                f"timm {timm.__version__} has no schedule {name!r}; upgrade timm, or take another"
+            )
         self._move_to(0)
 
     def _move_to(self, step: int) -> None:

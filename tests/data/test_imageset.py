@@ -99,6 +99,21 @@ def test_subset_takes_the_images_in_the_order_given() -> None:
     assert (taken.name, images.subset(torch.tensor([0])).name) == ("taken", "images")
 
 
+def test_subset_takes_a_mask() -> None:
+    images = by_class([0, 1, 2, 0])
+    for mask in (images.labels == 0, np.array([True, False, False, True]), [True, False] * 2):
+        expected = [0, 3] if not isinstance(mask, list) else [0, 2]
+        assert positions(images.subset(mask)) == expected
+
+
+def test_subset_refuses_what_is_no_index() -> None:
+    images = by_class([0, 1, 2])
+    with pytest.raises(ArgumentError, match=r"one boolean for each of the 3 images; got .*\(2,\)"):
+        images.subset([True, False])
+    with pytest.raises(ArgumentError, match=r"must be integers or booleans; got torch\.float32"):
+        images.subset([0.5])  # type: ignore[list-item]  # that is the point
+
+
 def test_subset_is_a_copy() -> None:
     images = by_class([0, 0])
     images.subset([0, 1]).images.zero_()

@@ -137,6 +137,19 @@ def test_blurs_leave_an_even_image_alone() -> None:
         assert distance(corrupt(even, name, 5), even) <= 1, name
 
 
+@pytest.mark.parametrize(
+    ("severity", "end"), [(1, 1.06), (2, 1.11), (3, 1.16), (4, 1.21), (5, 1.26)]
+)
+def test_zoom_blur_is_the_mean_of_the_published_zooms(
+    severity: int, end: float, images: Tensor
+) -> None:
+    x = images[:2].float() / 255
+    views = [x, *(corruptions._zoom(x, float(zoom)) for zoom in np.arange(1, end, 0.01))]
+    expected = 255 * torch.stack(views).mean(0)
+    found = corrupt(images[:2], "zoom_blur", severity).float()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1.01)
+
+
 def test_motion_blur_moves_along_its_direction() -> None:
     dot = torch.zeros(3, 1, 32, 32)
     dot[:, :, 16, 16] = 1

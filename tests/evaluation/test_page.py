@@ -163,6 +163,22 @@ def test_a_chart_of_equal_values_and_of_one_point() -> None:
         assert chart.count("<circle") == len(points)
 
 
+def test_every_line_of_a_chart_has_a_colour_of_the_page(page: str) -> None:
+    lines = [Series(f"model {number}", [(1, 0.5)], colour=number) for number in range(20)]
+    chart = line_chart(lines, title="t", x_label="x", y_label="y")
+    used = set(re.findall(r"\bc\d+\b", chart))
+    assert used == set(re.findall(r"(?<=line\.)c\d+\b", page))
+
+
+def test_a_run_validated_in_part_is_drawn_in_part(entries: list[PageEntry]) -> None:
+    record = {"train_loss": 1.0, "train_accuracy": 0.5, "val_loss": None, "val_accuracy": None}
+    later = {**record, "val_loss": 0.75, "val_accuracy": 0.625}
+    history = [{"epoch": 1, **record}, {"epoch": 2, **later}]
+    page = render_page([PageEntry(entries[0].report, history=history)])
+    assert page.count("validation epoch 2: ") == 2
+    assert "validation epoch 1: " not in page
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [400, 1200])

@@ -61,6 +61,12 @@ def test_runs_are_compared_in_one_picture() -> None:
     assert loss.lines[0].get_color() != loss.lines[2].get_color()
 
 
+def test_a_run_validated_in_part_is_drawn_in_part() -> None:
+    records = (*history(1, val=False).records, history(2).records[1])
+    loss = cifarzoo.plot_history(History(records)).axes[0]
+    assert [str(y) for y in loss.lines[1].get_ydata()] == ["nan", "1.0"]
+
+
 def test_nothing_cannot_be_drawn() -> None:
     for empty in ({}, History(), {"run": History()}):
         with pytest.raises(InputError, match="at least one epoch"):

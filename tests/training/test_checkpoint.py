@@ -9,12 +9,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifarzoo.errors import CheckpointError, OutputError
+from cifarzoo.errors import CheckpointError, InputError, OutputError
 from cifarzoo.training.checkpoint import (
     CHECKPOINT_NAME,
     check_same,
@@ -34,6 +35,21 @@ def test_a_state_comes_back_as_it_was_written(tmp_path: Path) -> None:
         state = read_checkpoint(place)
         assert torch.equal(state.pop("values"), values)
         assert state == {"format": 1, **STATE}
+
+
+def test_numpys_numbers_come_back_as_pythons(tmp_path: Path) -> None:
+    path = tmp_path / CHECKPOINT_NAME
+    write_checkpoint(path, {"lr": np.float64(0.25), "groups": [{"n": np.int64(3)}, (np.True_,)]})
+    state = read_checkpoint(path)
+    assert (state["lr"], state["groups"]) == (0.25, [{"n": 3}, (True,)])
+    assert type(state["lr"]) is float
+
+
+def test_what_could_not_be_read_again_leaves_the_older_checkpoint(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / CHECKPOINT_NAME, STATE)
+    with pytest.raises(InputError, match=r"cannot be saved: .* more than tensors and plain"):
+        write_checkpoint(path, {"order": np.arange(3)})
+    assert read_checkpoint(path) == {"format": 1, **STATE}
 
 
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))

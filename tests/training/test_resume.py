@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from runs import PLAIN, Events, InterruptAt, make_batches, make_trainer, measured, same_state
 from torch import nn
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
 
 from cifarzoo import Augmentation, ImageSet, Loader, Logger, Recipe, Trainer, create_model, get_card
@@ -21,6 +21,16 @@ from cifarzoo.training import run as run_module
 from cifarzoo.training.checkpoint import read_checkpoint
 from cifarzoo.training.feed import Source
 from cifarzoo.training.history import EpochRecord
+from runs import (
+    PLAIN,
+    Events,
+    InterruptAt,
+    make_batches,
+    make_trainer,
+    measured,
+    same_state,
+    weights,
+)
 
 EVERYTHING = Recipe(
     epochs=3,
@@ -328,8 +338,11 @@ def test_another_optimizer_is_refused(stopped: Path, train: ImageSet) -> None:
         return SGD([p for group in groups for p in group["params"]], lr=0.1)
 
     trainer = make_trainer(PLAIN.replace(batch_size=20), optimizer=one_group, output=stopped)
+    before = weights(trainer.model)
     with pytest.raises(CheckpointError, match="belongs to another model, optimizer or scheduler"):
         trainer.fit(train, resume=True)
+    assert same_state(trainer.model.state_dict(), before)
+    assert all(p.is_contiguous() for p in trainer.model.parameters())
 
 
 def test_data_of_another_length_is_refused(stopped: Path, train: ImageSet) -> None:
@@ -388,12 +401,17 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(
     assert same_state(second.model.state_dict(), whole.model.state_dict())
 
 
-def test_a_custom_scheduler_resumes(train: ImageSet, tmp_path: Path) -> None:
-    def factory(optimizer: Optimizer, epochs: int, steps: int) -> LRScheduler | ReduceLROnPlateau:
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=0.1, epochs=epochs, steps_per_epoch=steps + 1
-        )
+def one_cycle(optimizer: Optimizer, epochs: int, steps: int) -> LRScheduler:
+    return OneCycleLR(optimizer, max_lr=0.1, epochs=epochs, steps_per_epoch=steps + 1)
 
+
+def by_numpy(optimizer: Optimizer, epochs: int, steps: int) -> LRScheduler:
+    """Its rates are numpy's numbers."""
+    return LambdaLR(optimizer, lambda step: np.cos(step / (epochs * steps)))
+
+
+@pytest.mark.parametrize("factory", [one_cycle, by_numpy])
+def test_a_custom_scheduler_resumes(factory: Any, train: ImageSet, tmp_path: Path) -> None:
     recipe = PLAIN.replace(epochs=3, batch_size=20)
     whole = make_trainer(recipe, scheduler=factory)
     whole.fit(train)

@@ -7,13 +7,13 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from runs import PLAIN, Events, make_batches, make_trainer, measured, same_state, weights
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau, StepLR
@@ -42,9 +42,11 @@ from cifarzoo.errors import (
     NonFiniteLossError,
     OutputError,
 )
+from cifarzoo.training import learner as learner_module
 from cifarzoo.training import run as run_module
 from cifarzoo.training.checkpoint import read_checkpoint
 from cifarzoo.training.loggers import StepProgress
+from runs import PLAIN, Events, make_batches, make_trainer, measured, same_state, weights
 
 ONE_STEP = PLAIN.replace(epochs=1, batch_size=200, momentum=0, weight_decay=0)
 
@@ -127,6 +129,20 @@ def test_records_hold_the_clock_and_the_rate(few: ImageSet) -> None:
     assert history.column("learning_rate") == pytest.approx([0.02 * 5 / 8, 0.02 * 1 / 8])
 
 
+def test_mixed_images_count_by_the_label_of_the_larger_share(
+    few: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mix(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        shares = 0.3 * F.one_hot(labels, 10) + 0.7 * F.one_hot((labels + 1) % 10, 10)
+        return images, shares
+
+    monkeypatch.setattr(learner_module, "build_mixer", lambda *unused: mix)
+    trainer = make_trainer(ONE_STEP)
+    with torch.no_grad():
+        expected = trainer.model(normalized(few)).argmax(1) == (few.labels + 1) % 10
+    assert trainer.fit(few)[0].train_accuracy == pytest.approx(float(expected.float().mean()))
+
+
 # reproducibility
 
 
@@ -180,6 +196,20 @@ def test_the_global_generator_is_left_alone(few: ImageSet) -> None:
 
 
 # what a recipe asks for
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, partial(torch.compile, backend="eager")])
+def test_a_wrapped_network_is_prepared_averaged_and_grouped_as_itself(
+    wrap: Callable[[nn.Module], nn.Module], few: ImageSet
+) -> None:
+    recipe = PLAIN.replace(epochs=1, ema_decay=0.9, groups={"whiten_bias": {"freeze_at": 0.5}})
+    plain, inner = (create_model("airbench94", seed=0) for _ in range(2))
+    for model in (plain, wrap(inner)):
+        Trainer(model, recipe, device="cpu", precision="float32").fit(few)
+    assert inner.is_prepared
+    for name, value in plain.state_dict().items():
+        # a compiled network rounds differently
+        torch.testing.assert_close(inner.state_dict()[name], value, rtol=0, atol=1e-3)
 
 
 def test_the_average_of_the_weights_is_the_result(

@@ -177,7 +177,8 @@ def _choose_recipe(
 ) -> Recipe:
     is_file = name is not None and Path(name).suffix.lower() in (".toml", ".json")
     recipe = Recipe.load(str(name)) if is_file else spec.get_recipe(name or "default")
-    for change in changes:
+    # a change of the scheduler drops its options, so those given here come after it
+    for change in sorted(changes, key=lambda change: "." in change.partition("=")[0]):
         field, separator, text = change.partition("=")
         if not separator:
             raise ArgumentError(f"--set takes NAME=VALUE; got {change!r}")

@@ -77,8 +77,29 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         )
 
     def subset(self, indices: Tensor | Sequence[int], *, name: str | None = None) -> ImageSet:
-        """The images at ``indices``, in that order, copied."""
-        index = torch.as_tensor(indices, dtype=torch.int64)
+        """The images at ``indices``, in that order, copied; or those where a mask is true.
+
+        Args:
+            indices: Integers, or one boolean for each image.
+            name: Of the new set; None keeps the name.
+
+        Example:
+            >>> from cifarzoo import load_sample
+            >>> images = load_sample("test")
+            >>> images.subset(images.labels == 3)
+            ImageSet('cifar10 test sample', 100 images 32x32, 10 classes)
+        """
+        index = torch.as_tensor(indices)
+        if index.dtype == torch.bool:
+            if index.shape != self.labels.shape:
+                raise ArgumentError(
+                    f"a mask must hold one boolean for each of the {len(self)} images; got shape "
+                    f"{tuple(index.shape)}"
+                )
+            index = index.nonzero().squeeze(1)
+        elif len(index) and index.is_floating_point():
+            raise ArgumentError(f"indices must be integers or booleans; got {index.dtype}")
+        index = index.to(self.labels.device, torch.int64)
         return dataclasses.replace(
             self, images=self.images[index], labels=self.labels[index], name=name or self.name
         )

@@ -138,9 +138,10 @@ def _motion_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor
 
 @_register
 def _zoom_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    count = (6, 11, 16, 21, 26)[severity]
-    zoomed = [_zoom(x, 1 + step / 100) for step in range(count)]
-    return (x + torch.stack(zoomed).sum(0)) / (count + 1)
+    end = (1.06, 1.11, 1.16, 1.21, 1.26)[severity]
+    # the authors' own factors: by its rounding, arange passes the end at the first two severities
+    zoomed = [_zoom(x, float(factor)) for factor in np.arange(1, end, 0.01)]
+    return (x + torch.stack(zoomed).sum(0)) / (len(zoomed) + 1)
 
 
 @_register

@@ -199,12 +199,12 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         series = [
             Series(
                 "training" if part == "train" else "validation",
-                [(r["epoch"], r[f"{part}_{kind}"]) for r in history],
+                points,
                 colour=0 if part == "train" else 1,
                 is_dashed=part == "train",
             )
             for part in ("train", "val")
-            if history and history[0].get(f"{part}_{kind}") is not None
+            if (points := _points(history, f"{part}_{kind}"))
         ]
         if series:
             title = f"{kind.capitalize()} while training"
@@ -213,6 +213,12 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             )
             charts.append({"title": title, "picture": picture})
     return charts
+
+
+def _points(history: Sequence[Mapping[str, Any]], column: str) -> list[tuple[float, float]]:
+    """Against epochs; a run that was continued may have been validated in a part of them."""
+    pairs = ((record["epoch"], record.get(column)) for record in history)
+    return [(epoch, value) for epoch, value in pairs if value is not None]
 
 
 def _selective_chart(entries: Sequence[PageEntry]) -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -89,13 +90,14 @@ def plot_history(histories: Any, *, title: str = "") -> Figure:
     for (name, history), colour in zip(runs.items(), _repeat(_COLOURS), strict=False):
         epochs = history.column("epoch")
         prefix = f"{name} " if name else ""
-        marker = "o" if len(epochs) == 1 else None
+        marker = "o" if len(epochs) == 1 else None  # a line of one point is not seen
         for axis, kind, factor in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
             for part, style in (("train", "--"), ("val", "-")):
                 values = history.column(f"{part}_{kind}")
-                if values[0] is not None:
+                if any(value is not None for value in values):
                     label = f"{prefix}{part}"
-                    scaled = [value * factor for value in values]
+                    # a run that was continued may have been validated in a part of its epochs
+                    scaled = [math.nan if value is None else value * factor for value in values]
                     axis.plot(epochs, scaled, style, color=colour, label=label, marker=marker)
         rates = history.column("learning_rate")
         rate.plot(epochs, rates, color=colour, label=name or None, marker=marker)

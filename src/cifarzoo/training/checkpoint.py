@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from cifarzoo.errors import CheckpointError
+from cifarzoo.errors import CheckpointError, InputError
 from cifarzoo.files import write_bytes
 
 __all__ = [
@@ -28,11 +30,35 @@ def write_checkpoint(path: str | Path, state: dict[str, Any]) -> Path:
     """Write ``state`` (tensors and plain data), replacing an older checkpoint atomically.
 
     Raises:
+        InputError: Something in it could not be read again without running code.
         OutputError: It cannot be written; the older checkpoint is still whole.
     """
     buffer = io.BytesIO()  # torch reports a full disk as a RuntimeError without a reason
-    torch.save({"format": _FORMAT, **state}, buffer)
+    torch.save({"format": _FORMAT, **_plain(state)}, buffer)
+    buffer.seek(0)
+    try:
+        torch.load(buffer, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            "the run cannot be saved: the state_dict() of its data, optimizer or scheduler holds "
+            f"more than tensors and plain data: {_first_line(error)}"
+        ) from error
     return write_bytes(path, buffer.getvalue())
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with Python's numbers for numpy's, which a schedule of np.cos leaves behind."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is dict:
+        return {key: _plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_plain(item) for item in value)
+    return value
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -58,8 +84,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"checksum of {damaged} differs")
         state = torch.load(found, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no checkpoint make torch raise nearly anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"checkpoint {found} is damaged: {reason}") from error
+        raise CheckpointError(f"checkpoint {found} is damaged: {_first_line(error)}") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise CheckpointError(f"{found} is not a checkpoint of this version of cifarzoo")
     return state

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from cifarzoo.card import unwrap
 from cifarzoo.data.augment import downsample
 from cifarzoo.data.batches import check_batch, check_labels, check_logits
 from cifarzoo.device import autocast
@@ -105,8 +106,9 @@ class Learner:
         Args:
             choose_images: Returns (B, 3, H, W), normalized; called only if they are wanted.
         """
-        prepare = getattr(self.model, "prepare", None)
-        if prepare is None or getattr(self.model, "is_prepared", False):
+        network = unwrap(self.model)
+        prepare = getattr(network, "prepare", None)
+        if prepare is None or getattr(network, "is_prepared", False):
             return
         prepare(choose_images().to(self.device))
         self._world.share(self.model)
@@ -144,15 +146,17 @@ class Learner:
             images: (B, 3, H, W), normalized, in the precision of the run.
             labels: int64 (B,).
             loss_out: Scalar tensor that receives the loss summed over the batch.
-            correct_out: Scalar tensor that receives the number of correct images.
+            correct_out: Scalar tensor that receives the number of correct images; of mixed ones,
+                those given the label of the larger share.
         """
         self._freeze()
-        targets = labels
+        targets = truth = labels
         size = self.recipe.image_size_at(self._steps / self._all_steps)
         if size is not None:
             images = downsample(images, size)
         if self._mix is not None:
             images, targets = self._mix(images, labels)
+            truth = targets.argmax(1)
         with autocast(self.device, self.precision):
             logits = self._network(images)
         logits = logits.float()
@@ -175,7 +179,7 @@ class Learner:
         if self._ema is not None:
             self._ema.update(self.model, step=self._steps)
         torch.mul(loss.detach(), len(labels), out=loss_out)
-        correct_out.copy_((logits.detach().argmax(1) == labels).sum())
+        correct_out.copy_((logits.detach().argmax(1) == truth).sum())
 
     def _start_averages(self) -> None:
         decay = self.recipe.lookahead_decay
@@ -222,7 +226,7 @@ class Learner:
         if self._lookahead is not None:
             self._lookahead.take()
         if self._ema is not None:
-            self.model.load_state_dict(self._ema.module.state_dict())
+            unwrap(self.model).load_state_dict(self._ema.module.state_dict())
 
     def release(self) -> None:
         """Hand the model back as it came: contiguous, in its mode, its parameters trainable."""
@@ -249,8 +253,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what `state_dict` returned."""
-        self.model.load_state_dict(state["model"])
+        """Go back to what `state_dict` returned; the model is changed last, when all else fits."""
         self.optimizer.load_state_dict(state["optimizer"])
         for parameter, kept in self.optimizer.state.items():  # from a device of another layout
             for key, value in kept.items():
@@ -262,5 +265,6 @@ class Learner:
         if self._lookahead is not None:
             for slow, saved in zip(self._lookahead.slow, state["lookahead"], strict=True):
                 slow.copy_(saved)
+        self.model.load_state_dict(state["model"])
         self._steps = state["steps"]
         self.learning_rate = state["learning_rate"]

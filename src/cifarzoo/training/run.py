@@ -265,6 +265,7 @@ class Run:
         try:
             self.learner.load_state_dict(saved["learner"])
         except (RuntimeError, ValueError, KeyError, AttributeError) as error:
+            self.learner.release()
             raise CheckpointError(
                 f"the checkpoint belongs to another model, optimizer or scheduler: {error}"
             ) from error
