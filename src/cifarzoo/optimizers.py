@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from cifarzoo.card import unwrap
 from cifarzoo.errors import ArgumentError
 from cifarzoo.muon import MuonSGD
 from cifarzoo.names import check_factory, check_options, unknown_name
@@ -111,7 +110,7 @@ def check_group_options(changes: Mapping[str, Mapping[str, float]]) -> None:
 
 def _named_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     trained = [p for p in model.parameters() if p.requires_grad]
-    declare = getattr(unwrap(model), "parameter_groups", None)
+    declare = getattr(model, "parameter_groups", None)
     if declare is None:
         return {
             "weights": [p for p in trained if p.ndim >= 2],

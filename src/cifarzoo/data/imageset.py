@@ -87,7 +87,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             >>> from cifarzoo import load_sample
             >>> images = load_sample("test")
             >>> images.subset(images.labels == 3)
-            ImageSet('cifar10 test sample', 100 images 32x32, 10 classes)
+            ImageSet('cifar10 sample test', 100 images 32x32, 10 classes)
         """
         index = torch.as_tensor(indices)
         if index.dtype == torch.bool:

@@ -69,7 +69,7 @@ class Learner:
             self._network = torch.compile(self._network, mode=mode, dynamic=False)  # type: ignore[assignment]  # a module stays one
         self.optimizer = build_optimizer(
             optimizer,
-            model,
+            unwrap(model),  # which alone can declare groups
             learning_rate=recipe.learning_rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
