@@ -10,6 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from runs import (
+    PLAIN,
+    Events,
+    InterruptAt,
+    make_batches,
+    make_trainer,
+    measured,
+    same_state,
+    weights,
+)
 from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
@@ -21,16 +31,6 @@ from cifarzoo.training import run as run_module
 from cifarzoo.training.checkpoint import read_checkpoint
 from cifarzoo.training.feed import Source
 from cifarzoo.training.history import EpochRecord
-from runs import (
-    PLAIN,
-    Events,
-    InterruptAt,
-    make_batches,
-    make_trainer,
-    measured,
-    same_state,
-    weights,
-)
 
 EVERYTHING = Recipe(
     epochs=3,

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from runs import PLAIN, Events, make_batches, make_trainer, measured, same_state, weights
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau, StepLR
@@ -46,7 +47,6 @@ from cifarzoo.training import learner as learner_module
 from cifarzoo.training import run as run_module
 from cifarzoo.training.checkpoint import read_checkpoint
 from cifarzoo.training.loggers import StepProgress
-from runs import PLAIN, Events, make_batches, make_trainer, measured, same_state, weights
 
 ONE_STEP = PLAIN.replace(epochs=1, batch_size=200, momentum=0, weight_decay=0)
 

@@ -31,6 +31,11 @@ class Series:
     colour: int = 0
     is_dashed: bool = False
 
+    @property
+    def hue(self) -> str:
+        """The page's class for its colour."""
+        return f"c{self.colour % _COLOURS}"
+
 
 def line_chart(
     series: Sequence[Series],
@@ -57,20 +62,19 @@ def line_chart(
     x_axis, y_axis = _Axis(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT), _Axis.rounded(ys)
     parts = [_grid(x_axis, y_axis, x_label, y_label, show_tick)]
     for line in series:
-        colour = f"c{line.colour % _COLOURS}"
         places = [(x_axis.place(x), y_axis.place(y)) for x, y in line.points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         style = "line dashed" if line.is_dashed else "line"
-        parts.append(f'<polyline class="{style} {colour}" points="{path}"/>')
+        parts.append(f'<polyline class="{style} {line.hue}" points="{path}"/>')
         radius = 3 if len(places) == 1 else 2
         parts += [
-            f'<circle class="dot {colour}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">'
+            f'<circle class="dot {line.hue}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">'
             f"<title>{escape(f'{line.name} {x_label} {a:g}: {show(b)}'.strip())}</title></circle>"
             for (x, y), (a, b) in zip(places, line.points, strict=True)
         ]
     named = [line for line in series if line.name]
     legend = "".join(
-        f'<span class="key c{line.colour % _COLOURS}{" dashed" if line.is_dashed else ""}">'
+        f'<span class="key {line.hue}{" dashed" if line.is_dashed else ""}">'
         f"{escape(line.name)}</span>"
         for line in named
     )

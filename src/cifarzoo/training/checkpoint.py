@@ -37,7 +37,7 @@ def write_checkpoint(path: str | Path, state: dict[str, Any]) -> Path:
     torch.save({"format": _FORMAT, **_plain(state)}, buffer)
     buffer.seek(0)
     try:
-        torch.load(buffer, weights_only=True)
+        torch.load(buffer, map_location="meta", weights_only=True)  # takes no memory of a GPU
     except pickle.UnpicklingError as error:
         raise InputError(
             "the run cannot be saved: the state_dict() of its data, optimizer or scheduler holds "
