@@ -110,6 +110,7 @@ TRIALS = {
     "64, 192, 256 channels, 11 epochs, 30 before 32, group 1 until 0.8": freezing(
         scaled_sgd(narrow([64, 192, 256], 11, NEARLY), 2.25), group1=0.8
     ),
+    "fast94, rate 0.0857, momentum 0.85": FAST94.replace(learning_rate=0.0857, momentum=0.85),
     "fast94, light 0.15": FAST94.replace(augmentation=LIGHT),
     "fast94, light 0.15, smoothing 0.1": FAST94.replace(augmentation=LIGHT, label_smoothing=0.1),
     "64, 160, 256 channels, 10 epochs": narrow([64, 160, 256], 10),
