@@ -111,6 +111,9 @@ TRIALS = {
         scaled_sgd(narrow([64, 192, 256], 11, NEARLY), 2.25), group1=0.8
     ),
     "fast94, rate 0.0857, momentum 0.85": FAST94.replace(learning_rate=0.0857, momentum=0.85),
+    "fast94, light 0.15, rate 0.34, momentum 0.4": FAST94.replace(
+        learning_rate=0.34, momentum=0.4, augmentation=LIGHT
+    ),
     "fast94, light 0.15": FAST94.replace(augmentation=LIGHT),
     "fast94, light 0.15, smoothing 0.1": FAST94.replace(augmentation=LIGHT, label_smoothing=0.1),
     "64, 160, 256 channels, 10 epochs": narrow([64, 160, 256], 10),
