@@ -156,6 +156,12 @@ def test_the_command_says_what_holds(stated: dict[str, Any]) -> None:
     assert found["problems"]
 
 
+def test_the_command_measures_each_weights_once() -> None:
+    models = ["simple.original", "simple.original"]
+    result = CliRunner().invoke(app, ["verify", *models, "--data", "sample", "--json"])
+    assert len(json.loads(result.stdout)) == 1
+
+
 @pytest.mark.parametrize("arguments", [[], ["simple", "--all"], ["resnet110"]])
 def test_the_command_wants_models_with_weights(arguments: list[str]) -> None:
     result = CliRunner().invoke(app, ["verify", *arguments, "--data", "sample"])

@@ -58,7 +58,7 @@ def verify(
         chosen += [(name, each) for each in ([tag] if tag else spec.weights)]
     test_set = load_set(data, "test", root, download)
     found = []
-    for name, tag in chosen:
+    for name, tag in dict.fromkeys(chosen):  # each once, however it was asked for
         typer.echo(f"{name} {tag} on {len(test_set):,} images", err=True)
         found.append(
             cifarzoo.verify_weights(name, test_set, tag=tag, device=device, precision=precision)
