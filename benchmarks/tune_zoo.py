@@ -31,8 +31,11 @@ DENSE = MUON.replace(optimizer_options={"dense": True})
 
 SMALL_BATCHES = DENSE.replace(batch_size=256, learning_rate=0.07)
 
-SHORT = "Muon for dense layers too, crop padding 2, batch 256"
+SIMPLE = "Muon for dense layers too, crop padding 2"
 SIMPLE_MUON = SMALL_BATCHES.replace(epochs=24, augmentation={"crop_padding": 2})
+MORE_MOMENTUM = SIMPLE_MUON.replace(learning_rate=0.035, momentum=0.9)
+
+RESNET_MUON = MUON.replace(epochs=8, image_sizes=GROWING.image_sizes)
 
 TRIALS: dict[str, dict[str, Recipe]] = {
     "simple": {
@@ -42,11 +45,11 @@ TRIALS: dict[str, dict[str, Recipe]] = {
         "Muon for filters alone, crop padding 2": MUON.replace(
             epochs=24, augmentation={"crop_padding": 2}
         ),
-        f"{SHORT}, rate 0.07": SIMPLE_MUON,
-        f"{SHORT}, rate 0.07, smoothing 0.1": SIMPLE_MUON.replace(label_smoothing=0.1),
-        f"{SHORT}, rate 0.07, one-cycle": SIMPLE_MUON.replace(scheduler="onecycle"),
+        f"{SIMPLE}, batch 256, rate 0.07": SIMPLE_MUON,
+        f"{SIMPLE}, batch 256, rate 0.07, smoothing 0.1": SIMPLE_MUON.replace(label_smoothing=0.1),
+        f"{SIMPLE}, batch 256, rate 0.07, one-cycle": SIMPLE_MUON.replace(scheduler="onecycle"),
         **{
-            f"{SHORT}, rate {rate}, momentum {momentum}": SIMPLE_MUON.replace(
+            f"{SIMPLE}, batch 256, rate {rate}, momentum {momentum}": SIMPLE_MUON.replace(
                 learning_rate=rate, momentum=momentum
             )
             for rate, momentum in (
@@ -58,14 +61,14 @@ TRIALS: dict[str, dict[str, Recipe]] = {
                 (0.0175, 0.95),
             )
         },
-        f"{SHORT}, rate 0.035, momentum 0.9, smoothing 0.1": SIMPLE_MUON.replace(
-            learning_rate=0.035, momentum=0.9, label_smoothing=0.1
+        f"{SIMPLE}, batch 256, rate 0.035, momentum 0.9, smoothing 0.1": MORE_MOMENTUM.replace(
+            label_smoothing=0.1
         ),
-        f"{SHORT}, rate 0.035, momentum 0.9, one-cycle": SIMPLE_MUON.replace(
-            learning_rate=0.035, momentum=0.9, scheduler="onecycle"
+        f"{SIMPLE}, batch 256, rate 0.035, momentum 0.9, one-cycle": MORE_MOMENTUM.replace(
+            scheduler="onecycle"
         ),
-        "Muon for dense layers too, crop padding 2, batch 128, rate 0.025, momentum 0.9": (
-            SIMPLE_MUON.replace(batch_size=128, learning_rate=0.025, momentum=0.9)
+        f"{SIMPLE}, batch 128, rate 0.025, momentum 0.9": MORE_MOMENTUM.replace(
+            batch_size=128, learning_rate=0.025
         ),
         "less decay, crop padding 2, rate 0.1": GENTLE.replace(learning_rate=0.1),
         "less decay, crop padding 2, batch 64": GENTLE.replace(batch_size=64, learning_rate=0.03),
@@ -89,9 +92,9 @@ TRIALS: dict[str, dict[str, Recipe]] = {
     },
     "resnet20": {
         "8 epochs, SGD": GROWING.replace(epochs=8, learning_rate=0.2),
-        "8 epochs, Muon": MUON.replace(epochs=8, image_sizes=GROWING.image_sizes),
-        "8 epochs, Muon, rate 0.0375, momentum 0.9": MUON.replace(
-            epochs=8, image_sizes=GROWING.image_sizes, learning_rate=0.0375, momentum=0.9
+        "8 epochs, Muon": RESNET_MUON,
+        "8 epochs, Muon, rate 0.0375, momentum 0.9": RESNET_MUON.replace(
+            learning_rate=0.0375, momentum=0.9
         ),
     },
 }
