@@ -19,6 +19,8 @@ __all__ = ["BatchNorm1d", "BatchNorm2d", "Conv2d", "check_images", "prefer_conti
 _REGISTER = 32  # bfloat16 numbers in a 512-bit register
 _FEW_COLUMNS = 2**24  # numbers; beyond, writing them costs more than the product gains
 _MANY_CHANNELS = 128
+_FEW_PIXELS = 4  # of output; with nine, torch's way is as fast
+_MANY_IMAGES = 128  # in a batch; fewer do not win back what it costs to cut the filters
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -163,11 +165,12 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
 class Conv2d(nn.Conv2d):
     """torch's convolution, faster to train on a CPU where it is wide or its map has few pixels.
 
-    With one pixel of output it is a dense layer of the part of the filters that lies on the map:
-    of 3x3 on a map of 1x1 only the centre, where oneDNN multiplies the padding too. With a few,
-    oneDNN's bfloat16 kernel for the weight gradient takes up to five times as long as the same sum
-    written as one matrix product, of the outputs' gradient and the patches of the input. In float32
-    wide layers take Winograd's algorithm, while they are trained; see `winograd_conv2d`.
+    Each pixel of output is a dense layer of the part of the filters that lies on the map: of 3x3 on
+    a map of 1x1 only the centre, where oneDNN multiplies the padding too. So it is computed when
+    there is one pixel, and for wide layers in float32 up to four. With a few, oneDNN's bfloat16
+    kernel for the weight gradient takes up to five times as long as the same sum written as one
+    matrix product, of the outputs' gradient and the patches of the input. In float32 wide layers
+    take Winograd's algorithm, while they are trained; see `winograd_conv2d`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -204,6 +207,9 @@ class Conv2d(nn.Conv2d):
         mixed = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if mixed else x.dtype
         if dtype == torch.float32:
+            few = min(height, width) >= 1 and height * width <= _FEW_PIXELS
+            if few and self.kernel_size != (1, 1) and len(x) >= _MANY_IMAGES:
+                return "dense"
             plain = self.kernel_size == (3, 3) and self.stride == (1, 1)
             square = self.padding in ((0, 0), (1, 1)) and self.out_channels >= _MANY_CHANNELS
             pays = winograd_pays(len(x), height, width)
@@ -213,12 +219,31 @@ class Conv2d(nn.Conv2d):
         return "product" if dtype == torch.bfloat16 and fits else "torch"
 
     def _dense(self, x: Tensor) -> Tensor:
-        """The only output pixel: what the filters, beginning in the padding, see of the map."""
-        assert not isinstance(self.padding, str)
-        (top, left), (height, width) = self.padding, self.kernel_size
-        weight = self.weight[:, :, top : top + x.shape[2], left : left + x.shape[3]]
-        seen = x[:, :, : height - top, : width - left]
-        return F.linear(seen.flatten(1), weight.flatten(1), self.bias)[:, :, None, None]
+        """Every output pixel by itself: what the filters, beginning in the padding, see there."""
+        rows, columns = (
+            _views(*sizes)
+            for sizes in zip(x.shape[2:], self.kernel_size, self.stride, self.padding, strict=True)
+        )
+        pixels = [
+            F.linear(
+                x[:, :, on_y, on_x].flatten(1), self.weight[:, :, of_y, of_x].flatten(1), self.bias
+            )
+            for on_y, of_y in rows
+            for on_x, of_x in columns
+        ]
+        return torch.stack(pixels, dim=-1).view(len(x), -1, len(rows), len(columns))
+
+
+def _views(size: int, kernel: int, stride: int, padding: int) -> list[tuple[slice, slice]]:
+    """For each output along one side, the part of the map it sees, and that of the filter."""
+    starts = range(-padding, size + padding - kernel + 1, stride)
+    return [
+        (
+            slice(max(start, 0), min(start + kernel, size)),
+            slice(max(-start, 0), min(size - start, kernel)),
+        )
+        for start in starts
+    ]
 
 
 class _ProductGradient(torch.autograd.Function):
