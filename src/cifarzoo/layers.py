@@ -220,10 +220,9 @@ class Conv2d(nn.Conv2d):
 
     def _dense(self, x: Tensor) -> Tensor:
         """Every output pixel by itself: what the filters, beginning in the padding, see there."""
-        rows, columns = (
-            _views(*sizes)
-            for sizes in zip(x.shape[2:], self.kernel_size, self.stride, self.padding, strict=True)
-        )
+        assert not isinstance(self.padding, str)
+        sides = zip(x.shape[2:], self.kernel_size, self.stride, self.padding, strict=True)
+        rows, columns = (_views(size, kernel, step, pad) for size, kernel, step, pad in sides)
         pixels = [
             F.linear(
                 x[:, :, on_y, on_x].flatten(1), self.weight[:, :, of_y, of_x].flatten(1), self.bias
