@@ -19,7 +19,7 @@ __all__ = ["BatchNorm1d", "BatchNorm2d", "Conv2d", "check_images", "prefer_conti
 _REGISTER = 32  # bfloat16 numbers in a 512-bit register
 _FEW_COLUMNS = 2**24  # numbers; beyond, writing them costs more than the product gains
 _MANY_CHANNELS = 128
-_FEW_PIXELS = 4  # of output; with nine, torch's way is as fast
+_FEW_PIXELS = 4  # of output; with nine, the other ways are as fast
 _MANY_IMAGES = 128  # in a batch; fewer do not win back what it costs to cut the filters
 
 
@@ -230,7 +230,8 @@ class Conv2d(nn.Conv2d):
             for on_y, of_y in rows
             for on_x, of_x in columns
         ]
-        return torch.stack(pixels, dim=-1).view(len(x), -1, len(rows), len(columns))
+        size = len(x), self.out_channels, len(rows), len(columns)
+        return torch.stack(pixels, dim=-1).view(size)
 
 
 def _views(size: int, kernel: int, stride: int, padding: int) -> list[tuple[slice, slice]]:
