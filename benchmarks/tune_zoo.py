@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trials import run_if_missing
 
-from cifarzoo import Recipe
+from cifarzoo import Recipe, get_model_info
 from cifarzoo.models import recipes
 
 RESULTS = Path(__file__).parent / "results" / "tune_zoo.json"
@@ -34,6 +34,8 @@ SMALL_BATCHES = DENSE.replace(batch_size=256, learning_rate=0.07)
 SIMPLE = "Muon for dense layers too, crop padding 2"
 SIMPLE_MUON = SMALL_BATCHES.replace(epochs=24, augmentation={"crop_padding": 2})
 MORE_MOMENTUM = SIMPLE_MUON.replace(learning_rate=0.035, momentum=0.9)
+
+RESNET18 = get_model_info("resnet18_cifar").recipe
 
 RESNET_MUON = MUON.replace(epochs=8, image_sizes=GROWING.image_sizes)
 
@@ -96,6 +98,12 @@ TRIALS: dict[str, dict[str, Recipe]] = {
         "8 epochs, Muon, rate 0.0375, momentum 0.9": RESNET_MUON.replace(
             learning_rate=0.0375, momentum=0.9
         ),
+    },
+    "resnet18_cifar": {
+        "15 epochs, rate 0.15, no cutout": RESNET18.replace(epochs=15, learning_rate=0.15).override(
+            "augmentation.cutout", 0
+        ),
+        "28 epochs, rate 0.09, cutout 8": RESNET18,
     },
 }
 

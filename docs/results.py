@@ -26,7 +26,7 @@ def results_table() -> str:
         for tag, info in spec.weights.items():
             facts = cifarzoo.read_metadata(info.path)["metadata"]
             seeds = facts["seeds"]
-            minutes = statistics.mean(entry["train_seconds"] for entry in seeds) / 60
+            seconds = statistics.mean(entry["train_seconds"] for entry in seeds)
             precisions = {
                 "bfloat16" if entry["machine"]["bfloat16"] else "float32" for entry in seeds
             }
@@ -41,7 +41,7 @@ def results_table() -> str:
                     PUBLISHED.get(name, "") if tag == "default" else "",
                     short_count(spec.parameters),
                     short_count(spec.macs),
-                    f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s",
+                    _duration(seconds),
                     ", ".join(sorted(precisions)),
                 )
             )
@@ -148,6 +148,12 @@ def table(
     rule = ["--:" if column in numbers else ":--" for column in range(len(header))]
     lines = [header, rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _spread(shares: list[float]) -> str:
