@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trials import run_if_missing
 
-from cifarzoo import Recipe, get_model_info
+from cifarzoo import Augmentation, Recipe
 from cifarzoo.models import recipes
 
 RESULTS = Path(__file__).parent / "results" / "tune_zoo.json"
@@ -35,9 +35,14 @@ SIMPLE = "Muon for dense layers too, crop padding 2"
 SIMPLE_MUON = SMALL_BATCHES.replace(epochs=24, augmentation={"crop_padding": 2})
 MORE_MOMENTUM = SIMPLE_MUON.replace(learning_rate=0.035, momentum=0.9)
 
-RESNET18 = get_model_info("resnet18_cifar").recipe
-
 RESNET_MUON = MUON.replace(epochs=8, image_sizes=GROWING.image_sizes)
+
+RESNET18 = recipes.MUON.replace(
+    epochs=15,
+    label_smoothing=0.1,
+    augmentation=Augmentation(flip="alternating", crop_padding=4, contrast=0.15, brightness=0.15),
+    image_sizes=GROWING.image_sizes,
+)
 
 TRIALS: dict[str, dict[str, Recipe]] = {
     "simple": {
@@ -100,10 +105,10 @@ TRIALS: dict[str, dict[str, Recipe]] = {
         ),
     },
     "resnet18_cifar": {
-        "15 epochs, rate 0.15, no cutout": RESNET18.replace(epochs=15, learning_rate=0.15).override(
-            "augmentation.cutout", 0
+        "15 epochs, rate 0.15, no cutout": RESNET18,
+        "28 epochs, rate 0.09, cutout 8": RESNET18.replace(epochs=28, learning_rate=0.09).override(
+            "augmentation.cutout", 8
         ),
-        "28 epochs, rate 0.09, cutout 8": RESNET18,
     },
 }
 
