@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import cifarzoo
-from cifarzoo import Preprocessing, WeightsInfo
+from cifarzoo import Preprocessing, WeightsInfo, registry
 from cifarzoo.card import ModelCard, attach_card
 from cifarzoo.errors import ArgumentError, OutputError, UnknownNameError, WeightsError
 from cifarzoo.files import file_digest
@@ -60,6 +61,46 @@ def test_load_model_keeps_the_number_of_classes(tmp_path: Path) -> None:
     wide = cifarzoo.create_model("deep_bn", num_classes=100)
     path = cifarzoo.save_weights(wide, tmp_path / "w.safetensors")
     assert equal(cifarzoo.load_model(path), wide)
+
+
+def sloped(*, width: int = 8, slope: float = 0.0, num_classes: int = 10) -> nn.Module:
+    """A model with an option that the shapes of its tensors do not tell."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(3072, width), nn.LeakyReLU(slope), nn.Linear(width, num_classes)
+    )
+
+
+@pytest.fixture
+def steep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    cifarzoo.register_model(
+        name="sloped", description="A test.", source="here", parameters=1, macs=1
+    )(sloped)
+    model = cifarzoo.create_model("sloped", width=4, slope=0.5, seed=0)
+    return cifarzoo.save_weights(model, tmp_path / "steep.safetensors")
+
+
+def test_options_not_given_are_those_of_the_weights(steep: Path) -> None:
+    for model, slope in (
+        (cifarzoo.load_model(steep), 0.5),
+        (cifarzoo.create_model("sloped", pretrained=steep), 0.5),
+        (cifarzoo.create_model("sloped", pretrained=steep, slope=0.0), 0.0),
+    ):
+        assert cifarzoo.get_card(model).options == {"width": 4, "slope": slope}
+        assert model.get_submodule("2").negative_slope == slope
+
+
+def test_an_option_that_no_shape_tells_of_is_asked_for(steep: Path) -> None:
+    flat = cifarzoo.create_model("sloped", width=4, seed=1)
+    before = copy.deepcopy(flat)
+    with pytest.raises(WeightsError, match=r"was made with slope=0\.5, which this model was not"):
+        cifarzoo.load_weights(flat, steep)
+    assert equal(before, flat)
+    for slope in (0.5, 0.0):  # whoever says it means it
+        told = cifarzoo.create_model("sloped", width=4, slope=slope)
+        cifarzoo.load_weights(told, steep)
+        assert equal(told, cifarzoo.load_model(steep))
+        assert cifarzoo.get_card(told).options["slope"] == slope
 
 
 def test_float16_halves_the_file_and_loads_as_float32(tmp_path: Path, model: nn.Module) -> None:

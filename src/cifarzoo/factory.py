@@ -38,7 +38,8 @@ def create_model(
         num_classes: Size of the output; that of the weights, or else 10, unless given. Where it is
             not that of the weights, they fill all but the last layer, which stays random.
         seed: Seed of the random parameters; None takes torch's global generator as it is.
-        **options: Options of that model's builder; see ``get_model_info(name).options``.
+        **options: Options of that model's builder; see ``get_model_info(name).options``. Those not
+            given are as the weights were made with, or else the builder's defaults.
 
     Returns:
         The network in training mode on the CPU, with its card (preprocessing, classes) attached.
@@ -63,6 +64,9 @@ def create_model(
     check_options(f"model {name!r}", options, spec.options)
     weights = _find_weights(spec, pretrained)
     facts = read_metadata(weights) if weights else {}
+    if facts and facts["card"]["name"] == name:
+        options = {**facts["card"]["options"], **options}
+        check_options(f"model {name!r}", options, spec.options)
     trained_for = facts["card"]["num_classes"] if facts else None
     num_classes = num_classes or trained_for or 10
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -88,7 +92,7 @@ def load_model(path: str | Path) -> nn.Module:
     """
     path = find_weights(path)
     card = read_card(path)
-    return create_model(card.name, pretrained=path, **card.options)
+    return create_model(card.name, pretrained=path)
 
 
 def locate_weights(spec: ModelSpec, tag: str = "default") -> Path:

@@ -133,6 +133,9 @@ def load_weights(
         tensors |= _heads(expected, tensors, sizes)
         made_by = dataclasses.replace(made_by, num_classes=sizes[1], classes=card.classes)
     _check_fit(expected, tensors, path, made_by)
+    if made_by is not None and made_by.name == card.name:
+        _check_options(made_by.options, card.options, path)
+        made_by = dataclasses.replace(made_by, options=card.options)
     inner.load_state_dict(tensors)
     card = made_by or card
     if preprocessing is not None:
@@ -309,6 +312,17 @@ def _check_fit(
             else ""
         )
         raise WeightsError(f"{path}{origin} does not fit this model{remedy}:\n  {details}")
+
+
+def _check_options(made_with: Mapping[str, Any], built_with: Mapping[str, Any], path: Path) -> None:
+    """Refuse an option that no shape tells of, unless the model's builder was given it too."""
+    unsaid = {name: value for name, value in made_with.items() if name not in built_with}
+    if unsaid:
+        text = ", ".join(f"{name}={value!r}" for name, value in unsaid.items())
+        raise WeightsError(
+            f"{path} was made with {text}, which this model was not given; build it by "
+            f"load_model(path), or by create_model(name, {text})"
+        )
 
 
 def _unreadable(path: str | Path, error: Exception) -> WeightsError:
