@@ -117,7 +117,8 @@ def load_weights(
         What `read_metadata` returns; empty for foreign files.
 
     Raises:
-        WeightsError: The file is missing, damaged, or does not fit; the layers are named and the
+        WeightsError: The file is missing, damaged, does not fit, or was made with an option of the
+            model's builder that this model was not given; layers or options are named and the
             model is unchanged.
     """
     path = find_weights(path)
