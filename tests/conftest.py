@@ -12,7 +12,7 @@ import pytest
 from file_server import FileServer, serve_files
 
 import cifarzoo
-from cifarzoo import ImageSet, WeightsInfo, registry
+from cifarzoo import ImageSet, WeightsInfo, registry, schedulers
 
 hypothesis.settings.register_profile(
     "default",
@@ -74,6 +74,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     monkeypatch.setenv("no_proxy", "*")
     with serve_files() as running:
         yield running
+
+
+@pytest.fixture
+def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models and schedulers that a test registers are forgotten when it ends."""
+    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    monkeypatch.setattr(schedulers, "_FACTORIES", dict(schedulers._FACTORIES))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 import cifarzoo
-from cifarzoo import cli, registry, schedulers
+from cifarzoo import cli, registry
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -43,13 +43,11 @@ def reference() -> str:
     return "\n".join(page.read_text(encoding="utf-8") for page in pages)
 
 
+@pytest.mark.usefixtures("own_registries")  # an example may register something
 @pytest.mark.parametrize("module", modules_with_examples())
 def test_examples_in_docstrings_run(
     module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # an example may register something: on copies, so that it can run again
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
-    monkeypatch.setattr(schedulers, "_FACTORIES", dict(schedulers._FACTORIES))
     monkeypatch.chdir(tmp_path)
     results = doctest.testmod(importlib.import_module(module), raise_on_error=False)
     assert results.failed == 0
@@ -109,13 +107,13 @@ def test_the_table_of_models_links_every_page(pages: ModuleType) -> None:
     assert len(linked) == len(cifarzoo.list_models())
 
 
+@pytest.mark.usefixtures("own_registries")
 def test_pretrained_weights_show_the_accuracy_in_their_file(
-    pages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    pages: ModuleType, tmp_path: Path
 ) -> None:
     metadata = {"test_accuracy": {"none": 0.125, "flip": 0.25}}
     model = cifarzoo.create_model("simple")
     path = cifarzoo.save_weights(model, tmp_path / "w.safetensors", metadata=metadata)
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
     info = cifarzoo.WeightsInfo(path, "0123456789abcdef")
 
     @cifarzoo.register_model(

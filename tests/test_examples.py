@@ -11,16 +11,13 @@ from pathlib import Path
 import pytest
 
 import cifarzoo
-from cifarzoo import registry, schedulers
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.fixture(autouse=True)
-def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _isolated(own_registries: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What an example registers is forgotten; the full data set is not found."""
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
-    monkeypatch.setattr(schedulers, "_FACTORIES", dict(schedulers._FACTORIES))
     monkeypatch.setenv("CIFARZOO_DATA", str(tmp_path / "no-data"))
 
 

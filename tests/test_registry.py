@@ -4,13 +4,10 @@ import pytest
 from torch import nn
 
 import cifarzoo
-from cifarzoo import Recipe, registry
+from cifarzoo import Recipe
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 
-
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+pytestmark = pytest.mark.usefixtures("own_registries")
 
 
 def register(name: str, builder: object) -> None:

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from cifarzoo import list_schedulers, register_scheduler, schedulers
+from cifarzoo import list_schedulers, register_scheduler
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 from cifarzoo.schedulers import build_scheduler, check_scheduler
 
@@ -281,13 +281,7 @@ def test_a_schedule_that_an_older_timm_lacks_is_named(monkeypatch: pytest.Monkey
         rates("timm.wsd", 1, 1)
 
 
-@pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget afterwards what a test registers."""
-    monkeypatch.setattr(schedulers, "_FACTORIES", dict(schedulers._FACTORIES))
-
-
-@pytest.mark.usefixtures("registry")
+@pytest.mark.usefixtures("own_registries")
 def test_a_registered_factory_is_found_by_name_with_its_options() -> None:
     @register_scheduler("halving")
     def halving(
@@ -301,7 +295,7 @@ def test_a_registered_factory_is_found_by_name_with_its_options() -> None:
         check_scheduler("halving", {"period": 1})
 
 
-@pytest.mark.usefixtures("registry")
+@pytest.mark.usefixtures("own_registries")
 @pytest.mark.parametrize("name", ["cosine", "timm.mine"])
 def test_a_taken_name_cannot_be_registered(name: str) -> None:
     with pytest.raises(DuplicateNameError, match=f"'{name}' is already registered"):

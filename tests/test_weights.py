@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import cifarzoo
-from cifarzoo import Preprocessing, WeightsInfo, registry
+from cifarzoo import Preprocessing, WeightsInfo
 from cifarzoo.card import ModelCard, attach_card
 from cifarzoo.errors import ArgumentError, OutputError, UnknownNameError, WeightsError
 from cifarzoo.files import file_digest
@@ -71,8 +71,7 @@ def sloped(*, width: int = 8, slope: float = 0.0, num_classes: int = 10) -> nn.M
 
 
 @pytest.fixture
-def steep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+def steep(own_registries: None, tmp_path: Path) -> Path:
     cifarzoo.register_model(
         name="sloped", description="A test.", source="here", parameters=1, macs=1
     )(sloped)

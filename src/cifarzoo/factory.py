@@ -65,8 +65,9 @@ def create_model(
     weights = _find_weights(spec, pretrained)
     facts = read_metadata(weights) if weights else {}
     if facts and facts["card"]["name"] == name:
-        options = {**facts["card"]["options"], **options}
-        check_options(f"model {name!r}", options, spec.options)
+        made_with = facts["card"]["options"]
+        check_options(f"model {name!r}", made_with, spec.options)
+        options = {**made_with, **options}
     trained_for = facts["card"]["num_classes"] if facts else None
     num_classes = num_classes or trained_for or 10
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
