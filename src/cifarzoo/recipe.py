@@ -85,7 +85,8 @@ class Recipe:
         cutmix_alpha: Beta parameter of CutMix (Yun et al. 2019); 0 turns it off. With both on,
             each batch takes one of the two.
         ema_decay: Decay per step of an exponential moving average of the weights, which becomes
-            the result; 0 turns it off.
+            the result; 0 turns it off. Its batch normalization is measured anew, on some 10,000
+            training images.
         lookahead_decay: Decay per step, at the end of the run, of slow weights that the network is
             set back to every five steps (Zhang et al. 2019, arXiv:1907.08610); 0 turns it off.
         teacher: A pretrained model to learn from, as `create_model` names it; "" for none. The

@@ -1,13 +1,19 @@
-"""Lookahead by hand."""
+"""Averages of the weights: lookahead by hand, batch normalization of averaged weights."""
 
 from __future__ import annotations
 
-import torch
-from runs import PLAIN, make_trainer
-from torch import nn
+from pathlib import Path
 
-from cifarzoo import ImageSet
+import pytest
+import torch
+from runs import PLAIN, make_batches, make_trainer, same_state
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from cifarzoo import CIFAR10_PREPROCESSING, ImageSet, Trainer
 from cifarzoo.training.averages import Lookahead
+from cifarzoo.training.checkpoint import read_checkpoint
+from cifarzoo.training.feed import Source
 
 
 def test_slow_weights_follow_less_and_less() -> None:
@@ -42,3 +48,59 @@ def test_the_result_of_a_run_is_the_slow_weights(few: ImageSet) -> None:
     before = {k: v.clone() for k, v in slow.model.state_dict().items()}
     slow.fit(few)
     assert all(torch.equal(v, before[k]) for k, v in slow.model.state_dict().items())
+
+
+class Normalized(nn.Module):
+    """A dense layer of the mean colours, normalized by the batch; then dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.dense = nn.Linear(3, 10)
+        self.norm = nn.BatchNorm1d(10)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.dropout(self.norm(self.dense(images.mean((2, 3)))))
+        return logits
+
+
+MOVING = PLAIN.replace(epochs=2, batch_size=50, learning_rate=1.0, ema_decay=0.9)
+
+
+def test_the_statistics_of_averaged_weights_are_those_of_the_training_images(few: ImageSet) -> None:
+    model = Normalized()
+    Trainer(model, MOVING, device="cpu").fit(few)
+    with torch.no_grad():
+        inputs = model.dense(CIFAR10_PREPROCESSING.normalize(few.images).mean((2, 3)))
+    assert model.norm.running_mean is not None
+    torch.testing.assert_close(model.norm.running_mean, inputs.mean(0))
+    assert model.norm.momentum == 0.1
+    assert model.training
+
+
+@pytest.mark.parametrize("kind", ["set", "loader", "list"])
+def test_measuring_the_average_changes_nothing_of_the_training(
+    kind: str, few: ImageSet, tmp_path: Path
+) -> None:
+    raw = []
+    for name, val in (("without", None), ("with", few)):
+        torch.manual_seed(0)  # for the order of the DataLoader
+        source: Source = few
+        if kind == "loader":
+            source = DataLoader(few, batch_size=50, shuffle=True)
+        elif kind == "list":
+            source = make_batches(few)
+        Trainer(Normalized(), MOVING, device="cpu", output=tmp_path / name).fit(source, val)
+        raw.append(read_checkpoint(tmp_path / name)["learner"])
+    assert same_state(raw[0]["model"], raw[1]["model"])
+    assert same_state(raw[0]["ema"], raw[1]["ema"])
+
+
+def test_a_stream_is_not_read_further_than_it_is_trained_on(few: ImageSet) -> None:
+    stream = iter(make_batches(few) * 3)
+    steps = len(make_batches(few))
+    model = Normalized()
+    Trainer(model, MOVING, device="cpu").fit(stream, steps_per_epoch=steps)
+    assert len(list(stream)) == steps
+    assert model.norm.num_batches_tracked == 2 * steps  # its statistics stayed averages

@@ -121,6 +121,25 @@ class Feed:
                 "be iterated once an epoch, such as a list, a Loader or a DataLoader"
             )
 
+    def again(self, count: int) -> Iterator[Tensor]:
+        """Yield the images of batches that training has had or will have, ``count`` or a few more.
+
+        What `epoch` yields later stays the same. There are none of a source with a stated number of
+        steps: it may be a stream, which passes but once.
+        """
+        if self._has_fixed_steps:
+            return
+        state = self.state_dict()
+        try:
+            for batch in self.source:
+                images, _ = as_pair(batch)
+                yield self._place(images)
+                count -= len(images)
+                if count <= 0:
+                    break
+        finally:  # whoever asked may have enough earlier
+            self.load_state_dict(state)
+
     def state_dict(self) -> dict[str, Any] | None:
         """The source's own state, for those that have one, as our Loader does."""
         return self.source.state_dict() if self._is_stateful() else None  # type: ignore[union-attr]  # checked

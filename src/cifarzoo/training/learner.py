@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.swa_utils import update_bn
 
 from cifarzoo.card import unwrap
 from cifarzoo.data.augment import downsample
@@ -199,6 +202,25 @@ class Learner:
         """Let a schedule that goes by the loss see it."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(loss)
+
+    def settle(self, images: Iterator[Tensor]) -> None:
+        """Measure the batch normalization of the averaged weights, if there are any.
+
+        The average of running statistics is not what they are with averaged weights, least of all
+        when the weights still move (Izmailov et al. 2018, arXiv:1803.05407, section 3.2).
+
+        Args:
+            images: Normalized batches (B, 3, H, W); without any, the statistics stay averages.
+        """
+        modules = self._ema.module.modules() if self._ema is not None else ()
+        if not any(isinstance(module, _BatchNorm) for module in modules):
+            return
+        first = next(images, None)
+        if first is None:
+            return
+        with autocast(self.device, self.precision):
+            update_bn(itertools.chain([first], images), self._ema.module)
+        self._world.share(self._ema.module)
 
     @torch.no_grad()
     def validate(self, feed: Feed) -> tuple[float, float]:

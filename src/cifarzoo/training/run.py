@@ -29,6 +29,7 @@ from cifarzoo.training.loggers import Logger, RunStart, StepProgress
 __all__ = ["Run"]
 
 _PREPARING = 5000  # images
+_SETTLING = 10_000  # images: their statistics are as exact as those of all
 _TICK = 0.2  # seconds between two looks at the losses: progress costs nothing in between
 
 
@@ -149,6 +150,8 @@ class Run:
         self.check_finite()
         totals = torch.cat((meter.sum(0), meter.new_tensor([self.images])))
         loss, correct, count = self.world.sum(totals).tolist()
+        if self.val is not None or len(self.records) + 1 == self.recipe.epochs:
+            self.settle()
         seconds = self.seconds + time.perf_counter() - began
         val_loss, val_accuracy = None, None
         if self.val is not None:  # running statistics differ, and a schedule may go by the loss
@@ -164,6 +167,13 @@ class Run:
             seconds=seconds,
             images_per_second=count / seconds,
         )
+
+    def settle(self) -> None:
+        """Let averaged weights be measured or handed over; what is trained later stays the same."""
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(self.recipe.seed)
+            self.learner.settle(self.train.again(_SETTLING))
 
     def start(self, images: Tensor, labels: Tensor) -> None:
         """Check the first batch, then tell the loggers; nothing is trained or written before."""
