@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -66,11 +67,12 @@ class Normalized(nn.Module):
 
 
 MOVING = PLAIN.replace(epochs=2, batch_size=50, learning_rate=1.0, ema_decay=0.9)
+PLACE: dict[str, Any] = {"device": "cpu", "precision": "float32"}  # compared exactly
 
 
 def test_the_statistics_of_averaged_weights_are_those_of_the_training_images(few: ImageSet) -> None:
     model = Normalized()
-    Trainer(model, MOVING, device="cpu").fit(few)
+    Trainer(model, MOVING, **PLACE).fit(few)
     with torch.no_grad():
         inputs = model.dense(CIFAR10_PREPROCESSING.normalize(few.images).mean((2, 3)))
     assert model.norm.running_mean is not None
@@ -91,7 +93,7 @@ def test_measuring_the_average_changes_nothing_of_the_training(
             source = DataLoader(few, batch_size=50, shuffle=True)
         elif kind == "list":
             source = make_batches(few)
-        Trainer(Normalized(), MOVING, device="cpu", output=tmp_path / name).fit(source, val)
+        Trainer(Normalized(), MOVING, output=tmp_path / name, **PLACE).fit(source, val)
         raw.append(read_checkpoint(tmp_path / name)["learner"])
     assert same_state(raw[0]["model"], raw[1]["model"])
     assert same_state(raw[0]["ema"], raw[1]["ema"])
@@ -101,6 +103,6 @@ def test_a_stream_is_not_read_further_than_it_is_trained_on(few: ImageSet) -> No
     stream = iter(make_batches(few) * 3)
     steps = len(make_batches(few))
     model = Normalized()
-    Trainer(model, MOVING, device="cpu").fit(stream, steps_per_epoch=steps)
+    Trainer(model, MOVING, **PLACE).fit(stream, steps_per_epoch=steps)
     assert len(list(stream)) == steps
     assert model.norm.num_batches_tracked == 2 * steps  # its statistics stayed averages
