@@ -11,6 +11,7 @@ validation accuracy is the best so far. Test accuracies are only written down.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -63,7 +64,12 @@ def train(model: str, tag: str, recipe: Recipe, folder: Path) -> None:
     else:
         command += [model, "--recipe", tag, "--seed", str(recipe.seed)]
         command += ["--val-size", str(HELD_OUT), "--output", str(folder)]
-    subprocess.run(command, check=True)
+    with subprocess.Popen(command) as process:
+        while process.poll() is None:
+            with contextlib.suppress(KeyboardInterrupt):  # meant for the run, which saves itself
+                process.wait()
+    if process.returncode:
+        sys.exit(process.returncode)  # it has said why
 
 
 def ship(model: str, tag: str, folder: Path, place: Path) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "peak_memory",
     "resolve_device",
     "resolve_precision",
+    "seeded",
     "use_fast_layout",
 ]
 
@@ -76,6 +77,15 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
     if precision == "bfloat16":
         return torch.bfloat16
     raise ArgumentError(f"precision must be 'auto', 'float32' or 'bfloat16'; got {precision!r}")
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's global generators, of the CPU and of ``device``, seeded; afterwards as before."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield
 
 
 def computes_bfloat16(device: torch.device) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cifarzoo.card import ModelCard, attach_card, get_card
 from cifarzoo.data import ImageSet
 from cifarzoo.data.batches import check_batch, check_labels
-from cifarzoo.device import compile_pays, use_fast_layout
+from cifarzoo.device import compile_pays, seeded, use_fast_layout
 from cifarzoo.errors import CheckpointError, InputError, NonFiniteLossError
 from cifarzoo.optimizers import OptimizerFactory
 from cifarzoo.recipe import Recipe
@@ -170,9 +170,7 @@ class Run:
 
     def settle(self) -> None:
         """Let averaged weights be measured or handed over; what is trained later stays the same."""
-        cuda = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(self.recipe.seed)
+        with seeded(self.recipe.seed, self.device):
             self.learner.settle(self.train.again(_SETTLING))
 
     def start(self, images: Tensor, labels: Tensor) -> None:

@@ -10,7 +10,13 @@ import torch
 from torch import nn
 
 from cifarzoo.card import get_card
-from cifarzoo.device import Precision, keep_freed_memory, resolve_device, resolve_precision
+from cifarzoo.device import (
+    Precision,
+    keep_freed_memory,
+    resolve_device,
+    resolve_precision,
+    seeded,
+)
 from cifarzoo.errors import ArgumentError, CheckpointError
 from cifarzoo.files import make_directory
 from cifarzoo.optimizers import OptimizerFactory
@@ -141,15 +147,13 @@ class Trainer:
             KeyboardInterrupt: Ctrl-C; the step was finished and the state saved.
         """
         saved = self._read_saved(resume)
-        # dropout and mixing draw from torch's global generator: it is ours for the run only
-        cuda = [self.device] if self.device.type == "cuda" else []
         with (
-            torch.random.fork_rng(devices=cuda),
             keep_freed_memory(self.device),
             joined_world(self.device) as world,
             stop_on_interrupt() as stop,
+            # dropout and mixing draw from torch's global generators: they are ours for the run only
+            seeded(self.recipe.seed + world.rank, self.device),
         ):
-            torch.manual_seed(self.recipe.seed + world.rank)
             run = Run(
                 self.model,
                 self.recipe,
