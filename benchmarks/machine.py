@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from cifarzoo import device
 from cifarzoo.weights import library_versions
 
-__all__ = ["DEVICE", "describe_machine", "synchronize"]
+__all__ = ["DEVICE", "describe_machine", "is_this_machine", "synchronize"]
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -28,3 +29,8 @@ def describe_machine() -> dict[str, Any]:
         **library_versions(),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def is_this_machine(described: Mapping[str, Any]) -> bool:
+    """Whether `describe_machine` was called on one like this; versions and the day may differ."""
+    return device.describe_machine(DEVICE).items() <= described.items()

@@ -7,8 +7,9 @@ Trainer, on all 50,000 training images, in turn for each seed, and are measured 
 on all 10,000 test images, without and with test-time augmentation. The wall time is that from
 a network with random parameters to its accuracy with test-time augmentation: preparation (the
 whitening layer, the padded images), training (compiling too, on a GPU), evaluation. Every run is
-saved when it ends; a second call does what is missing. Times are compared between runs of the same
-seed, which follow each other on one machine; their median ratio is what counts.
+saved when it ends; a second call does what is missing on the machine it is made on. Times are
+compared between runs of the same seed, which follow each other on one machine; their median ratio
+is what counts.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine, synchronize
+from machine import describe_machine, is_this_machine, synchronize
 from rich.console import Console
 from rich.table import Table
 
@@ -44,19 +45,23 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--again", action="store_true", help="forget earlier runs")
     arguments = parser.parse_args()
+    spec = cifarzoo.get_model_info(MODEL)
     runs: list[dict[str, Any]] = []
     if arguments.output.exists() and not arguments.again:
-        runs = json.loads(arguments.output.read_text(encoding="utf-8"))
+        for each in json.loads(arguments.output.read_text(encoding="utf-8")):
+            current = spec.get_recipe(each["name"]).replace(seed=each["seed"])
+            if Recipe.from_dict(each["recipe"]) == current:  # not of an earlier state of it
+                runs.append(each)
     train, test = (cifarzoo.load_cifar10(part, download=False) for part in ("train", "test"))
-    spec = cifarzoo.get_model_info(MODEL)
     for seed in range(arguments.seeds):
         for name in arguments.recipes.split(","):
             recipe = spec.get_recipe(name).replace(seed=seed)
-            if any(Recipe.from_dict(r["recipe"]) == recipe for r in runs):
+            here = [r for r in runs if is_this_machine(r["machine"])]
+            if any(Recipe.from_dict(r["recipe"]) == recipe for r in here):
                 continue
             runs.append({"name": name, **run(recipe, VIEWS[name], train, test)})
             write_text(arguments.output, json.dumps(runs, indent=1) + "\n")
-            show(runs)
+            show([*here, runs[-1]])
 
 
 def run(recipe: Recipe, tta: Any, train: ImageSet, test: ImageSet) -> dict[str, Any]:
@@ -105,7 +110,7 @@ def show(runs: list[dict[str, Any]]) -> None:
     for column in columns:
         table.add_column(column, justify="left" if column == "recipe" else "right")
     groups = {r["name"]: [x for x in runs if x["name"] == r["name"]] for r in runs}
-    base = {r["seed"]: r["seconds"] for r in next(iter(groups.values()))}
+    base = {r["seed"]: r["seconds"] for r in groups.get("reference", ())}
     for name, group in groups.items():
         ratios = [r["seconds"] / base[r["seed"]] for r in group if r["seed"] in base]
         table.add_row(

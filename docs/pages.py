@@ -14,7 +14,14 @@ from pathlib import Path
 
 import tomli_w
 import typer
-from results import plot_why_71, results_table, table, tuning_tables, why_71_tables
+from results import (
+    plot_why_71,
+    results_table,
+    table,
+    to_94_table,
+    tuning_tables,
+    why_71_tables,
+)
 from torch import nn
 from typer.testing import CliRunner
 
@@ -42,6 +49,7 @@ def write(docs: Path) -> None:
     results = docs.parent / "benchmarks/results"
     explanation = {
         "_speed.md": speed_tables(results / "throughput.json"),
+        "_to_94.md": to_94_table(results / "to_94.json"),
         "_tune_94.md": tune_94_table(results / "tune_94.json"),
         "_tune_zoo.md": tuning_tables(results / "tune_zoo.json"),
         "_results.md": results_table(),

@@ -72,6 +72,36 @@ def tuning_tables(measured: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def to_94_table(measured: Path) -> str:
+    """The runs of benchmarks/to_94.py, on the test images: a row for each recipe and machine."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for run in json.loads(measured.read_text(encoding="utf-8")):
+        machine = run["machine"]
+        place = machine["device"] if machine["device"] != "cpu" else machine["processor"]
+        precision = "bfloat16" if machine["bfloat16"] else "float32"
+        groups.setdefault((place, precision, run["name"]), []).append(run)
+    rows = []
+    for (place, precision, name), runs in groups.items():
+        seconds = [run["seconds"] for run in runs]
+        base = {r["seed"]: r["seconds"] for r in groups.get((place, precision, "reference"), ())}
+        ratios = [run["seconds"] / base[run["seed"]] for run in runs if run["seed"] in base]
+        rows.append(
+            (
+                place,
+                precision,
+                f"`{name}`",
+                str(len(runs)),
+                _spread([run["accuracy"] for run in runs]),
+                _spread([run["accuracy_with_tta"] for run in runs]),
+                _duration(statistics.mean(seconds)),
+                f"{runs[0]['training_flops'] / 1e15:.2f}",
+                f"{statistics.median(ratios):.2f}" if ratios else "",
+            )
+        )
+    header = "machine,in,recipe,seeds,one view,six views,time,PFLOP,of the time of reference"
+    return table(tuple(header.split(",")), rows, numbers=(3, 4, 5, 6, 7, 8)) + "\n"
+
+
 def why_71_tables(measured: Path) -> dict[str, str]:
     """The runs of benchmarks/why_71.py, in percent of the held-out images: a table a budget."""
     everything = json.loads(measured.read_text(encoding="utf-8"))

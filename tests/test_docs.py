@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -147,6 +148,33 @@ def test_results_are_means_over_the_seeds_in_the_files(
         "| `simple` | 54 | 55.00 ± 7.07 | 75.00 ± 0.00 | 2 |  | 80.09 k | 723.2 k | 5 min "
         "| bfloat16, float32 |"
     )
+
+
+def test_times_to_94_are_compared_on_one_machine(pages: ModuleType, tmp_path: Path) -> None:
+    def run(name: str, seed: int, seconds: float, *, bfloat16: bool) -> dict[str, object]:
+        return {
+            "name": name,
+            "seed": seed,
+            "seconds": seconds,
+            "accuracy": 0.5 + seed / 10,
+            "accuracy_with_tta": 0.75,
+            "training_flops": 2e14,
+            "machine": {"processor": "P", "device": "cpu", "bfloat16": bfloat16},
+        }
+
+    runs = [
+        run("reference", 0, 400, bfloat16=True),
+        run("fast94", 0, 200, bfloat16=True),
+        run("fast94", 1, 300, bfloat16=True),  # its reference is still missing
+        run("fast94", 0, 1200, bfloat16=False),
+    ]
+    measured = tmp_path / "to_94.json"
+    measured.write_text(json.dumps(runs))
+    assert pages.to_94_table(measured).splitlines()[2:] == [
+        "| P | bfloat16 | `reference` | 1 | 50.00 | 75.00 | 7 min | 0.20 | 1.00 |",
+        "| P | bfloat16 | `fast94` | 2 | 55.00 ± 7.07 | 75.00 ± 0.00 | 4 min | 0.20 | 0.50 |",
+        "| P | float32 | `fast94` | 1 | 50.00 | 75.00 | 20 min | 0.20 |  |",
+    ]
 
 
 def test_the_readme_shows_the_results_of_the_weights(
