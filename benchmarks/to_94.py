@@ -7,9 +7,9 @@ Trainer, on all 50,000 training images, in turn for each seed, and are measured 
 on all 10,000 test images, without and with test-time augmentation. The wall time is that from
 a network with random parameters to its accuracy with test-time augmentation: preparation (the
 whitening layer, the padded images), training (compiling too, on a GPU), evaluation. Every run is
-saved when it ends; a second call does what is missing on the machine it is made on. Times are
-compared between runs of the same seed, which follow each other on one machine; their median ratio
-is what counts.
+saved when it ends; a second call does what is missing on the machine it is made on, and forgets
+runs of an earlier state of a recipe. Times are compared between runs of the same seed, which follow
+each other on one machine; their median ratio is what counts.
 """
 
 from __future__ import annotations
@@ -53,15 +53,17 @@ def main() -> None:
             if Recipe.from_dict(each["recipe"]) == current:  # not of an earlier state of it
                 runs.append(each)
     train, test = (cifarzoo.load_cifar10(part, download=False) for part in ("train", "test"))
+    here = [r for r in runs if is_this_machine(r["machine"])]
     for seed in range(arguments.seeds):
         for name in arguments.recipes.split(","):
-            recipe = spec.get_recipe(name).replace(seed=seed)
-            here = [r for r in runs if is_this_machine(r["machine"])]
-            if any(Recipe.from_dict(r["recipe"]) == recipe for r in here):
+            if any((r["name"], r["seed"]) == (name, seed) for r in here):
                 continue
-            runs.append({"name": name, **run(recipe, VIEWS[name], train, test)})
+            recipe = spec.get_recipe(name).replace(seed=seed)
+            made = {"name": name, **run(recipe, VIEWS[name], train, test)}
+            runs.append(made)
+            here.append(made)
             write_text(arguments.output, json.dumps(runs, indent=1) + "\n")
-            show([*here, runs[-1]])
+            show(here)
 
 
 def run(recipe: Recipe, tta: Any, train: ImageSet, test: ImageSet) -> dict[str, Any]:

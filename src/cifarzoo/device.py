@@ -80,11 +80,15 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
 
 
 @contextlib.contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's global generators, of the CPU and of ``device``, seeded; afterwards as before."""
+def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Torch's global generators, of the CPU and of ``device``, seeded; afterwards as before.
+
+    With None they are left alone.
+    """
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=cuda, enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
         yield
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 import cifarzoo.models  # noqa: F401  (registers the zoo's own models)
 from cifarzoo.card import CIFAR10_CLASSES, ModelCard, attach_card
+from cifarzoo.device import seeded
 from cifarzoo.download import addresses, download
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files import cache_directory, file_digest
@@ -70,9 +71,7 @@ def create_model(
         options = {**made_with, **options}
     trained_for = facts["card"]["num_classes"] if facts else None
     num_classes = num_classes or trained_for or 10
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
+    with seeded(seed, torch.device("cpu")):
         model = spec.builder(num_classes=num_classes, **options)
     classes = CIFAR10_CLASSES if num_classes == 10 else None
     attach_card(model, ModelCard(name, num_classes, options, classes=classes))
