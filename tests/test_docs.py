@@ -163,6 +163,7 @@ def test_times_to_94_are_compared_on_one_machine(pages: ModuleType, tmp_path: Pa
         }
 
     runs = [
+        run("plain", 0, 800, bfloat16=True),
         run("reference", 0, 400, bfloat16=True),
         run("fast94", 0, 200, bfloat16=True),
         run("fast94", 1, 300, bfloat16=True),  # its reference is still missing
@@ -171,9 +172,11 @@ def test_times_to_94_are_compared_on_one_machine(pages: ModuleType, tmp_path: Pa
     measured = tmp_path / "to_94.json"
     measured.write_text(json.dumps(runs))
     assert pages.to_94_table(measured).splitlines()[2:] == [
-        "| P | bfloat16 | `reference` | 1 | 50.00 | 75.00 | 7 min | 0.20 | 1.00 |",
-        "| P | bfloat16 | `fast94` | 2 | 55.00 ± 7.07 | 75.00 ± 0.00 | 4 min | 0.20 | 0.50 |",
-        "| P | float32 | `fast94` | 1 | 50.00 | 75.00 | 20 min | 0.20 |  |",
+        "| P | bfloat16 | `plain` | 1 | 50.00 | 75.00 | 13 min | 0.20 | 1.00 | 2.00 |",
+        "| P | bfloat16 | `reference` | 1 | 50.00 | 75.00 | 7 min | 0.20 | 0.50 | 1.00 |",
+        "| P | bfloat16 | `fast94` | 2 | 55.00 ± 7.07 | 75.00 ± 0.00 | 4 min | 0.20 "
+        "| 0.25 | 0.50 |",
+        "| P | float32 | `fast94` | 1 | 50.00 | 75.00 | 20 min | 0.20 |  |  |",
     ]
 
 
