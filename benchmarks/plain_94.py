@@ -11,10 +11,11 @@ JSON: accuracies on all test images, and seconds since the images were read.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -101,13 +102,13 @@ class Group(nn.Sequential):
 class Network(nn.Module):
     """Whitening layer, three groups, global maximum, one dense layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Sequence[int] = (64, 256, 256)) -> None:
         super().__init__()
         self.whiten = nn.Conv2d(3, 24, 2)
         self.whiten.weight.requires_grad = False
-        groups = (Group(24, 64), Group(64, 256), Group(256, 256))
+        groups = (Group(a, b) for a, b in itertools.pairwise((24, *widths)))
         self.layers = nn.Sequential(nn.GELU(), *groups, nn.MaxPool2d(3), nn.Flatten())
-        self.head = nn.Linear(256, 10, bias=False)
+        self.head = nn.Linear(widths[-1], 10, bias=False)
         self.head.weight.data /= self.head.weight.data.std()
 
     def forward(self, x: Tensor, train_whiten_bias: bool = True) -> Tensor:

@@ -77,7 +77,9 @@ def to_94_table(measured: Path) -> str:
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for run in json.loads(measured.read_text(encoding="utf-8")):
         machine = run["machine"]
-        place = machine["device"] if machine["device"] != "cpu" else machine["processor"]
+        place = f"{machine['processor']}, {machine['threads']} threads"
+        if machine["device"] != "cpu":
+            place = machine["device"]
         precision = "bfloat16" if machine["bfloat16"] else "float32"
         groups.setdefault((place, precision, run["name"]), []).append(run)
     rows = []

@@ -69,13 +69,13 @@ DEFAULT = muon_recipe(batch_size=2000, epochs=12)
 """The published recipe, half as long again."""
 
 
-FAST94 = muon_recipe(batch_size=1000, epochs=9, sgd_scale=2.25).replace(
-    model_options={"widths": [64, 192, 256]},
+FAST94 = muon_recipe(batch_size=1000, epochs=12, sgd_scale=2.25).replace(
     learning_rate=0.2,
     momentum=0.65,
-    image_sizes=[[0, 16], [0.3, 24], [0.5, 32]],
+    image_sizes=[[0, 16], [0.4, 24], [0.55, 30], [0.8, 32]],
+    augmentation=Augmentation(flip="alternating", crop_padding=2, contrast=0.15, brightness=0.15),
 )
-"""Six tenths of the arithmetic: a narrower second group, smaller batches, small images first."""
+"""Nine tenths of the arithmetic: small images first, smaller batches, light that changes."""
 
 
 DEFAULT95 = muon_recipe(batch_size=2000, epochs=15)
@@ -227,7 +227,7 @@ def airbench94(*, widths: Sequence[int] = (64, 256, 256), num_classes: int = 10)
     """Build the network for 94 %, with random parameters and no whitening yet.
 
     Args:
-        widths: Channels of the three groups; the recipe ``fast94`` trains a narrower network.
+        widths: Channels of the three groups.
         num_classes: Size of the output.
     """
     return AirBench(widths, depth=2, num_classes=num_classes)
