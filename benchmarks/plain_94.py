@@ -38,11 +38,13 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--train-images", type=int, default=50_000, help="the first N only")
+    data = os.environ.get("CIFARZOO_DATA")
+    parser.add_argument("--data", default=data, required=data is None, help="or $CIFARZOO_DATA")
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     dtype = getattr(torch, arguments.dtype)
-    images, labels = read("train", arguments.train_images)
-    test_images, test_labels = read("test", 10_000)
+    images, labels = read(arguments.data, "train", arguments.train_images)
+    test_images, test_labels = read(arguments.data, "test", 10_000)
     network = Network().to(DEVICE, dtype, memory_format=torch.channels_last)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -70,9 +72,8 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def read(part: str, count: int) -> tuple[Tensor, Tensor]:
+def read(folder: str, part: str, count: int) -> tuple[Tensor, Tensor]:
     """uint8 images (N, 3, 32, 32), channels last, and their labels (N,)."""
-    folder = os.environ["CIFARZOO_DATA"]
     data = torchvision.datasets.CIFAR10(folder, train=part == "train")
     images = torch.tensor(data.data[:count]).permute(0, 3, 1, 2).to(DEVICE)
     return images, torch.tensor(data.targets[:count], device=DEVICE)

@@ -94,6 +94,7 @@ def to_94_table(measured: Path) -> str:
                 place,
                 precision,
                 f"`{name}`",
+                str(runs[0]["recipe"]["epochs"]),
                 str(len(runs)),
                 _spread([run["accuracy"] for run in runs]),
                 _spread([run["accuracy_with_tta"] for run in runs]),
@@ -102,8 +103,8 @@ def to_94_table(measured: Path) -> str:
                 *ratios,
             )
         )
-    header = "machine,in,training,seeds,one view,six views,time,PFLOP,of plain,of reference"
-    return table(tuple(header.split(",")), rows, numbers=(3, 4, 5, 6, 7, 8, 9)) + "\n"
+    header = "machine,in,training,epochs,seeds,one view,six views,time,PFLOP,of plain,of reference"
+    return table(tuple(header.split(",")), rows, numbers=(3, 4, 5, 6, 7, 8, 9, 10)) + "\n"
 
 
 def _median_ratio(runs: list[dict[str, Any]], base: list[dict[str, Any]]) -> str:

@@ -159,6 +159,7 @@ def test_times_to_94_are_compared_on_one_machine(pages: ModuleType, tmp_path: Pa
             "accuracy": 0.5 + seed / 10,
             "accuracy_with_tta": 0.75,
             "training_flops": 2e14,
+            "recipe": {"epochs": 8},
             "machine": {"processor": "P", "threads": 2, "device": "cpu", "bfloat16": bfloat16},
         }
 
@@ -174,10 +175,14 @@ def test_times_to_94_are_compared_on_one_machine(pages: ModuleType, tmp_path: Pa
     rows = [line.split(" | ", 3) for line in pages.to_94_table(measured).splitlines()[2:]]
     assert {row[0] for row in rows} == {"| P, 2 threads"}
     assert [row[1:] for row in rows] == [
-        ["bfloat16", "`plain`", "1 | 50.00 | 75.00 | 13 min | 0.20 | 1.00 | 2.00 |"],
-        ["bfloat16", "`reference`", "1 | 50.00 | 75.00 | 7 min | 0.20 | 0.50 | 1.00 |"],
-        ["bfloat16", "`fast94`", "2 | 55.00 ± 7.07 | 75.00 ± 0.00 | 4 min | 0.20 | 0.25 | 0.50 |"],
-        ["float32", "`fast94`", "1 | 50.00 | 75.00 | 20 min | 0.20 |  |  |"],
+        ["bfloat16", "`plain`", "8 | 1 | 50.00 | 75.00 | 13 min | 0.20 | 1.00 | 2.00 |"],
+        ["bfloat16", "`reference`", "8 | 1 | 50.00 | 75.00 | 7 min | 0.20 | 0.50 | 1.00 |"],
+        [
+            "bfloat16",
+            "`fast94`",
+            "8 | 2 | 55.00 ± 7.07 | 75.00 ± 0.00 | 4 min | 0.20 | 0.25 | 0.50 |",
+        ],
+        ["float32", "`fast94`", "8 | 1 | 50.00 | 75.00 | 20 min | 0.20 |  |  |"],
     ]
 
 
