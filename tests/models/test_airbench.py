@@ -130,8 +130,9 @@ def test_widths_that_cannot_start_as_identities_are_refused(widths: tuple[int, .
 
 def test_a_recipe_trains_the_network_it_is_made_for(few: ImageSet) -> None:
     recipe = cifarzoo.get_model_info("airbench94").get_recipe("fast94")
-    recipe = recipe.replace(epochs=1, batch_size=20, image_sizes=[])
-    recipe = recipe.replace(model_options={"widths": [64, 192, 256]})
+    recipe = recipe.replace(
+        epochs=1, batch_size=20, image_sizes=[], model_options={"widths": [64, 192, 256]}
+    )
     with pytest.raises(ArgumentError, match=r"made for widths=\[64, 192, 256\]"):
         cifarzoo.Trainer(cifarzoo.create_model("airbench94"), recipe)
     as_built = recipe.replace(model_options={})
@@ -148,7 +149,6 @@ def test_reference_trains_as_the_published_code_does(
     plain = plain_94()
     images, labels = some_images(sample_train)[:80], sample_train.labels[:80]
     monkeypatch.setattr(plain, "BATCH", 80)
-    monkeypatch.setattr(plain, "DECAY", 2e-6 * 80)
     monkeypatch.setattr(plain, "epochs_of", lambda x, y, epochs: [(x, y)] * epochs)
     monkeypatch.setattr("cifarzoo.muon.computes_bfloat16", lambda device: False)
     torch.manual_seed(0)
