@@ -149,7 +149,7 @@ def show(runs: list[dict[str, Any]]) -> None:
             ratio(group, groups.get("plain", [])),
             ratio(group, groups.get("reference", [])),
         )
-    Console(width=140).print(table)  # narrower, every number would be cut
+    Console(width=170).print(table)  # narrower, numbers would be cut
 
 
 def ratio(runs: list[dict[str, Any]], base: list[dict[str, Any]]) -> str:
