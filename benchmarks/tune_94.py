@@ -125,6 +125,13 @@ TRIALS = {
         epochs=13, image_sizes=NEARLY, augmentation=LIGHT
     ),
     "12 epochs, SGD x 2.25, 30 before 32, light 0.15": full_width(12),
+    "12 epochs, SGD x 2.25, 30 before 32, light 0.15, crop padding 3": full_width(12).replace(
+        augmentation={"crop_padding": 3}
+    ),
+    "12 epochs, SGD x 2.25, 30 before 32, light 0.15, cutout 8": full_width(12).replace(
+        augmentation={"cutout": 8}
+    ),
+    "reference, 12 epochs, 30 before 32": REFERENCE.replace(epochs=12, image_sizes=NEARLY),
     "10 epochs, SGD x 2.25, 30 before 32, light 0.15": full_width(10),
     "first, rate 0.0857, momentum 0.85": FIRST.replace(learning_rate=0.0857, momentum=0.85),
     "first, light 0.15, rate 0.34, momentum 0.4": FIRST.replace(
