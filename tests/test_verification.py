@@ -9,9 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 import cifarzoo
-from cifarzoo import ImageSet, WeightsInfo
+from cifarzoo import ImageSet, WeightsInfo, verification
 from cifarzoo.cli import app
+from cifarzoo.device import Precision
 from cifarzoo.errors import ArgumentError, UnknownNameError
+from cifarzoo.evaluation import evaluate
 from cifarzoo.files import file_digest
 from cifarzoo.pretrained import FOLDER
 from cifarzoo.verification import PROVENANCE, TOLERANCE
@@ -106,6 +108,35 @@ def test_weights_that_hold_pass(stated: dict[str, Any], sample_test: ImageSet) -
     found = cifarzoo.verify_weights("simple", sample_test)
     assert found.passed
     assert found.stated == pytest.approx(found.accuracy, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("stated_in", "asked", "used"),
+    [
+        ("float32", "auto", "float32"),
+        ("bfloat16", "auto", "auto"),  # which is float32 where there is no bfloat16
+        ("float32", "bfloat16", "bfloat16"),
+    ],
+)
+def test_accuracy_is_measured_in_the_precision_it_was_stated_in(
+    stated: dict[str, Any],
+    sample_test: ImageSet,
+    monkeypatch: pytest.MonkeyPatch,
+    stated_in: str,
+    asked: Precision,
+    used: Precision,
+) -> None:
+    stated["metadata"]["precision"] = stated_in
+    stated["write"]()
+    seen = []
+
+    def spy(*args: Any, precision: Precision, **options: Any) -> Any:
+        seen.append(precision)
+        return evaluate(*args, precision=precision, **options)
+
+    monkeypatch.setattr(verification, "evaluate", spy)
+    cifarzoo.verify_weights("simple", sample_test, precision=asked)
+    assert seen == [used]
 
 
 @pytest.mark.parametrize(
