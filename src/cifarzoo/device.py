@@ -8,6 +8,7 @@ import functools
 import os
 import platform
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -24,16 +25,17 @@ __all__ = [
     "computes_bfloat16",
     "describe_machine",
     "keep_freed_memory",
+    "move",
     "peak_memory",
     "resolve_device",
     "resolve_precision",
-    "seeded",
     "use_fast_layout",
 ]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _STEPS_WORTH_COMPILING = 3000
+_moving = threading.Lock()
 
 # malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -79,17 +81,11 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
     raise ArgumentError(f"precision must be 'auto', 'float32' or 'bfloat16'; got {precision!r}")
 
 
-@contextlib.contextmanager
-def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Torch's global generators, of the CPU and of ``device``, seeded; afterwards as before.
-
-    With None they are left alone.
-    """
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda, enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
-        yield
+def move(model: nn.Module, device: torch.device) -> None:
+    """Move ``model`` to ``device``, unless all of it is there; one thread at a time."""
+    with _moving:
+        if any(tensor.device != device for tensor in (*model.parameters(), *model.buffers())):
+            model.to(device)
 
 
 def computes_bfloat16(device: torch.device) -> bool:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from cifarzoo.card import Preprocessing, get_card
 from cifarzoo.errors import MissingExtraError
-from cifarzoo.evaluation.inference import evaluation_mode
 from cifarzoo.files import write_bytes
+from cifarzoo.twin import evaluating
 
 __all__ = ["export_onnx"]
 
@@ -24,7 +24,7 @@ def export_onnx(model: nn.Module, path: str | Path, *, image_size: int = 32) -> 
     The model's card is stored as metadata under "card".
 
     Args:
-        model: A network on the CPU; its mode is restored.
+        model: A network on the CPU; its modes stay as they are.
         path: Where the file goes, atomically.
         image_size: Height and width in pixels.
 
@@ -40,9 +40,8 @@ def export_onnx(model: nn.Module, path: str | Path, *, image_size: int = 32) -> 
     except ImportError as error:
         raise MissingExtraError("ONNX export needs: pip install 'cifarzoo[export]'") from error
     card = get_card(model)
-    whole = _WithNormalization(model, card.preprocessing)
     example = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
-    with evaluation_mode(whole):
+    with evaluating(_WithNormalization(model, card.preprocessing)) as whole:
         program = torch.onnx.export(
             whole,
             (example,),

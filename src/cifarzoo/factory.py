@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 import cifarzoo.models  # noqa: F401  (registers the zoo's own models)
 from cifarzoo.card import CIFAR10_CLASSES, ModelCard, attach_card
-from cifarzoo.device import seeded
 from cifarzoo.download import addresses, download
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files import cache_directory, file_digest
 from cifarzoo.names import check_options
 from cifarzoo.progress import byte_bar
 from cifarzoo.registry import ModelSpec, get_model_info
+from cifarzoo.seeding import own_generator
 from cifarzoo.weights import find_weights, load_weights, read_card, read_metadata
 
 __all__ = ["create_model", "load_model", "locate_weights"]
@@ -38,7 +37,8 @@ def create_model(
             ``get_model_info(name).weights``, or the path of a weights file.
         num_classes: Size of the output; that of the weights, or else 10, unless given. Where it is
             not that of the weights, they fill all but the last layer, which stays random.
-        seed: Seed of the random parameters; None takes torch's global generator as it is.
+        seed: Seed of the random parameters; torch's global generators are then left alone. None
+            draws from the one of the CPU.
         **options: Options of that model's builder; see ``get_model_info(name).options``. Those not
             given are as the weights were made with, or else the builder's defaults.
 
@@ -71,7 +71,7 @@ def create_model(
         options = {**made_with, **options}
     trained_for = facts["card"]["num_classes"] if facts else None
     num_classes = num_classes or trained_for or 10
-    with seeded(seed, torch.device("cpu")):
+    with own_generator(seed):
         model = spec.builder(num_classes=num_classes, **options)
     classes = CIFAR10_CLASSES if num_classes == 10 else None
     attach_card(model, ModelCard(name, num_classes, options, classes=classes))

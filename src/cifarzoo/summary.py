@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from cifarzoo.errors import InputError
+from cifarzoo.twin import evaluating
 
 if TYPE_CHECKING:
     from torchinfo import ModelStatistics
@@ -25,7 +26,7 @@ def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> M
 
     Returns:
         torchinfo's ``ModelStatistics``: ``print`` it, or read ``total_params`` and
-        ``total_mult_adds``. The model's mode and parameters are left as they were.
+        ``total_mult_adds``. The model itself is left alone.
 
     Example:
         >>> from cifarzoo import create_model
@@ -36,16 +37,17 @@ def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> M
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
-        return torchinfo.summary(
-            model,
-            input_size=(batch_size, 3, image_size, image_size),
-            device=device,
-            mode="eval",
-            depth=8,
-            col_names=("kernel_size", "output_size", "num_params", "mult_adds"),
-            row_settings=("var_names", "depth"),
-            verbose=0,
-        )
+        with evaluating(model) as network:  # it gets hooks, which would be in other threads' way
+            return torchinfo.summary(
+                network,
+                input_size=(batch_size, 3, image_size, image_size),
+                device=device,
+                mode="eval",
+                depth=8,
+                col_names=("kernel_size", "output_size", "num_params", "mult_adds"),
+                row_settings=("var_names", "depth"),
+                verbose=0,
+            )
     except RuntimeError as error:  # torchinfo's, around the model's own
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None

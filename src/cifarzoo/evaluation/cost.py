@@ -13,12 +13,13 @@ from cifarzoo.device import (
     Precision,
     autocast,
     keep_freed_memory,
+    move,
     peak_memory,
     resolve_device,
     resolve_precision,
 )
-from cifarzoo.evaluation.inference import evaluation_mode
 from cifarzoo.summary import summary
+from cifarzoo.twin import evaluating
 
 __all__ = ["Cost", "measure_cost"]
 
@@ -62,7 +63,7 @@ def measure_cost(
     """Measure what a prediction of ``model`` costs here; takes about a second.
 
     Args:
-        model: A network for 3x32x32 images; its mode is restored.
+        model: A network for 3x32x32 images; its modes stay as they are.
         device: "auto", or any torch device.
         precision: "auto" takes bfloat16 where the device computes it natively.
 
@@ -74,7 +75,7 @@ def measure_cost(
     """
     place = resolve_device(device)
     dtype = resolve_precision(precision, place)
-    model.to(place)
+    move(model, place)
     counted = summary(model)
     # memory first: what the measurement of speed leaves behind would be used again
     small, large = (_peak(model, batch, place, dtype) for batch in (_SMALL, _LARGE))
@@ -92,16 +93,16 @@ def measure_cost(
 
 def _peak(model: nn.Module, batch: int, device: torch.device, dtype: torch.dtype) -> int | None:
     images = _images(batch, device, dtype)
-    with evaluation_mode(model), torch.inference_mode(), autocast(device, dtype):
-        model(images)  # the first pass chooses kernels and loads libraries
-        return peak_memory(lambda: model(images), device)
+    with evaluating(model) as network, torch.inference_mode(), autocast(device, dtype):
+        network(images)  # the first pass chooses kernels and loads libraries
+        return peak_memory(lambda: network(images), device)
 
 
 def _rate(model: nn.Module, batch: int, device: torch.device, dtype: torch.dtype) -> float:
     images = _images(batch, device, dtype)
     times: list[float] = []
     with (
-        evaluation_mode(model),
+        evaluating(model) as network,
         torch.inference_mode(),
         autocast(device, dtype),
         keep_freed_memory(device),
@@ -109,7 +110,7 @@ def _rate(model: nn.Module, batch: int, device: torch.device, dtype: torch.dtype
         begin = time.perf_counter()
         while len(times) < 4 or time.perf_counter() - begin < _SECONDS:
             start = time.perf_counter()
-            model(images).sum().item()  # read, so that a GPU has finished
+            network(images).sum().item()  # read, so that a GPU has finished
             times.append(time.perf_counter() - start)
     return batch / statistics.median(times[1:])  # the first chooses kernels
 

@@ -32,8 +32,8 @@ def evaluate(
 ) -> EvaluationReport:
     """Measure ``model`` on ``images``.
 
-    The network is put into evaluation mode and gets its mode back; images are normalized as its
-    weights were trained.
+    The network answers as in evaluation mode, without being switched: any number of threads may
+    measure or use it at once. Images are normalized as its weights were trained.
 
     Args:
         model: A network from images (B, 3, H, W) to logits (B, C).

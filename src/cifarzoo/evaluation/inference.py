@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -25,12 +24,14 @@ from cifarzoo.device import (
     Precision,
     autocast,
     keep_freed_memory,
+    move,
     resolve_device,
     resolve_precision,
 )
 from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.twin import evaluating
 
-__all__ = ["Images", "TestTimeAugmentation", "collect_logits", "collect_views", "evaluation_mode"]
+__all__ = ["Images", "TestTimeAugmentation", "collect_logits", "collect_views"]
 
 Images = ImageSet | Batches
 TestTimeAugmentation = Literal["none", "flip", "flip_shift", "flip_shift_unsure"]
@@ -62,7 +63,7 @@ def collect_logits(
     """Logits and labels of all images.
 
     Args:
-        model: Moved to ``device``; its mode is restored.
+        model: Moved to ``device``; a twin of it computes, so its modes stay as they are.
         images: An ImageSet, or batches ``(images, labels)``: uint8 images are normalized by the
             model's own card, float ones taken as normalized.
         tta: Test-time augmentation: the mean of the logits of several views of an image. "flip":
@@ -124,9 +125,9 @@ def collect_views(
     parts: list[dict[TestTimeAugmentation, Tensor]] = []
     all_labels: list[Tensor] = []
     kept: list[Tensor] = []
-    model.to(place)
+    move(model, place)
     with (
-        evaluation_mode(model),
+        evaluating(model) as network,
         torch.inference_mode(),
         autocast(place, dtype),
         keep_freed_memory(place),
@@ -142,7 +143,7 @@ def collect_views(
             if not parts or not isinstance(images, ImageSet):
                 check_batch(batch, labels)
             batch = batch.to(dtype)
-            parts.append(_averaged(model, batch, at_once))
+            parts.append(_averaged(network, batch, at_once))
             all_labels.append(labels.cpu())
             if _UNSURE in ways:
                 kept.append(batch)
@@ -153,7 +154,7 @@ def collect_views(
             logits = found["none"].clone()
             unsure = logits.softmax(1).amax(1).argsort()[: math.ceil(len(logits) / 4)]
             again = torch.split(torch.cat(kept)[unsure.to(place)], batch_size)
-            six = [_averaged(model, part, ["flip_shift"])["flip_shift"] for part in again]
+            six = [_averaged(network, part, ["flip_shift"])["flip_shift"] for part in again]
             logits[unsure] = torch.cat(six)
             found[_UNSURE] = logits
     for logits in found.values():
@@ -187,15 +188,3 @@ def _averaged(
             if weight:
                 means[way] = means.get(way, 0.0) + weight * logits.float()
     return {way: mean.cpu() for way, mean in means.items()}
-
-
-@contextlib.contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block; every submodule gets its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

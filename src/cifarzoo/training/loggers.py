@@ -17,6 +17,7 @@ from cifarzoo.errors import MissingExtraError
 from cifarzoo.files import make_directory
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.history import EpochRecord, History
+from cifarzoo.twin import evaluating
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -248,13 +249,11 @@ class TensorBoardLogger(Logger):
         """Draw the graph, once."""
         if run.epochs_done:
             return
-        network, images = run.network, run.images[:1].float()
-        was_training = network.training
-        network.eval()  # a traced pass in training mode would change the running statistics
-        with warnings.catch_warnings(), torch.no_grad():
+        images = run.images[:1].float()
+        # a traced pass in training mode would change the running statistics
+        with warnings.catch_warnings(), torch.no_grad(), evaluating(run.network) as network:
             warnings.simplefilter("ignore")  # tracing warns of every shape check
             self._writer.add_graph(network, images)
-        network.train(was_training)
         self._writer.add_text("recipe", f"```\n{json.dumps(run.recipe.to_dict(), indent=1)}\n```")
 
     def on_epoch(self, record: EpochRecord) -> None:

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from cifarzoo.card import ModelCard, attach_card, get_card
 from cifarzoo.data import ImageSet
 from cifarzoo.data.batches import check_batch, check_labels
-from cifarzoo.device import compile_pays, seeded, use_fast_layout
+from cifarzoo.device import compile_pays, use_fast_layout
 from cifarzoo.errors import CheckpointError, InputError, NonFiniteLossError
 from cifarzoo.optimizers import OptimizerFactory
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory
+from cifarzoo.seeding import seeded
 from cifarzoo.training.checkpoint import check_same, write_checkpoint
 from cifarzoo.training.distributed import World
 from cifarzoo.training.feed import Feed, Source

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +17,13 @@ from cifarzoo.device import (
     keep_freed_memory,
     resolve_device,
     resolve_precision,
-    seeded,
 )
 from cifarzoo.errors import ArgumentError, CheckpointError
 from cifarzoo.files import make_directory
 from cifarzoo.optimizers import OptimizerFactory
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory
+from cifarzoo.seeding import seeded
 from cifarzoo.training.checkpoint import (
     CHECKPOINT_NAME,
     check_same,
@@ -37,6 +39,8 @@ from cifarzoo.training.loggers import Logger
 from cifarzoo.training.run import Run
 
 __all__ = ["Trainer"]
+
+_at_work = threading.RLock()  # a run may begin another within itself, in its own thread
 
 
 class Trainer:
@@ -140,6 +144,7 @@ class Trainer:
             A record for each epoch, those before a resumed checkpoint included.
 
         Raises:
+            ArgumentError: A Trainer is at work in another thread.
             InputError: The data is not as described.
             CheckpointError: The checkpoint is damaged, belongs to another run, or one is in
                 ``output`` already and ``resume`` is off.
@@ -148,6 +153,7 @@ class Trainer:
         """
         saved = self._read_saved(resume)
         with (
+            _only_run(),
             keep_freed_memory(self.device),
             joined_world(self.device) as world,
             stop_on_interrupt() as stop,
@@ -197,6 +203,21 @@ class Trainer:
         check_same("model", _identity(saved["card"]), _identity(get_card(self.model).to_dict()))
         check_same("recipe", saved["recipe"], self.recipe.to_dict())
         return saved
+
+
+@contextlib.contextmanager
+def _only_run() -> Iterator[None]:
+    """Raise ArgumentError while another thread trains: the global generators are one for all."""
+    if not _at_work.acquire(blocking=False):
+        raise ArgumentError(
+            "a Trainer is at work in another thread, and both would draw from torch's global "
+            "generators, so that neither run could be repeated; train one after the other, or in "
+            "processes of their own"
+        )
+    try:
+        yield
+    finally:
+        _at_work.release()
 
 
 def _as_loggers(loggers: Any) -> tuple[Logger, ...]:
