@@ -51,6 +51,7 @@ def create_model(
         WeightsError: The weights do not fit or are damaged.
 
     Example:
+        >>> import torch
         >>> model = create_model("deep_bn", num_classes=100, seed=0)
         >>> model(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 100])
