@@ -45,7 +45,10 @@ PROVENANCE = (
     "sample_accuracy",
     "seeds",
 )
-"""What the metadata of weights that come with the package hold."""
+"""What the metadata of weights that come with the package hold.
+
+A ``val_size`` of 0 says that all training images were trained on; there is no validation accuracy
+then."""
 
 # which accuracy in the metadata belongs to which images
 _STATED = {"cifar10 test": "test_accuracy", "cifar10 sample test": "sample_accuracy"}
@@ -143,6 +146,8 @@ def tolerance(count: int) -> float:
 def _check_provenance(metadata: Mapping[str, Any], model: str) -> list[str]:
     """What is missing or inconsistent in the metadata of weights for ``model``."""
     missing = [key for key in PROVENANCE if not metadata.get(key)]
+    if metadata.get("val_size") == 0:  # told, and nothing was left to validate on
+        missing = [key for key in missing if key not in ("val_size", "validation_accuracy")]
     if missing:
         return [f"does not tell its {', '.join(missing)}"]
     problems = []

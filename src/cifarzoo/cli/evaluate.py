@@ -89,6 +89,12 @@ def calibrate(
     """Fit the temperature of a run on the images it held out (train --val-size)."""
     network = open_weights(weights)
     facts = training_facts(weights)
+    if facts.get("val_size") == 0:
+        raise ArgumentError(
+            f"{weights} was trained on all training images, and a temperature that is fitted on "
+            "those is too low; train the same recipe with --val-size 5000, and use the temperature "
+            "of that run"
+        )
     if not (facts.get("val_size") and "data" in facts and "data_sha256" in facts):
         raise ArgumentError(
             f"{weights} names no images that were held out from training, and a temperature is "

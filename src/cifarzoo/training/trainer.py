@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from cifarzoo.device import (
 from cifarzoo.errors import ArgumentError, CheckpointError
 from cifarzoo.files import make_directory
 from cifarzoo.optimizers import OptimizerFactory
-from cifarzoo.recipe import Recipe
+from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.schedulers import SchedulerFactory
 from cifarzoo.seeding import seeded
 from cifarzoo.training.checkpoint import (
@@ -201,7 +202,7 @@ class Trainer:
             )
         saved = read_checkpoint(found)
         check_same("model", _identity(saved["card"]), _identity(get_card(self.model).to_dict()))
-        check_same("recipe", saved["recipe"], self.recipe.to_dict())
+        check_same("recipe", _complete(saved["recipe"]), self.recipe.to_dict())
         return saved
 
 
@@ -245,3 +246,9 @@ def _check_options(model: nn.Module, recipe: Recipe) -> None:
 def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a model another one; the layers are compared when they are loaded."""
     return {key: card[key] for key in ("name", "options", "preprocessing")}
+
+
+def _complete(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved recipe with the fields that came later, as they are when nobody sets them."""
+    augmentation = {**dataclasses.asdict(Augmentation()), **recipe["augmentation"]}
+    return {**Recipe().to_dict(), **recipe, "augmentation": augmentation}
