@@ -258,9 +258,10 @@ class Queue:
     def _progress(self, run: Run) -> tuple[int, int]:
         """Finished epochs, and all of them."""
         folder = self._folder(run)
-        if not self._is_begun(run):
+        history = folder / "history.csv"
+        if not (self._is_begun(run) and history.exists()):  # the first row follows the checkpoint
             return 0, 0
-        lines = (folder / "history.csv").read_text(encoding="utf-8").splitlines()
+        lines = history.read_text(encoding="utf-8").splitlines()
         return len(lines) - 1, cifarzoo.Recipe.load(folder / "recipe.toml").epochs
 
     def _train(self, run: Run, held: int) -> int:
