@@ -22,13 +22,13 @@ from types import FrameType
 from typing import Any
 
 import torch
+from finished_weights import keep
 
 import cifarzoo
-from cifarzoo import ImageSet, load_model, read_metadata, save_weights
+from cifarzoo import read_metadata
 from cifarzoo.device import describe_machine
 from cifarzoo.errors import CifarZooError
-from cifarzoo.evaluation import evaluate_views
-from cifarzoo.files import file_digest, make_directory, write_text
+from cifarzoo.files import make_directory, write_text
 from cifarzoo.training.checkpoint import CHECKPOINT_NAME
 from cifarzoo.weights import WEIGHTS_NAME
 
@@ -40,7 +40,6 @@ else:
 __all__ = ["Entry", "Queue", "QueueError", "Run", "read_list"]
 
 SHORT = 20  # minutes; shorter runs come first, the shortest at the head
-VIEWS = ("none", "flip", "flip_shift")
 _NOTE_NAME = "queue.json"  # in the folder of a run: its entry, and the commits that trained it
 
 
@@ -331,7 +330,7 @@ class Queue:
         if run.entry.val_size:  # a choice follows, so that test images have no place in it
             line["validation_accuracy"] = facts["validation_accuracy"]
         else:
-            line |= keep_final(folder, self.log.parent / f"{run.name}.safetensors", note["commits"])
+            line |= keep(folder, self.log.parent / f"{run.name}.safetensors", note["commits"])
         make_directory(self.log.parent)
         with self.log.open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
@@ -372,43 +371,6 @@ class Queue:
         finally:
             for number, handler in zip(signals, before, strict=True):
                 signal.signal(number, handler)
-
-
-def keep_final(folder: Path, place: Path, commits: list[str]) -> dict[str, Any]:
-    """Round the weights of a run to float16, measure them, and write them with all metadata."""
-    metadata = read_metadata(folder / WEIGHTS_NAME)["metadata"]
-    network = load_model(folder / WEIGHTS_NAME)
-    is_sample = metadata["data"] == "sample"
-    sample = cifarzoo.load_sample("test")
-    test = sample if is_sample else cifarzoo.load_cifar10("test", download=False)
-    unrounded = cifarzoo.evaluate(network, test, precision="float32").accuracy
-    for parameter in network.parameters():
-        parameter.data = parameter.half().float()  # as they ship
-    measured = {
-        "test_accuracy": accuracies(network, test),
-        "unrounded_test_accuracy": {"none": unrounded},
-    }
-    seed = {
-        "seed": metadata["recipe"]["seed"],
-        **measured,
-        **{key: metadata[key] for key in ("validation_accuracy", "train_seconds", "machine")},
-    }
-    metadata |= measured | {
-        "sample_accuracy": accuracies(network, sample),
-        "commits": commits,
-        "seeds": [seed],
-    }
-    save_weights(network, place, metadata=metadata, dtype=torch.float16)
-    return {**measured, "file": place.name, "sha256": file_digest(place)}
-
-
-def accuracies(network: torch.nn.Module, images: ImageSet) -> dict[str, float]:
-    """Accuracy with each kind of test-time augmentation.
-
-    In float32 on every machine: rounding to bfloat16 moves as many images as that of the weights.
-    """
-    reports = evaluate_views(network, images, VIEWS, precision="float32")
-    return {report.tta: report.accuracy for report in reports}
 
 
 def _identity(spec: Mapping[str, Any]) -> str:

@@ -12,19 +12,16 @@ Finished weights lie in ``results/zoo``, beside ``log.jsonl`` with a line for ea
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-from training_queue import Queue, QueueError
+from finished_weights import ship
+from training_queue import Queue
 
-import cifarzoo
-from cifarzoo import Recipe, read_metadata
-from cifarzoo.files import cache_directory, write_text
-from cifarzoo.pretrained import FOLDER
+from cifarzoo import CifarZooError
+from cifarzoo.files import cache_directory
 
 HERE = Path(__file__).resolve().parent
 
@@ -54,10 +51,11 @@ def main() -> None:
         elif arguments.stop:
             print("it saves its run and ends" if queue.stop() else "no queue is at work")
         elif arguments.ship:
-            ship(queue, arguments.ship)
+            lines = [x for x in queue.finished().values() if x["entry"] == arguments.ship]
+            print(ship(lines, results))
         else:
             print(queue.describe())
-    except QueueError as error:
+    except CifarZooError as error:
         sys.exit(str(error))
 
 
@@ -81,32 +79,6 @@ def start_from_copy(home: Path, options: list[str]) -> None:
     # as long
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": str(copy / "src")}
     os.execve(sys.executable, [*program, "--home", str(home), *options], environment)
-
-
-def ship(queue: Queue, entry: str) -> None:
-    """Move the weights of seed 0 into the package, with the figures of all seeds in the index."""
-    lines = [line for line in queue.finished().values() if line["entry"] == entry]
-    first = next((line for line in lines if line["seed"] == 0 and "file" in line), None)
-    if first is None:
-        raise QueueError(f"entry {entry!r} has no finished final run of seed 0")
-    model, tag, folder = first["model"], first["recipe"], queue.log.parent
-    facts = {
-        line["seed"]: read_metadata(folder / line["file"])["metadata"]
-        for line in sorted(lines, key=lambda line: int(line["seed"]))
-    }
-    if Recipe.from_dict(facts[0]["recipe"]) != cifarzoo.get_model_info(model).get_recipe(tag):
-        raise QueueError(f"make the recipe of {entry!r} the recipe {tag!r} of {model!r} first")
-    place = FOLDER / f"{model}-{tag}.safetensors"
-    (folder / first["file"]).replace(place)
-    index_path = FOLDER / "index.json"
-    index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
-    index.setdefault(model, {})[tag] = {
-        "file": place.name,
-        "sha256": first["sha256"],
-        "seeds": [seed for each in facts.values() for seed in each["seeds"]],
-    }
-    write_text(index_path, json.dumps(index, indent=1, sort_keys=True) + "\n")
-    print(f"{place.name}: {first['test_accuracy']['none']:.2%}, {len(facts)} seeds in the index")
 
 
 if __name__ == "__main__":

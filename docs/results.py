@@ -7,6 +7,7 @@ from typing import Any
 
 import cifarzoo
 from cifarzoo.cli.zoo import short_count
+from cifarzoo.pretrained import FOLDER, shipped_seeds
 
 # test accuracy in percent as others state it for the same network, last or best epoch
 PUBLISHED = {
@@ -25,7 +26,8 @@ def results_table() -> str:
         spec = cifarzoo.get_model_info(name)
         for tag, info in spec.weights.items():
             facts = cifarzoo.read_metadata(info.path)["metadata"]
-            seeds = facts["seeds"]
+            seeds = shipped_seeds(name, tag) if info.path.parent == FOLDER else ()
+            seeds = seeds or facts["seeds"]
             seconds = statistics.mean(entry["train_seconds"] for entry in seeds)
             precisions = {
                 "bfloat16" if entry["machine"]["bfloat16"] else "float32" for entry in seeds

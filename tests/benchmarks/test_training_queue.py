@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import importlib
 import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -151,14 +153,15 @@ def test_a_finished_run_leaves_weights_with_their_metadata_and_a_line(finished: 
 def test_shipped_weights_are_those_of_seed_0_with_all_seeds_in_the_index(
     finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zoo = importlib.import_module("zoo")
-    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+    module = importlib.import_module("finished_weights")
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
     (tmp_path / "index.json").write_text("{}")
-    with pytest.raises(zoo.QueueError, match="no finished final run of seed 0"):
-        zoo.ship(finished, "other")
-    kept = finished.log.parent / "final-0.safetensors"
+    lines, results = list(finished.finished().values()), finished.log.parent
+    with pytest.raises(cifarzoo.CifarZooError, match="no finished final run of seed 0"):
+        module.ship([], results)
+    kept = results / "final-0.safetensors"
     content = kept.read_bytes()
-    zoo.ship(finished, "final")
+    module.ship(lines, results)
     assert (tmp_path / "tiny_net-longer.safetensors").read_bytes() == content
     index = json.loads((tmp_path / "index.json").read_text())
     entry = index["tiny_net"]["longer"]
@@ -253,6 +256,36 @@ def test_a_request_to_stop_reaches_the_run_and_ends_the_queue(tmp_path: Path) ->
     assert queue.work() == 0  # a run that was stopped has not failed
     outputs = list((tmp_path / "home" / "runs").glob("*/output.txt"))
     assert [path.read_text() for path in outputs] == ["begun\n"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_queue_goes_on_in_a_copy_of_the_last_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoo = importlib.import_module("zoo")
+    scripts, home = tmp_path / "checkout" / "benchmarks", tmp_path / "home"
+    scripts.mkdir(parents=True)
+    (scripts.parent / "src").mkdir()
+    (scripts / "zoo.py").write_text("committed")
+    (scripts.parent / "src" / "code.py").write_text("committed")
+    git = ["git", "-C", str(scripts.parent), "-c", "user.name=a", "-c", "user.email=b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], check=True)
+    trains = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True)
+    (scripts / "zoo.py").write_text("also committed")  # which trains nothing else
+    subprocess.run([*git, "commit", "-qam", "second"], check=True)
+    (scripts / "zoo.py").write_text("being edited")
+    monkeypatch.setattr(zoo, "HERE", scripts)
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(zoo.os, "execve", lambda *arguments: calls.append(arguments))
+    for _ in range(2):  # the second finds the copy
+        zoo.start_from_copy(home, ["--list", "its list"])
+    (_, arguments, environment) = calls[1]
+    assert Path(arguments[1]).read_text() == "also committed"
+    assert Path(arguments[1]).is_relative_to(home)
+    assert trains.startswith(arguments[arguments.index("--commit") + 1])
+    assert arguments[-2:] == ["--list", "its list"]
+    assert (Path(environment["PYTHONPATH"]) / "code.py").read_text() == "committed"
 
 
 @pytest.mark.parametrize(
