@@ -44,7 +44,7 @@ _NOTE_NAME = "queue.json"  # in the folder of a run: its entry, and the commits 
 
 
 class QueueError(CifarZooError):
-    """The list cannot be read, or another queue is at work."""
+    """The list cannot be read, another queue is at work, or a run failed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,13 +229,11 @@ class Queue:
                 if run is None:
                     break
                 print(f"{time.strftime('%F %T')} {run.name}: {run.entry.why}", flush=True)
-                code = self._train(run, held)
-                if code and not self._is_stopped:
-                    self._failed[run.name] = (
-                        f"failed with exit status {code}, see {self._folder(run)}/output.txt"
-                    )
-                elif not code:
-                    print(json.dumps(self._finish(run)), flush=True)
+                try:
+                    if self._train(run, held):
+                        print(json.dumps(self._finish(run)), flush=True)
+                except QueueError as error:
+                    self._failed[run.name] = str(error)
                 print(self.describe(), flush=True)
         return len(self._failed)
 
@@ -245,7 +243,13 @@ class Queue:
             with self._lock():
                 return False
         except QueueError:
-            os.kill(int((self.home / "lock").read_text()), signal.SIGTERM)
+            try:
+                os.kill(int((self.home / "lock").read_text(encoding="utf-8")), signal.SIGTERM)
+            except ProcessLookupError as error:
+                raise QueueError(
+                    "the queue was killed, and the run that it left behind is still at work; let "
+                    "it end, or stop its `cifarzoo train`"
+                ) from error
             return True
 
     def _folder(self, run: Run) -> Path:
@@ -263,16 +267,15 @@ class Queue:
         lines = history.read_text(encoding="utf-8").splitlines()
         return len(lines) - 1, cifarzoo.Recipe.load(folder / "recipe.toml").epochs
 
-    def _train(self, run: Run, held: int) -> int:
-        """Run ``cifarzoo train`` to its end, from where it stopped; its exit status."""
+    def _prepare(self, run: Run) -> list[str]:
+        """The call of ``cifarzoo`` that begins ``run``, or goes on from where it stopped."""
         folder = self._folder(run)
         spec = dataclasses.asdict(self._settled(run.entry)) | {"seed": run.seed}
         note = folder / _NOTE_NAME
         if self._is_begun(run):
             facts = json.loads(note.read_text(encoding="utf-8"))
             if _identity(facts["spec"]) != _identity(spec):
-                print(f"{folder} was begun by another entry of this name; rename the entry")
-                return 1
+                raise QueueError(f"{folder} was begun with other settings; rename the entry")
             command = ["train", "--resume", str(folder)]
         else:
             shutil.rmtree(folder, ignore_errors=True)  # of a run killed before its first checkpoint
@@ -282,8 +285,14 @@ class Queue:
         if self.commit not in facts["commits"]:
             facts["commits"].append(self.commit)
         write_text(note, json.dumps(facts))
+        return command
+
+    def _train(self, run: Run, held: int) -> bool:
+        """Run ``cifarzoo train``; whether it came to its end, and was not asked to stop."""
+        command = self._prepare(run)
         # a session of its own: Ctrl-C reaches it once, from here; the lock lives as long as it does
-        with (folder / "output.txt").open("ab") as output:
+        place = self._folder(run) / "output.txt"
+        with place.open("ab") as output:
             self._process = subprocess.Popen(
                 [*self._program, *command],
                 cwd=self.home / "runs",
@@ -295,7 +304,10 @@ class Queue:
             )
         if self._is_stopped:
             self._process.terminate()
-        return self._process.wait()
+        code = self._process.wait()
+        if code and not self._is_stopped:
+            raise QueueError(f"failed with exit status {code}, see {place}")
+        return code == 0
 
     def _settled(self, entry: Entry) -> Entry:
         """``entry`` with the recipe of the best of its trials, if it has any."""
@@ -374,11 +386,15 @@ class Queue:
 
 
 def _identity(spec: Mapping[str, Any]) -> str:
-    """What a run is made of; estimate and reason may change while it lies there."""
-    return json.dumps(
-        {key: value for key, value in spec.items() if key not in ("minutes", "why")},
-        sort_keys=True,
-    )
+    """What a run is made of; estimate and reason may change while it lies there.
+
+    What was chosen among trials stays chosen: a later trial does not change a run that has begun.
+    """
+    facts = {key: value for key, value in spec.items() if key != "seed"}
+    entry = dataclasses.replace(Entry(**facts), minutes=0, why="")
+    if entry.best_of:
+        entry = dataclasses.replace(entry, recipe="", changes={})
+    return json.dumps(dataclasses.asdict(entry) | {"seed": spec["seed"]}, sort_keys=True)
 
 
 def _command(spec: Mapping[str, Any]) -> list[str]:

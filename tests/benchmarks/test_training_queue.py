@@ -214,8 +214,20 @@ def test_final_runs_come_after_the_trials_of_their_network(tmp_path: Path) -> No
         with queue.log.open("a") as log:
             log.write(json.dumps(line | {"validation_accuracy": {"none": accuracy}}) + "\n")
     queue.work()
-    note = json.loads((queue.home / "runs" / "final-0" / "queue.json").read_text())
-    assert note["spec"]["recipe"] == "longer"
+    note = queue.home / "runs" / "final-0" / "queue.json"
+    assert json.loads(note.read_text())["spec"]["recipe"] == "longer"
+
+
+def test_a_begun_run_goes_on_unless_its_entry_means_another(tmp_path: Path) -> None:
+    def failure(**entry: Any) -> str:
+        queue = queue_of(tmp_path, entry, program=["false"])
+        assert queue.work() == 1
+        return str(queue.describe())
+
+    failure()
+    (tmp_path / "home" / "runs" / "a-0" / "checkpoint.pt").touch()
+    assert "output.txt" in failure(minutes=5, why="another")
+    assert "rename" in failure(recipe="longer")
 
 
 def test_the_state_tells_the_hours_that_are_left(tmp_path: Path) -> None:
