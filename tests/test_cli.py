@@ -222,6 +222,20 @@ def test_runs_of_the_same_second_have_folders_of_their_own(
     assert all(folder.is_dir() for folder in folders)
 
 
+def test_evaluate_takes_the_checkpoint_of_a_run(trained: Path) -> None:
+    of_run, of_weights = (
+        json.loads(run("evaluate", path, "--data", "sample", "--json").stdout)
+        for path in (trained / "checkpoint.pt", trained)
+    )
+    assert of_run["accuracy"] == of_weights["accuracy"]
+
+
+def test_info_says_which_shortcuts_are_counted() -> None:
+    output = " ".join(run("info", "resnet20").output.split())
+    assert "with padded shortcuts" in output
+    assert "269,722; 272,474 with shortcut='conv'" in output
+
+
 def test_resume_takes_the_checkpoint_itself(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     (tmp_path / "recipe.toml").write_text("epochs = 1")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from cifarzoo.builds import BUILDERS
 from cifarzoo.errors import ArgumentError, DuplicateNameError
 from cifarzoo.names import keyword_options, unknown_name
 from cifarzoo.recipe import Recipe
@@ -148,6 +149,7 @@ def register_model(
         if model_name in _SPECS:
             raise DuplicateNameError(f"model {model_name!r} is already registered; choose another")
         _check_builder(model_name, builder)
+        BUILDERS[model_name] = builder
         _SPECS[model_name] = ModelSpec(
             name=model_name,
             builder=builder,

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 import cifarzoo
+from cifarzoo.builds import other_sizes
 from cifarzoo.cli.application import (
     AsJson,
     DataName,
@@ -69,7 +70,8 @@ def info(model: Annotated[str, typer.Argument(help="Name.")], as_json: AsJson = 
     table.add_row("model", spec.name)
     table.add_row("description", spec.description)
     table.add_row("source", spec.source)
-    table.add_row("parameters", f"{spec.parameters:,}")
+    others = (f"; {size:,} with {how}" for how, size in other_sizes(spec.builder).items())
+    table.add_row("parameters", "".join((f"{spec.parameters:,}", *others)))
     table.add_row("MACs", f"{spec.macs:,} for one 3x32x32 image")
     size = f"{spec.image_size}x{spec.image_size}" if spec.image_size else "any size"
     table.add_row("images", size)
