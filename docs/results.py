@@ -13,7 +13,8 @@ from cifarzoo.pretrained import FOLDER, shipped_seeds
 PUBLISHED = {
     "resnet18_cifar": "93.02 ([kuangliu](https://github.com/kuangliu/pytorch-cifar))",
     "resnet20": "91.25 ([He et al.](https://arxiv.org/abs/1512.03385)), "
-    "92.56 ([chenyaofo](https://github.com/chenyaofo/pytorch-cifar-models), 200 epochs)",
+    "92.56 ([chenyaofo](https://github.com/chenyaofo/pytorch-cifar-models), convolutions as "
+    "shortcuts, 200 epochs)",
     "airbench94": "94.01 six views ([Jordan](https://arxiv.org/abs/2404.00498))",
 }
 REPORT = ("simple", "deep_bn", "resnet18")  # what these state is the report's own figure
