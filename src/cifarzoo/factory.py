@@ -12,7 +12,7 @@ from cifarzoo.card import CIFAR10_CLASSES, ModelCard, attach_card
 from cifarzoo.download import addresses, download
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files import cache_directory, file_digest
-from cifarzoo.names import check_options
+from cifarzoo.names import check_options, whole_number
 from cifarzoo.progress import byte_bar
 from cifarzoo.registry import ModelSpec, get_model_info
 from cifarzoo.seeding import own_generator
@@ -57,12 +57,14 @@ def create_model(
         torch.Size([2, 100])
     """
     spec = get_model_info(name)
-    if num_classes is not None and (type(num_classes) is not int or num_classes < 1):
-        raise ArgumentError(
-            f"num_classes must be a whole number of at least 1; got {num_classes!r}"
-        )
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-        raise ArgumentError(f"seed must be a whole number or None; got {seed!r}")
+    if num_classes is not None:
+        num_classes, given = whole_number(num_classes), num_classes
+        if num_classes is None or num_classes < 1:
+            raise ArgumentError(f"num_classes must be a whole number of at least 1; got {given!r}")
+    if seed is not None:
+        seed, given = whole_number(seed), seed
+        if seed is None:
+            raise ArgumentError(f"seed must be a whole number or None; got {given!r}")
     check_options(f"model {name!r}", options, spec.options)
     weights = _find_weights(spec, pretrained)
     facts = read_metadata(weights) if weights else {}

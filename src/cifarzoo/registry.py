@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from cifarzoo.errors import ArgumentError, DuplicateNameError
+from cifarzoo.frozen import freeze_fields
 from cifarzoo.names import keyword_options, unknown_name
 from cifarzoo.recipe import Recipe
 
@@ -38,7 +39,7 @@ class WeightsInfo:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """What the zoo knows about a model.
+    """What the zoo knows about a model: a value, in which nothing can be changed.
 
     Args:
         name: The name `create_model` takes.
@@ -63,6 +64,9 @@ class ModelSpec:
     stated_accuracy: float | None
     recipes: Mapping[str, Recipe]
     weights: Mapping[str, WeightsInfo]
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
     @property
     def recipe(self) -> Recipe:
@@ -158,7 +162,7 @@ def register_model(
             image_size=image_size,
             stated_accuracy=stated_accuracy,
             recipes={"default": Recipe(), **(recipes or {})},
-            weights=dict(weights or {}),
+            weights=weights or {},
         )
         return builder
 
