@@ -260,7 +260,9 @@ def test_a_run_without_a_checkpoint_says_what_to_do(
         patch.setattr(cifarzoo.Trainer, "fit", fail)
         run(*arguments, code=1)
         assert not (tmp_path / "run").exists()
-    run_folder.claim(tmp_path / "run", {}, Recipe())  # and then it was killed
+    (tmp_path / "run").mkdir()  # and then it was killed
+    (tmp_path / "run" / "run.json").write_text("{}")
+    Recipe().save(tmp_path / "run" / "recipe.toml")
     refused = run(*arguments, code=1).stderr
     assert "ended before; remove its run.json, recipe.toml in that case" in refused
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -112,6 +113,12 @@ class ModelSpec:
 _SPECS: dict[str, ModelSpec] = {}
 
 
+def _all_specs() -> dict[str, ModelSpec]:
+    """The zoo's own models register themselves as they are imported, which is done here, once."""
+    importlib.import_module("cifarzoo.models")  # which imports this module
+    return _SPECS
+
+
 def register_model(
     *,
     description: str,
@@ -149,7 +156,7 @@ def register_model(
 
     def register(builder: _Builder) -> _Builder:
         model_name = name or builder.__name__
-        if model_name in _SPECS:
+        if model_name in _all_specs():
             raise DuplicateNameError(f"model {model_name!r} is already registered; choose another")
         _check_builder(model_name, builder)
         _SPECS[model_name] = ModelSpec(
@@ -182,7 +189,7 @@ def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[s
     """
     return [
         name
-        for name in sorted(fnmatch.filter(_SPECS, pattern))
+        for name in sorted(fnmatch.filter(_all_specs(), pattern))
         if pretrained is None or bool(_SPECS[name].weights) == pretrained
     ]
 
@@ -198,7 +205,7 @@ def get_model_info(name: str) -> ModelSpec:
         80090
     """
     try:
-        return _SPECS[name]
+        return _all_specs()[name]
     except (KeyError, TypeError):
         raise unknown_name("model", name, _SPECS, hint="See list_models().") from None
 

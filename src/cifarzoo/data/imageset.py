@@ -144,8 +144,8 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
 
     def sha256(self) -> str:
         """Checksum of the pixels and labels, in their order, hexadecimal."""
-        running = hashlib.sha256(self.images.contiguous().numpy().tobytes())
-        running.update(self.labels.numpy().tobytes())
+        running = hashlib.sha256(self.images.cpu().contiguous().numpy().tobytes())
+        running.update(self.labels.cpu().numpy().tobytes())
         return running.hexdigest()
 
     @classmethod
