@@ -21,6 +21,7 @@ from cifarzoo.cli.application import (
     describe,
     is_given,
     load_set,
+    name_data,
 )
 from cifarzoo.errors import ArgumentError, CheckpointError, MissingExtraError, WeightsError
 from cifarzoo.files import atomic_path
@@ -189,7 +190,7 @@ def _keep_reports(
         else []
         for images in (test_set, held_out)
     )
-    facts = cifarzoo.read_metadata(folder)["metadata"]
+    facts = name_data(cifarzoo.read_metadata(folder)["metadata"])
     facts["validation_accuracy"] = {report.tta: report.accuracy for report in validation}
     facts["test_accuracy"] = {report.tta: report.accuracy for report in reports}
     if facts["data"] in ("cifar10", "cifar100"):
