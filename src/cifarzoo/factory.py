@@ -14,7 +14,7 @@ from cifarzoo.download import addresses, download
 from cifarzoo.errors import ArgumentError, UnknownNameError, WeightsError
 from cifarzoo.files import cache_directory, file_digest
 from cifarzoo.fitting import choose_options, fill
-from cifarzoo.names import check_options
+from cifarzoo.names import check_options, whole_number
 from cifarzoo.progress import byte_bar
 from cifarzoo.registry import ModelSpec, get_model_info
 from cifarzoo.seeding import own_generator
@@ -66,18 +66,20 @@ def create_model(
         torch.Size([2, 100])
     """
     spec = get_model_info(name)
-    if num_classes is not None and (type(num_classes) is not int or num_classes < 1):
-        raise ArgumentError(
-            f"num_classes must be a whole number of at least 1; got {num_classes!r}"
-        )
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-        raise ArgumentError(f"seed must be a whole number or None; got {seed!r}")
+    if num_classes is not None:
+        num_classes, given = whole_number(num_classes), num_classes
+        if num_classes is None or num_classes < 1:
+            raise ArgumentError(f"num_classes must be a whole number of at least 1; got {given!r}")
+    if seed is not None:
+        seed, given = whole_number(seed), seed
+        if seed is None:
+            raise ArgumentError(f"seed must be a whole number or None; got {given!r}")
     check_options(f"model {name!r}", options, spec.options)
     weights = _find_weights(spec, pretrained)
     said = {"preprocessing": preprocessing, "key": key, "rename": rename}
     if weights is None and any(value is not None for value in said.values()):
-        given = ", ".join(name for name, value in said.items() if value is not None)
-        raise ArgumentError(f"{given} is about weights; give them as pretrained=")
+        about = ", ".join(name for name, value in said.items() if value is not None)
+        raise ArgumentError(f"{about} is about weights; give them as pretrained=")
     content = read_content(weights, key=key, rename=rename) if weights is not None else None
     trained_for = None
     if content is not None:

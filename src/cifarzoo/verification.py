@@ -14,6 +14,7 @@ from cifarzoo.device import Precision
 from cifarzoo.errors import ArgumentError, CifarZooError
 from cifarzoo.evaluation.evaluate import evaluate
 from cifarzoo.factory import create_model, locate_weights
+from cifarzoo.frozen import freeze_fields
 from cifarzoo.recipe import Recipe
 from cifarzoo.registry import get_model_info
 from cifarzoo.weights import read_metadata
@@ -73,6 +74,9 @@ class Verification:
     accuracy: float | None
     seconds: float
     problems: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
     @property
     def passed(self) -> bool:

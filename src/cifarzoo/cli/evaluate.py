@@ -10,12 +10,14 @@ import typer
 
 import cifarzoo
 from cifarzoo.cli.application import (
+    SUFFIXES,
     AsJson,
     Device,
     Download,
     PrecisionName,
     Root,
     TestData,
+    Views,
     Weights,
     app,
     choose_data,
@@ -26,20 +28,13 @@ from cifarzoo.cli.application import (
     training_facts,
     weights_file,
 )
-from cifarzoo.errors import ArgumentError, DataError
-from cifarzoo.evaluation import make_entry, write_page
-from cifarzoo.evaluation.inference import TestTimeAugmentation
-from cifarzoo.evaluation.report import check_report_path
+from cifarzoo.errors import ArgumentError, DataError, WeightsError
 from cifarzoo.files import make_directory
 
 __all__ = ["calibrate", "evaluate", "predict", "report"]
 
 Temperature = Annotated[
     float, typer.Option(help="What logits are divided by, as calibrate finds it.")
-]
-Views = Annotated[
-    TestTimeAugmentation,
-    typer.Option(help="Average views: the mirror image too, or six; unsure: six for a quarter."),
 ]
 
 
@@ -64,6 +59,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure weights on the test images."""
+    from cifarzoo.evaluation.report import check_report_path
+
     for path in save or []:
         check_report_path(path)
     network = open_weights(weights)
@@ -140,8 +137,11 @@ def report(
     precision: PrecisionName = "auto",
 ) -> None:
     """Evaluate one or more models and write one HTML page about them."""
+    from cifarzoo.evaluation import make_entry, write_page
+
     if output.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"the page is an .html file; got {output}")
+    weights = _leave_out_what_has_no_weights(weights)
     make_directory(output.parent)
     networks = [open_weights(each) for each in weights]
     names = [cifarzoo.get_card(network).name for network in networks]
@@ -166,6 +166,40 @@ def report(
     for entry in entries:
         typer.echo(f"{entry.report.model}: {entry.report.accuracy:.2%}")
     typer.echo(f"written: {write_page(output, entries, test_set)}")
+
+
+def _leave_out_what_has_no_weights(weights: list[str]) -> list[str]:
+    """Those that a report can be about, as of `runs/*`; the others are noted on standard error."""
+    from cifarzoo.run_folder import CHECKPOINT_NAME, is_run
+    from cifarzoo.weights import WEIGHTS_NAME
+
+    problems = {}
+    for each in weights:
+        path = Path(each)
+        if path.is_dir() and not (path / WEIGHTS_NAME).is_file():
+            if (path / CHECKPOINT_NAME).is_file():
+                problems[each] = f"not finished; `cifarzoo train --resume {each}` goes on"
+            elif is_run(path):
+                problems[each] = "has not come to a checkpoint yet, or ended before"
+            else:
+                problems[each] = "not the folder of a run"
+        elif path.is_file() and path.suffix not in SUFFIXES and not _is_safetensors(path):
+            problems[each] = "not a weights file"
+    found = [each for each in weights if each not in problems]
+    if not found:
+        reasons = "\n  ".join(f"{each}: {reason}" for each, reason in problems.items())
+        raise WeightsError(f"there is nothing to report on:\n  {reasons}")
+    for each, reason in problems.items():
+        typer.secho(f"left out {each}: {reason}", err=True, fg="yellow")
+    return found
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is one, whatever it is called."""
+    try:
+        return bool(cifarzoo.read_metadata(path))
+    except WeightsError:
+        return False
 
 
 @app.command(epilog="Example: `cifarzoo predict runs/mine frog.png ship.jpg`")

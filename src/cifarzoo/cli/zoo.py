@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from cifarzoo.cli.application import (
     load_set,
     print_json,
 )
+
+if TYPE_CHECKING:
+    from cifarzoo import ModelSpec
 
 __all__ = ["data", "info", "models", "short_count", "summary"]
 
@@ -114,7 +117,7 @@ def data(
         typer.echo(f"{images.name}: {len(images):,} images, {len(images.classes)} classes, intact")
 
 
-def _weights_accuracy(spec: cifarzoo.ModelSpec, tag: str = "default") -> str:
+def _weights_accuracy(spec: ModelSpec, tag: str = "default") -> str:
     """What weights reach on the test images, as their file says; nothing before it is fetched."""
     info = spec.weights.get(tag)
     if info is None or not info.path.is_file():

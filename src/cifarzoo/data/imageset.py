@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.names import whole_number
 
 __all__ = ["ImageSet", "to_uint8"]
 
@@ -120,12 +121,15 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         Raises:
             ArgumentError: ``size`` leaves one of the parts empty.
         """
-        if not isinstance(size, int) or not 0 < size < len(self):
+        count, start = whole_number(size), whole_number(seed)
+        if count is None or not 0 < count < len(self):
             raise ArgumentError(
                 f"split size must be a whole number in 1..{len(self) - 1} for a set of "
                 f"{len(self)}; got {size}"
             )
-        generator = torch.Generator().manual_seed(seed)
+        if start is None:
+            raise ArgumentError(f"seed must be a whole number; got {seed!r}")
+        generator = torch.Generator().manual_seed(start)
         order = torch.randperm(len(self), generator=generator)
         labels = self.labels[order]
         # each image's place within its class, as a fraction: the smallest fractions are held out,
@@ -135,13 +139,13 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             members = (labels == label).nonzero().squeeze(1)
             rank[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
         chosen = order[rank.argsort(stable=True)]
-        held_out, rest = chosen[:size].sort().values, chosen[size:].sort().values
+        held_out, rest = chosen[:count].sort().values, chosen[count:].sort().values
         return self.subset(rest), self.subset(held_out, name=f"{self.name} held out")
 
     def sha256(self) -> str:
         """Checksum of the pixels and labels, in their order, hexadecimal."""
-        running = hashlib.sha256(self.images.contiguous().numpy().tobytes())
-        running.update(self.labels.numpy().tobytes())
+        running = hashlib.sha256(self.images.cpu().contiguous().numpy().tobytes())
+        running.update(self.labels.cpu().numpy().tobytes())
         return running.hexdigest()
 
     @classmethod

@@ -14,6 +14,7 @@ from cifarzoo.device import Precision
 from cifarzoo.errors import ArgumentError
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_logits
+from cifarzoo.frozen import freeze_fields
 
 __all__ = ["Calibration", "calibrate", "check_temperature", "fit_temperature"]
 
@@ -35,6 +36,9 @@ class Calibration:
     loss: tuple[float, float]
     expected_calibration_error: tuple[float, float]
     num_images: int
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
 
 def calibrate(

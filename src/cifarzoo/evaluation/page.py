@@ -26,6 +26,7 @@ from cifarzoo.evaluation.inference import TestTimeAugmentation
 from cifarzoo.evaluation.report import EvaluationReport
 from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
 from cifarzoo.files import file_digest, write_text
+from cifarzoo.frozen import FrozenDict, freeze_fields
 from cifarzoo.weights import find_weights, read_metadata
 
 __all__ = ["PageEntry", "make_entry", "render_page", "write_page"]
@@ -51,7 +52,10 @@ class PageEntry:
     cost: Cost | None = None
     robustness: RobustnessReport | None = None
     history: Sequence[Mapping[str, Any]] = ()
-    provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    provenance: Mapping[str, str] = FrozenDict()
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
 
 def make_entry(

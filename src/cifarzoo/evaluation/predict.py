@@ -18,6 +18,7 @@ from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.calibration import check_temperature
 from cifarzoo.evaluation.inference import collect_logits
+from cifarzoo.frozen import freeze_fields
 
 __all__ = ["Prediction", "predict"]
 
@@ -40,6 +41,9 @@ class Prediction:
     probability: float
     top: tuple[tuple[str, float], ...]
     note: str = ""
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
 
 @overload

@@ -12,6 +12,7 @@ from typing import Any
 from cifarzoo.errors import ArgumentError
 from cifarzoo.evaluation.plots import plot_confusion_matrix
 from cifarzoo.files import atomic_path, write_text
+from cifarzoo.frozen import freeze_fields
 
 __all__ = [
     "ClassScore",
@@ -131,6 +132,9 @@ class EvaluationReport:
         ours, theirs = ([score.name for score in each.classes] for each in (self, other))
         pairs = set(zip(self.labels, other.labels, strict=True))
         return all(a == b if ours == theirs else ours[a] == theirs[b] for a, b in pairs)
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
     def most_confused(self, count: int = 10) -> list[tuple[str, str, int]]:
         """Pairs ``(true class, predicted class, images)`` that are mixed up most, worst first."""

@@ -20,6 +20,7 @@ from cifarzoo.data.batches import (
     check_normalized,
 )
 from cifarzoo.errors import InputError
+from cifarzoo.names import whole_number
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.distributed import World
 
@@ -57,10 +58,11 @@ class Feed:
         self._preprocessing = preprocessing
         self._device = device
         self._dtype = dtype
-        if steps is not None and (not isinstance(steps, int) or steps < 1):
+        whole = whole_number(steps)
+        if steps is not None and (whole is None or whole < 1):
             raise InputError(f"steps_per_epoch must be a positive whole number; got {steps!r}")
         self._has_fixed_steps = steps is not None
-        self.steps = steps if steps is not None else _length(source)
+        self.steps = whole if whole is not None else _length(source)
         if self.steps < 1:
             raise InputError("the data has no batch; lower batch_size, or give it more images")
         self._running: Iterator[tuple[Tensor, Tensor]] | None = None
