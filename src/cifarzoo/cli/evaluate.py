@@ -89,8 +89,8 @@ def calibrate(
     if facts.get("val_size") == 0:
         raise ArgumentError(
             f"{weights} was trained on all training images, and a temperature that is fitted on "
-            "those is too low; train the same recipe with --val-size 5000, and use the temperature "
-            "of that run"
+            "those is too low; train with --val-size 5000, by the same recipe, and use the "
+            "temperature of that run"
         )
     if not (facts.get("val_size") and "data" in facts and "data_sha256" in facts):
         raise ArgumentError(

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 import cifarzoo
-from cifarzoo.builds import other_sizes
 from cifarzoo.cli.application import (
     AsJson,
     DataName,
@@ -63,6 +62,8 @@ def models(
 @app.command(epilog="Example: `cifarzoo info deep_bn`")
 def info(model: Annotated[str, typer.Argument(help="Name.")], as_json: AsJson = False) -> None:
     """Tell what is known about a model: size, source, recipes, weights."""
+    from cifarzoo.builds import other_sizes
+
     spec = cifarzoo.get_model_info(model)
     if as_json:
         print_json(spec.to_dict())
