@@ -28,6 +28,12 @@ def test_values_that_are_not_normalized_are_refused(value: float) -> None:
         check_normalized(images)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.bool])
+def test_images_of_whole_numbers_that_are_no_bytes_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(InputError, match=f"uint8 in 0..255, .* or normalized floats; got {dtype}"):
+        check_normalized(torch.ones(2, 3, 8, 8, dtype=dtype))
+
+
 def test_images_as_torchvisions_totensor_makes_them_are_refused() -> None:
     images = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match=r"must be normalized; these lie in .*\.\.(1|0\.\d+):"):

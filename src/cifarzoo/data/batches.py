@@ -62,12 +62,18 @@ def check_batch(images: Tensor, labels: Tensor) -> None:
 def check_normalized(images: Tensor) -> None:
     """Raise InputError when float images, which are taken as normalized, are not."""
     check_shape(images)
+    if not images.is_floating_point():
+        raise InputError(
+            f"images must be uint8 in 0..255, which are normalized here, or normalized floats; got "
+            f"{images.dtype}: images.to(torch.uint8) makes bytes of whole numbers in 0..255"
+        )
     low, high = (float(x) for x in torch.aminmax(images))
-    check_image_range(low, high, in_01=len(images) >= _ENOUGH_IMAGES and low >= 0 and 0 < high <= 1)
+    check_image_range(low, high, len(images))
 
 
-def check_image_range(low: float, high: float, *, in_01: bool = False) -> None:
-    """Raise InputError when float images with these extremes cannot be normalized ones."""
+def check_image_range(low: float, high: float, count: int) -> None:
+    """Raise InputError when ``count`` float images with these extremes are not normalized."""
+    in_01 = count >= _ENOUGH_IMAGES and low >= 0 and 0 < high <= 1
     # written so that NaN fails too
     if in_01 or not (low >= -_LARGEST_NORMALIZED and high <= _LARGEST_NORMALIZED):
         raise InputError(

@@ -94,7 +94,7 @@ class Loader:
         self.rank, self.world_size = rank, world_size
         self.num_images = len(images)
         self.classes = images.classes
-        self._labels = images.labels.to(self.device)
+        self.labels = images.labels.to(self.device)
         self._padded = reflect_pad(images.images.to(self.device), padding)
         self._rows = crop_rows(self._padded, size)
         # one scale and bias for each value of a row-major, channels-last image
@@ -211,7 +211,7 @@ class Loader:
             images = cut_out(images, top[part], left[part], self.augmentation.cutout)
         if not self.channels_last:
             images = images.contiguous()
-        return images, self._labels.index_select(0, index)
+        return images, self.labels.index_select(0, index)
 
 
 def _bounds(shares: list[Tensor]) -> list[tuple[int, int]]:

@@ -21,7 +21,7 @@ from cifarzoo.data.batches import (
     check_normalized,
     check_shape,
 )
-from cifarzoo.data.classes import class_names, class_numbers, renumber
+from cifarzoo.data.classes import class_names, class_numbers, names_of_outputs, renumber
 from cifarzoo.device import (
     Precision,
     autocast,
@@ -82,8 +82,8 @@ def collect_logits(
         numbers where the images name their classes and the model knows the names.
 
     Raises:
-        InputError: There are no images, a logit is not finite, or the model knows some of the
-            images' classes and not the others.
+        InputError: There are no images, a label has no output, a logit is not finite, or the model
+            knows some of the images' classes and not the others.
         ArgumentError: ``tta`` is unknown.
     """
     found, labels = collect_views(
@@ -115,7 +115,7 @@ def collect_views(
     dtype = resolve_precision(precision, place)
     card = get_card(model)
     preprocessing = card.preprocessing
-    numbers = class_numbers(class_names(images), card.classes)
+    names, numbers = class_names(images), None
     if not isinstance(images, Iterable | ImageSet) or isinstance(images, str | Tensor):
         raise InputError(
             f"evaluation takes an ImageSet or batches (images, labels); got {images!r}: "
@@ -150,6 +150,9 @@ def collect_views(
                 check_batch(batch, labels)
             batch = batch.to(dtype)
             parts.append(_averaged(network, batch, at_once))
+            if len(parts) == 1:
+                outputs = next(iter(parts[0].values())).shape[1]
+                numbers = class_numbers(names, names_of_outputs(card.classes, outputs))
             all_labels.append(labels.cpu())
             if _UNSURE in ways:
                 kept.append(batch)
@@ -171,8 +174,8 @@ def collect_views(
                 "its weights have diverged, or the images are not finite"
             )
     labels = torch.cat(all_labels)
+    check_labels(labels, outputs if numbers is None else len(numbers))
     if numbers is not None:
-        check_labels(labels, len(numbers))
         labels = renumber(labels, numbers)
     return {tta: found[tta] for tta in ways}, labels
 

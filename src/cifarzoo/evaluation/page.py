@@ -185,11 +185,11 @@ def _confusion_rows(report: EvaluationReport) -> list[dict[str, Any]]:
     names = [score.name for score in report.classes]
     rows = []
     for true, counts in enumerate(report.confusion):
-        total = max(sum(counts), 1)
+        total = sum(counts)
         cells = [
             {
                 "count": count,
-                "share": count / total,
+                "share": count / max(total, 1),
                 "title": f"{names[true]} taken for {names[predicted]}: {count:,} of {total:,}",
                 "is_hit": predicted == true,
             }

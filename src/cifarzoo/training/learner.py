@@ -41,7 +41,6 @@ class Learner:
         world: The processes that average their gradients.
         steps_per_epoch: Optimizer steps in an epoch.
         teacher: A trained network to learn from as well.
-        classes: Names of the classes, in the order of the outputs, for the teacher's sake.
         compiled: Let torch.compile fuse the network.
     """
 
@@ -57,7 +56,6 @@ class Learner:
         world: World,
         steps_per_epoch: int,
         teacher: nn.Module | None = None,
-        classes: Sequence[str] | None = None,
         compiled: bool = False,
     ) -> None:
         self.model = model
@@ -94,7 +92,7 @@ class Learner:
         self._frozen: list[nn.Parameter] = []
         self._mix: Mixer | None = None
         self._distillation = (
-            Distillation(teacher, recipe, classes=classes, device=device, precision=precision)
+            Distillation(teacher, recipe, device=device, precision=precision)
             if teacher is not None
             else None
         )
@@ -140,6 +138,13 @@ class Learner:
         self.train()
         self._mix = build_mixer(self.recipe, num_classes)
         return num_classes
+
+    def match_teacher(
+        self, images: Tensor, classes: Sequence[str] | None, num_classes: int
+    ) -> None:
+        """Understand the teacher, if there is one, by the names of the classes."""
+        if self._distillation is not None:
+            self._distillation.match(images, classes, num_classes)
 
     def step(
         self, images: Tensor, labels: Tensor, *, loss_out: Tensor, correct_out: Tensor
