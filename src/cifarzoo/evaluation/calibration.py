@@ -61,8 +61,7 @@ def calibrate(
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:
-        InputError: There are no images, a label has no output, or the model knows some of the
-            images' classes and not the others.
+        InputError: There are no images, a label has no output, or a class is unknown to the model.
 
     Example:
         >>> from cifarzoo import create_model, load_sample
