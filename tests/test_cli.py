@@ -355,7 +355,7 @@ def test_temperature_is_fitted_on_what_was_held_out(trained: Path, tmp_path: Pat
     # of a run that held none out
     refused = run("calibrate", trained, code=1).stderr
     assert "was trained on all training images" in refused
-    assert "train the same recipe with --val-size" in refused
+    assert "train with --val-size" in refused
 
 
 @pytest.mark.slow
