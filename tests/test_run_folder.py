@@ -366,3 +366,14 @@ def test_the_readme_runs_from_its_python_to_its_command_line(
     for command in commands:
         run(*command.split())
     assert "cifar10 sample test" in (tmp_path / "report.html").read_text()
+
+
+def test_images_of_ones_own_are_not_taken_for_cifar10(few: ImageSet, tmp_path: Path) -> None:
+    pets = ImageSet(few.images, few.labels, few.classes, "pets train")
+    recipe = RECIPE.replace(batch_size=100, epochs=1)
+    model = cifarzoo.create_model("simple", seed=0)
+    Trainer(model, recipe, output=tmp_path, **PLACE).fit(pets)
+    for command in ("evaluate", "report"):
+        refused = run(command, tmp_path, "--root", tmp_path, "--no-download", code=1).stderr
+        assert "trained on 'pets train', which is no set of --data" in refused.replace("\n", " ")
+    assert "cifar10 sample test" in run("evaluate", tmp_path, "--data", "sample").stdout

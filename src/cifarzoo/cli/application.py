@@ -148,7 +148,13 @@ def load_test(networks: Sequence[nn.Module], name: str, root: Path | None, fetch
 
 def choose_data(context: typer.Context, weights: str, data: str) -> str:
     """What to measure weights on: ``data`` if it is asked for, else what they were trained on."""
-    found = None if is_given(context, "data") else training_facts(weights).get("data")
+    facts = {} if is_given(context, "data") else training_facts(weights)
+    if "data" not in facts and "data_name" in facts:
+        raise ArgumentError(
+            f"{weights} was trained on {facts['data_name']!r}, which is no set of --data; name the "
+            "set to measure it on with --data, or evaluate it in Python on its own images"
+        )
+    found = facts.get("data")
     return str(found) if found in get_args(DataName) else data
 
 
