@@ -377,3 +377,5 @@ def test_images_of_ones_own_are_not_taken_for_cifar10(few: ImageSet, tmp_path: P
         refused = run(command, tmp_path, "--root", tmp_path, "--no-download", code=1).stderr
         assert "trained on 'pets train', which is no set of --data" in refused.replace("\n", " ")
     assert "cifar10 sample test" in run("evaluate", tmp_path, "--data", "sample").stdout
+    Trainer(model, recipe, output=tmp_path / "part", **PLACE).fit(few)  # what a split held out
+    assert "cifar10 sample test" in run("evaluate", tmp_path / "part").stdout

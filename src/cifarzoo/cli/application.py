@@ -197,7 +197,7 @@ def name_data(facts: Mapping[str, Any]) -> dict[str, Any]:
 
     A run of the command line notes its options; one of a program, the names of its image sets.
     """
-    name, _, part = facts.get("data_name", "").rpartition(" ")
+    name, _, part = facts.get("data_name", "").removesuffix(" held out").rpartition(" ")
     if "data" in facts or name not in _SET_NAMES or part != "train":
         return dict(facts)
     found = {**facts, "data": _SET_NAMES[name]}
