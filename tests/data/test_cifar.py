@@ -381,7 +381,7 @@ def test_root_may_be_the_folder_of_the_files(cifar10: Official, tmp_path: Path) 
 
 
 def test_missing_files_are_not_fetched_against_the_callers_will(tmp_path: Path) -> None:
-    with pytest.raises(DataNotFoundError, match=r"download=True, or set root or \$CIFARZOO_DATA"):
+    with pytest.raises(DataNotFoundError, match=r"download=True, or set root= or \$CIFARZOO_DATA"):
         load_cifar10(root=tmp_path / "data", download=False)
     assert names_in(tmp_path) == []
 

@@ -6,7 +6,9 @@ wait for it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -31,17 +33,20 @@ __all__ = [
     "Download",
     "PrecisionName",
     "Root",
+    "Temperature",
     "TestData",
     "Views",
     "Weights",
     "app",
     "choose_data",
     "describe",
+    "in_options",
     "is_given",
     "load_set",
     "load_test",
     "name_data",
     "open_weights",
+    "print_error",
     "print_json",
     "training_facts",
     "weights_file",
@@ -57,11 +62,41 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except CifarZooError as error:
-            typer.secho(f"error: {error}", err=True, fg="red")
+            print_error(error, self.get_command(ctx, ctx.invoked_subcommand or ""))
             raise typer.Exit(1) from error
         except KeyboardInterrupt as interrupt:
             typer.secho(str(interrupt) or "stopped", err=True, fg="yellow")
             raise typer.Exit(130) from interrupt
+
+
+def print_error(error: CifarZooError, command: Any = None) -> None:
+    """Print an error of the library, in the words of the command that met it."""
+    typer.secho(f"error: {in_options(str(error), command)}", err=True, fg="red")
+
+
+def in_options(text: str, command: Any) -> str:
+    """``text`` with the options of ``command`` in place of Python's arguments.
+
+    So the library's "pass download=True" becomes "pass --download"; a field of the recipe, where
+    there is ``--set`` for it, becomes "--set clip_norm=1".
+    """
+    options = {option.name: option for option in getattr(command, "params", ()) if option.opts}
+    fields: set[str] = set()
+    if "changes" in options:
+        from cifarzoo.recipe import Recipe
+
+        fields = {field.name for field in dataclasses.fields(Recipe)}
+
+    def name(match: re.Match[str]) -> str:
+        argument, value = match.groups()
+        option = options.get(argument)
+        if option is None or not option.opts[0].startswith("--"):
+            return f"--set {match[0]}" if argument in fields else match[0]
+        if value == "False" and option.secondary_opts:
+            return str(option.secondary_opts[0])
+        return f"{option.opts[0]} {value}".removesuffix(" True").strip()
+
+    return re.sub(r"(?<!--set )(?<![\w./-])([a-z_]+)=([\w.]*)", name, text)
 
 
 app = typer.Typer(
@@ -90,6 +125,9 @@ Root = Annotated[
     typer.Option(help="Folder of the data set. [default: $CIFARZOO_DATA, else the cache folder]"),
 ]
 Download = Annotated[bool, typer.Option(help="Fetch the data set when it is missing.")]
+Temperature = Annotated[
+    float, typer.Option(help="What logits are divided by, as calibrate finds it.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 PrecisionName = Annotated[
     Literal["auto", "float32", "bfloat16"], typer.Option("--precision", help="Of the computation.")

@@ -1,4 +1,4 @@
-"""Commands that look at trained weights: evaluate, calibrate, report, predict."""
+"""Commands that look at trained weights: evaluate, calibrate, report."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cifarzoo.cli.application import (
     Download,
     PrecisionName,
     Root,
+    Temperature,
     TestData,
     Views,
     Weights,
@@ -31,11 +32,7 @@ from cifarzoo.cli.application import (
 from cifarzoo.errors import ArgumentError, DataError, WeightsError
 from cifarzoo.files import make_directory
 
-__all__ = ["calibrate", "evaluate", "predict", "report"]
-
-Temperature = Annotated[
-    float, typer.Option(help="What logits are divided by, as calibrate finds it.")
-]
+__all__ = ["calibrate", "evaluate", "report"]
 
 
 @app.command(
@@ -200,28 +197,3 @@ def _is_safetensors(path: Path) -> bool:
         return bool(cifarzoo.read_metadata(path))
     except WeightsError:
         return False
-
-
-@app.command(epilog="Example: `cifarzoo predict runs/mine frog.png ship.jpg`")
-def predict(
-    weights: Weights,
-    images: Annotated[list[Path], typer.Argument(help="Image files of any size.")],
-    temperature: Temperature = 1.0,
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Say what is on pictures."""
-    predictions = cifarzoo.predict(
-        open_weights(weights), images, temperature=temperature, device=device
-    )
-    if as_json:
-        print_json(
-            [
-                {"file": str(path), **dataclasses.asdict(found)}
-                for path, found in zip(images, predictions, strict=True)
-            ]
-        )
-        return
-    for path, found in zip(images, predictions, strict=True):
-        ranking = ", ".join(f"{name} {probability:.1%}" for name, probability in found.top)
-        typer.echo(f"{path}: {ranking}" + (f" ({found.note})" if found.note else ""))

@@ -168,8 +168,8 @@ def _locate(
         return folder
     if not download and not (base / files.archive).exists():
         raise DataNotFoundError(
-            f"no {files.folder} in {base}; pass download=True, or set root or $CIFARZOO_DATA to "
-            "the folder that holds it"
+            f"no {files.folder} in {base}; pass download=True, or set root= or $CIFARZOO_DATA "
+            "to the folder that holds it"
         )
     make_directory(base)
     archive = base / files.archive

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from cifarzoo.data.imageset import ImageSet
+from cifarzoo.data.columns import find_label_column
 from cifarzoo.errors import InputError
+
+if TYPE_CHECKING:
+    from cifarzoo.data.imageset import ImageSet
 
 __all__ = [
     "align",
@@ -144,11 +147,16 @@ def describe_numbers(numbers: Sequence[int], known: Sequence[str]) -> str:
 
 
 def _feature_names(source: Any) -> Sequence[str] | None:
-    """Class names as the library ``datasets`` keeps them: of the one feature that is a class."""
+    """Class names as the library ``datasets`` keeps them: of the column that labels are taken from.
+
+    Where that is not clear, of the one feature that is a class.
+    """
     features = getattr(source, "features", None)
     if not isinstance(features, Mapping):
         return None
-    found = [names for each in features.values() if (names := getattr(each, "names", None))]
+    column = find_label_column(features)
+    columns = [features[column]] if column else features.values()
+    found = [names for each in columns if (names := getattr(each, "names", None))]
     return found[0] if len(found) == 1 else None
 
 

@@ -145,7 +145,7 @@ def collect_views(
                 check_shape(batch)
                 batch = preprocessing.normalize(batch)
             elif not isinstance(images, ImageSet | Loader):  # those are normalized here
-                check_normalized(batch)
+                check_normalized(batch, preprocessing)
             if not parts or not isinstance(images, ImageSet):
                 check_batch(batch, labels)
             batch = batch.to(dtype)

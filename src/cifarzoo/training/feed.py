@@ -68,7 +68,7 @@ class Feed:
         self._has_begun = False
         self._numbers: Tensor | None = None  # of the labels in the model, where they differ
         self._num_labels: int | None = None  # how many there are, once the model is known
-        self._late = _LateChecks(device)
+        self._late = _LateChecks(device, preprocessing)
 
     @classmethod
     def for_training(
@@ -203,9 +203,7 @@ class Feed:
 
     def _place(self, batch: Any, number: int) -> tuple[Tensor, Tensor]:
         """The batch on the device, normalized, its labels by the model's numbers."""
-        images, labels = as_pair(batch)
-        if not self._is_ours:
-            labels = self._check(images, labels, number)
+        images, labels = as_pair(batch) if self._is_ours else self._check(batch, number)
         if images.dtype == torch.uint8:
             images = self._preprocessing.normalize(images.to(self._device, non_blocking=True))
         labels = labels.to(self._device, non_blocking=True)
@@ -213,32 +211,35 @@ class Feed:
             labels = self._numbers[labels]
         return images.to(self._device, self._dtype, non_blocking=True), labels
 
-    def _check(self, images: Tensor, labels: Tensor, number: int) -> Tensor:
-        """Refuse a batch that would train or measure something wrong; the labels, fit for use."""
+    def _check(self, batch: Any, number: int) -> tuple[Tensor, Tensor]:
+        """Refuse a batch that would train or measure something wrong; else it is fit for use."""
         known, is_first = self._num_labels, not self._has_begun
         self._has_begun = True
         try:
+            images, labels = as_pair(batch)
             check_batch(images, labels)  # normalizing would broadcast one channel to three
             # the first batch is worth waiting for; what lies on a CPU needs no waiting
             is_read = is_first or images.device.type == "cpu"
             if images.dtype != torch.uint8 and (is_read or not images.is_floating_point()):
-                check_normalized(images)
+                check_normalized(images, self._preprocessing)
             if known is not None and (is_first or labels.device.type == "cpu"):
                 check_labels(labels, known)
         except InputError as error:
             raise InputError(f"batch {number}: {error}" if number else str(error)) from None
         on_cpu = images.device.type == labels.device.type == "cpu"
         if on_cpu or is_first or known is None or not number:
-            return labels
+            return images, labels
         self._late.note(images, labels, number)
-        return labels.clamp(0, known - 1)  # an index beyond the end would stop the accelerator
+        # an index beyond the end would stop the accelerator
+        return images, labels.clamp(0, known - 1)
 
 
 class _LateChecks:
     """Ranges of batches that lie on an accelerator: noted there, read when the losses are."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, preprocessing: Preprocessing) -> None:
         self._device = device
+        self._preprocessing = preprocessing
         self._ranges: list[Tensor] = []
         self._batches: list[tuple[int, int]] = []  # number and size of each
 
@@ -260,7 +261,7 @@ class _LateChecks:
             try:
                 if num_classes is not None:
                     check_labels(torch.tensor([int(low), int(high)]), num_classes)
-                check_image_range(darkest, brightest, count)
+                check_image_range(darkest, brightest, count, self._preprocessing)
             except InputError as error:
                 raise InputError(f"batch {number}: {error}") from None
 
