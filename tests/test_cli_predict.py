@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,25 @@ def test_errors_speak_of_options(
     result = run(*arguments, *place, code=1)
     assert right in result.stderr
     assert wrong not in result.stderr
+
+
+def test_an_empty_name_is_no_folder(weights: Path) -> None:
+    result = run("predict", weights, "", code=1)  # as of a variable of the shell that is not set
+    assert "cannot read an image from '': there is no such file" in result.stderr
+
+
+def test_what_stands_in_standard_input_is_called_so(weights: Path) -> None:
+    result = run("predict", weights, "-", code=1, stdin=b"text")
+    assert "cannot read an image from standard input: it is none" in result.stderr
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may open every folder")
+def test_a_folder_that_may_not_be_opened_is_reported(weights: Path, photos: Path) -> None:
+    closed = photos / "closed"
+    closed.mkdir(mode=0)
+    try:
+        result = run("predict", weights, photos, code=1)
+    finally:
+        closed.chmod(0o700)
+    assert names(result) == ["a.JPG", "b.png", "c.webp"]
+    assert f"from {closed}: it is a folder that may not be opened" in result.stderr

@@ -212,7 +212,7 @@ def test_no_message_contradicts_itself() -> None:
     images = pixels(5)
     with pytest.raises(InputError, match=r"must be a tensor|as a tensor, an array or a list; got"):
         ImageSet(images.numpy().tobytes(), [0] * 5, CLASSES)
-    with pytest.raises(InputError, match=r"must be a list of names; got the text 'ab'"):
+    with pytest.raises(InputError, match=r"must be a list of names, one or more; got 'ab'"):
         ImageSet(images, [0] * 5, "ab")
 
 
@@ -452,3 +452,35 @@ def test_from_dataset_refuses_an_empty_dataset() -> None:
 def test_from_dataset_refuses_labels_without_a_class() -> None:
     with pytest.raises(InputError, match=r"0..1 for 2 classes; got 0..2"):
         ImageSet.from_dataset([(image, i) for i, image in enumerate(pixels(3))], classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.full((4, 4, 3), 9, np.uint32), r"got torch.uint32 in 9\.\.9: convert values in 0..255"),
+        (torch.full((3, 4, 4), 9, dtype=torch.uint64), r"got torch.uint64 in 9\.\.9"),
+        (torch.zeros(3, 4, 4).to_sparse(), "its pixels one by one; got a torch.sparse_coo tensor"),
+        (torch.zeros(3, 4, 4, device="meta"), "its pixels one by one; got a meta tensor"),
+        (np.ma.masked_equal(np.zeros((4, 4, 3), np.uint8), 0), "some of this one are masked"),
+    ],
+)
+def test_pixels_that_are_not_there_are_refused(image: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        to_uint8(image)
+
+
+def test_an_image_without_a_label_is_refused() -> None:
+    with pytest.raises(InputError, match="each image needs a label; some of these are masked"):
+        ImageSet(pixels(2), np.ma.masked_equal([0, 1], 1), CLASSES)
+
+
+@pytest.mark.parametrize("classes", [None, (), "ab", range(2)])
+def test_classes_that_are_no_names_are_refused(classes: Any) -> None:
+    with pytest.raises(InputError, match="classes must be a list of names, one or more; got"):
+        ImageSet(pixels(2), [0, 1], classes)
+
+
+def test_names_of_classes_are_plain_text() -> None:
+    images = ImageSet(pixels(2), [0, 1], np.array(CLASSES))  # type: ignore[arg-type]  # what callers do
+    assert images.classes == CLASSES
+    assert {type(name) for name in images.classes} == {str}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,13 +96,13 @@ def _find_files(name: str) -> list[tuple[str, InputError | None]]:
     files, reason = [name], None
     if name == "-":
         pass
-    elif path.is_dir():
+    elif name and path.is_dir():
         found, others = find_images(path)
         files = [str(each) for each in found]
         reason = f"there are no images in the folder {name}; other files in it: {others}"
         if found and others:
             typer.echo(f"{name}: files passed over, for they are no images: {others}", err=True)
-    elif not path.exists() and glob.has_magic(name):  # which the shell has not expanded
+    elif name and not path.exists() and glob.has_magic(name):  # which the shell has not expanded
         files = sorted(each for each in glob.glob(name, recursive=True) if Path(each).is_file())
         reason = f"no file fits {name}"
     return [(each, None) for each in files] or [(name, InputError(reason))]
@@ -118,9 +119,16 @@ def _prepare(
     if error is not None:
         return error
     try:
-        return prepare(typer.get_binary_stream("stdin").read() if name == "-" else name)
+        return prepare(_standard_input() if name == "-" else name)
     except CifarZooError as found:
         return found
+
+
+def _standard_input() -> io.BytesIO:
+    """What comes in, with a name for messages; a pipe has no beginning to return to."""
+    file = io.BytesIO(typer.get_binary_stream("stdin").read())
+    file.name = "standard input"
+    return file
 
 
 def _describe(answer: Prediction) -> str:

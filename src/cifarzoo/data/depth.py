@@ -43,11 +43,6 @@ def reduce_depth(values: Tensor, bits: int | None = None) -> tuple[Tensor, tuple
     # written so that NaN fails too
     if values.is_floating_point() and bool(((values >= 0) & (values <= 1)).all()):
         return (values * 255).round().to(torch.uint8), ()
-    low, high_value = (
-        (float(values.min()), float(values.max()))
-        if values.numel() and not values.is_complex()
-        else (float("nan"),) * 2
-    )
     advice = (
         "divide values in 0..255 by 255"
         if values.is_floating_point()
@@ -55,8 +50,17 @@ def reduce_depth(values: Tensor, bits: int | None = None) -> tuple[Tensor, tuple
     )
     raise InputError(
         "an image must be uint8 in 0..255, uint16 in 0..65535 or float in 0..1, not normalized; "
-        f"got {values.dtype} in {low:.4g}..{high_value:.4g}: {advice}"
+        f"got {values.dtype}{_range(values)}: {advice}"
     )
+
+
+def _range(values: Tensor) -> str:
+    """Where values lie, for a message; nothing where torch cannot say."""
+    if values.numel() == 0 or values.is_complex():
+        return ""
+    # torch compares no uint32 and uint64
+    low, high = (float(x) for x in torch.aminmax(values.double()))
+    return f" in {low:.4g}..{high:.4g}"
 
 
 def on_white(pixels: Tensor, alpha: Tensor) -> tuple[Tensor, tuple[str, ...]]:

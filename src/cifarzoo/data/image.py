@@ -56,8 +56,10 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
     """A tensor with a copy of ``array``, whatever its strides, byte order and rights.
 
     Raises:
-        InputError: It holds no numbers.
+        InputError: It holds no numbers, or some of them are masked.
     """
+    if np.ma.is_masked(array):
+        raise InputError("an array must hold all of its numbers; some of this one are masked")
     if array.dtype.kind not in "buif":
         raise InputError(f"an array must hold numbers; got dtype {array.dtype}")
     dtype = np.dtype(np.float64) if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
@@ -66,7 +68,7 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
 
 def _from_values(image: Tensor | np.ndarray[Any, Any]) -> tuple[Tensor, tuple[str, ...]]:
     is_array = isinstance(image, np.ndarray)
-    values = from_numpy(image) if is_array else image.detach().cpu()  # type: ignore[arg-type,union-attr]  # told apart by is_array
+    values = from_numpy(image) if is_array else _plain(image)  # type: ignore[arg-type]  # told apart by is_array
     values = _channels_first(values, is_array)
     if values.numel() == 0:
         raise InputError(f"an image needs pixels; this one has shape {tuple(image.shape)}")
@@ -75,6 +77,14 @@ def _from_values(image: Tensor | np.ndarray[Any, Any]) -> tuple[Tensor, tuple[st
         pixels, more = on_white(values[:3], values[3])
         return pixels, (*notes, *more)
     return values.expand(3, -1, -1), notes
+
+
+def _plain(image: Tensor) -> Tensor:
+    """``image`` without its history, on the CPU."""
+    if image.layout is not torch.strided or image.is_meta or image.is_quantized:
+        kind = "meta" if image.is_meta else "quantized" if image.is_quantized else image.layout
+        raise InputError(f"an image tensor must hold its pixels one by one; got a {kind} tensor")
+    return image.detach().cpu()
 
 
 def _channels_first(values: Tensor, is_array: bool) -> Tensor:

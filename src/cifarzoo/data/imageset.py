@@ -53,10 +53,11 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def __init__(
         self, images: Any, labels: Any, classes: Sequence[str], name: str = "images"
     ) -> None:
-        if isinstance(classes, str):
-            raise InputError(f"classes must be a list of names; got the text {classes!r}")
+        names = () if isinstance(classes, str) or classes is None else tuple(classes)
+        if not names or not all(isinstance(each, str) for each in names):
+            raise InputError(f"classes must be a list of names, one or more; got {classes!r}")
         for field, value in (
-            ("classes", tuple(classes)),
+            ("classes", tuple(map(str, names))),
             ("images", to_pixels(images)),
             ("labels", as_labels(labels, classes)),
             ("name", name),

@@ -63,6 +63,8 @@ def _as_tensor(labels: Any, classes: Sequence[str] | None) -> Tensor:
             return torch.stack([torch.as_tensor(label).detach().cpu() for label in labels])
         except (RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"labels must all have one form; {error}") from error
+    if np.ma.is_masked(labels):
+        raise InputError("each image needs a label; some of these are masked")
     try:
         array = np.asarray(labels)
     except (RuntimeError, TypeError, ValueError) as error:

@@ -53,9 +53,10 @@ def read_photo(item: Any) -> tuple[Tensor, tuple[str, ...]]:
 
     file: Any
     if isinstance(item, str | os.PathLike):
-        name, file = os.fspath(item), item
+        name, file = os.fspath(item) or "''", item
         if os.path.isdir(item):
-            raise InputError(f"cannot read an image from {name}: it is a folder")
+            locked = "" if os.access(item, os.R_OK | os.X_OK) else " that may not be opened"
+            raise InputError(f"cannot read an image from {name}: it is a folder{locked}")
     elif isinstance(item, bytes | bytearray | memoryview):
         name, file = f"{len(item):,} bytes", io.BytesIO(item)
     else:
@@ -197,7 +198,7 @@ def _reason(error: Exception, file: Any) -> str:
 
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return (
-            f"it has too many pixels ({error}); make it smaller, or set "
+            f"it has too many pixels ({error}); make it smaller, or, in Python, raise "
             "PIL.Image.MAX_IMAGE_PIXELS if you trust it"
         )
     if isinstance(error, FileNotFoundError):

@@ -184,15 +184,17 @@ def find_images(folder: str | os.PathLike[str]) -> tuple[list[Path], int]:
     """The image files in a folder and the folders in it, sorted by path, and how many others.
 
     They are told by their suffixes. Hidden files and folders, whose names begin with a dot, are
-    passed over and not counted.
+    passed over and not counted. A folder that may not be opened stands among the files, so that
+    whoever reads them says so.
     """
     suffixes = _suffixes()
-    files = []
-    for place, folders, names in os.walk(folder):
+    files: list[Path] = []
+    closed: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=lambda e: closed.append(Path(e.filename))):
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(place, name) for name in names if not name.startswith(".")]
     found = [file for file in files if file.suffix.lower() in suffixes]
-    return sorted(found), len(files) - len(found)
+    return sorted([*found, *closed]), len(files) - len(found)
 
 
 def _prepare_each(items: Iterable[Any]) -> Iterator[Prepared]:
