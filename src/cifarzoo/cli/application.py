@@ -94,6 +94,8 @@ def in_options(text: str, command: Any) -> str:
 
     def name(match: re.Match[str]) -> str:
         argument, value = match.groups()
+        if re.search(r"\w\([^()]*$", text[: match.start()]):  # a line of a program: it stays one
+            return match[0]
         option = options.get(argument)
         if option is None or not option.opts[0].startswith("--"):
             return f"--set {match[0]}" if argument in fields else match[0]
