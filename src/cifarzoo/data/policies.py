@@ -361,7 +361,7 @@ def _size(images: Tensor) -> tuple[int, int]:
 
 def _check_whole(name: str, value: Any, low: int, high: float = math.inf) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        limits = f"at least {low}" if high == math.inf else f"in {low}..{high}"
+        limits = f"of at least {low}" if high == math.inf else f"in {low}..{high}"
         raise ArgumentError(f"{name} must be a whole number {limits}; got {value!r}")
 
 
