@@ -4,15 +4,16 @@ An augmentation draws an operation and a magnitude for each image; `apply_operat
 out. Nothing here draws random numbers, see `cifarzoo.data.draws` for that.
 
 Each image gets what torchvision's ``transforms.v2.functional`` gives that image alone, with nearest
-interpolation. The operations are those of AutoAugment (Cubuk et al. 2018, arXiv:1805.09501, table 6
-in the appendix), without its SamplePairing and Cutout, plus "Identity" and "Hue":
+interpolation. The operations are those of AutoAugment (Cubuk et al. 2018, arXiv:1805.09501, list in
+the appendix), without its SamplePairing and Cutout, plus "Identity" and "Hue":
 
 ===============  ===================================================================================
 operation        magnitude
 ===============  ===================================================================================
 Identity         none
 ShearX, ShearY   pixels of shift for each pixel of distance from the top or left edge; either sign
-TranslateX       pixels to the right, its whole part; TranslateY: pixels down
+TranslateX       pixels to the right, its whole part
+TranslateY       pixels down, its whole part
 Rotate           degrees counterclockwise, about the centre
 Brightness       factor - 1; at factor 0 the image is black
 Color            factor - 1; at factor 0 the image is grey (ITU-R 601 luma)
@@ -77,8 +78,9 @@ def apply_operations(
 
     Args:
         images: uint8 (B, 3, H, W), on any device, in any memory format.
-        operations: int64 (B,), places in `OPERATIONS`. On the CPU, a GPU need not be waited for.
-        magnitudes: Floating point (B,), in the units of the operations.
+        operations: int64 (B,), places in `OPERATIONS`. They are read on the CPU, so they are best
+            drawn there: a GPU then need not be waited for.
+        magnitudes: Floating point (B,), in the units of the operations; on the CPU as well.
         fill: Value in 0..255 of the pixels that come from outside the image, or one value for each
             channel.
 
