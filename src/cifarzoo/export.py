@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cifarzoo.card import Preprocessing, get_card
 from cifarzoo.errors import MissingExtraError
 from cifarzoo.files import write_bytes
-from cifarzoo.twin import evaluating
+from cifarzoo.compute.twin import evaluating
 
 __all__ = ["export_onnx"]
 

@@ -12,10 +12,11 @@ from cifarzoo.card import CIFAR10_CLASSES, ModelCard, attach_card
 from cifarzoo.download import addresses, download
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files import cache_directory, file_digest
+from cifarzoo.models.input import check_input
 from cifarzoo.names import check_options
 from cifarzoo.progress import byte_bar
 from cifarzoo.registry import ModelSpec, get_model_info
-from cifarzoo.seeding import own_generator
+from cifarzoo.compute.seeding import own_generator
 from cifarzoo.weights import find_weights, load_weights, read_card, read_metadata
 
 __all__ = ["create_model", "load_model", "locate_weights"]
@@ -74,6 +75,7 @@ def create_model(
     num_classes = num_classes or trained_for or 10
     with own_generator(seed):
         model = spec.builder(num_classes=num_classes, **options)
+    check_input(model, spec.image_size)
     classes = CIFAR10_CLASSES if num_classes == 10 else None
     attach_card(model, ModelCard(name, num_classes, options, classes=classes))
     if weights is not None:

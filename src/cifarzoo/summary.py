@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cifarzoo.errors import InputError
-from cifarzoo.twin import evaluating
+from cifarzoo.compute.twin import evaluating
 
 if TYPE_CHECKING:
     from torchinfo import ModelStatistics

@@ -19,7 +19,7 @@ from cifarzoo.device import (
     resolve_precision,
 )
 from cifarzoo.summary import summary
-from cifarzoo.twin import evaluating
+from cifarzoo.compute.twin import evaluating
 
 __all__ = ["Cost", "measure_cost"]
 

@@ -29,7 +29,7 @@ from cifarzoo.device import (
     resolve_precision,
 )
 from cifarzoo.errors import ArgumentError, InputError
-from cifarzoo.twin import evaluating
+from cifarzoo.compute.twin import evaluating
 
 __all__ = ["Images", "TestTimeAugmentation", "collect_logits", "collect_views"]
 

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
-from cifarzoo.layers import BatchNorm2d, Conv2d, check_images
 from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.registry import register_model
@@ -106,17 +105,15 @@ class ConvGroup(nn.Module):
         self.norm1 = _normalization(channels)
         self.conv2 = _convolution(channels, channels)
         self.norm2 = _normalization(channels)
-        if depth == 3:
-            self.conv3 = _convolution(channels, channels)
-            self.norm3 = _normalization(channels)
+        self.conv3 = _convolution(channels, channels) if depth == 3 else None
+        self.norm3 = _normalization(channels) if depth == 3 else None
         self.activation = nn.GELU()
-        self.depth = depth
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, channels, H // 2, W // 2)."""
         x = first = self.activation(self.norm1(self.pool(self.conv1(x))))
         x = self.norm2(self.conv2(x))
-        if self.depth == 3:
+        if self.conv3 is not None and self.norm3 is not None:
             x = self.norm3(self.conv3(self.activation(x))) + first
         y: Tensor = self.activation(x)
         return y
@@ -163,7 +160,6 @@ class AirBench(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of normalized float images (B, 3, H, W) of at least 16x16."""
-        check_images(images, self.whiten.weight)
         x = self.activation(self.whiten(images))
         x = self.group3(self.group2(self.group1(x)))
         logits: Tensor = self.head(x.amax((2, 3))) / x.shape[1]
@@ -201,15 +197,15 @@ class AirBench(nn.Module):
         return {**groups, "whiten_bias": [named["whiten.bias"]], "head": [named["head.weight"]]}
 
 
-def _convolution(in_channels: int, channels: int) -> Conv2d:
+def _convolution(in_channels: int, channels: int) -> nn.Conv2d:
     """A 3x3 convolution whose first outputs are its inputs."""
-    layer = Conv2d(in_channels, channels, 3, padding=1, bias=False)
+    layer = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
     nn.init.dirac_(layer.weight[:in_channels])
     return layer
 
 
-def _normalization(channels: int) -> BatchNorm2d:
-    layer = BatchNorm2d(channels, eps=1e-12, momentum=0.4)
+def _normalization(channels: int) -> nn.BatchNorm2d:
+    layer = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
     layer.weight.requires_grad = False
     return layer
 

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.layers import BatchNorm2d, Conv2d, check_images, prefer_contiguous_on_cpu
 from cifarzoo.models.recipes import GROWING, MUON, ORIGINAL
 from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation
@@ -52,16 +51,16 @@ class BasicBlock(nn.Module):
         shortcut: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.conv1 = Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
         self.downsample = shortcut
         if shortcut is None and (stride != 1 or in_channels != channels):
             self.downsample = nn.Sequential(
                 nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False),
-                BatchNorm2d(channels),
+                nn.BatchNorm2d(channels),
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,14 +95,13 @@ class ResNet(nn.Module):
             if stem == "imagenet"
             else nn.Conv2d(3, 64, 3, padding=1, bias=False)
         )
-        self.bn1 = BatchNorm2d(64)
+        self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
         self.layer1 = _stage(64, 64, depths[0], stride=1)
         self.layer2 = _stage(64, 128, depths[1], stride=2)
         self.layer3 = _stage(128, 256, depths[2], stride=2)
         self.layer4 = _stage(256, 512, depths[3], stride=2)
-        prefer_contiguous_on_cpu(self.layer4)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(512, num_classes)
         for module in self.modules():
@@ -112,12 +110,8 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of normalized float images (B, 3, H, W)."""
-        check_images(images, self.conv1.weight)
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        if x.device.type == "cpu":
-            x = x.contiguous()  # as layer4's weights are
-        x = self.layer4(x)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         logits: Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
         return logits
 

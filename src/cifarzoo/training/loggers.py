@@ -17,7 +17,7 @@ from cifarzoo.errors import MissingExtraError
 from cifarzoo.files import make_directory
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.history import EpochRecord, History
-from cifarzoo.twin import evaluating
+from cifarzoo.compute.twin import evaluating
 
 if TYPE_CHECKING:
     from rich.console import Console

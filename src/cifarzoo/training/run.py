@@ -18,7 +18,7 @@ from cifarzoo.errors import CheckpointError, InputError, NonFiniteLossError
 from cifarzoo.optimizers import OptimizerFactory
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory
-from cifarzoo.seeding import seeded
+from cifarzoo.compute.seeding import seeded
 from cifarzoo.training.checkpoint import check_same, write_checkpoint
 from cifarzoo.training.distributed import World
 from cifarzoo.training.feed import Feed, Source

@@ -23,7 +23,7 @@ from cifarzoo.files import make_directory
 from cifarzoo.optimizers import OptimizerFactory
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory
-from cifarzoo.seeding import seeded
+from cifarzoo.compute.seeding import seeded
 from cifarzoo.training.checkpoint import (
     CHECKPOINT_NAME,
     check_same,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cifarzoo import winograd
-from cifarzoo.winograd import winograd_conv2d, winograd_pays
+from cifarzoo.compute.cpu import winograd
+from cifarzoo.compute.cpu.winograd import winograd_conv2d, winograd_pays
 
 
 def _random(*shape: int) -> Tensor:

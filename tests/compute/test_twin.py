@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 import cifarzoo
-from cifarzoo.twin import evaluating
+from cifarzoo.compute.twin import evaluating
 
 
 def block() -> nn.Sequential:

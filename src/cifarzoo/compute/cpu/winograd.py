@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -138,13 +138,16 @@ class _Winograd(torch.autograd.Function):
         return to_x.permute(0, 3, 1, 2) if to_x is not None else None, to_weight, None
 
 
-@functools.cache
+# from windows (36, 36), from filters (36, 9), to pixels (16, 36); both dimensions at once.
+# Numbers, not tensors: a tensor that is made under a mode of torch's (fake ones) stays what it is
+_MATRICES = [
+    np.kron(matrix, matrix).astype(np.float32) for matrix in map(np.array, (_INPUT, _FILTER, _OUTPUT))
+]
+
+
 def _transforms() -> tuple[Tensor, Tensor, Tensor]:
-    """From windows (36, 36), from filters (36, 9), to pixels (16, 36); both dimensions at once."""
-    matrices = (
-        torch.tensor(rows, dtype=torch.float64, device="cpu") for rows in (_INPUT, _FILTER, _OUTPUT)
-    )
-    window, filters, pixels = (torch.kron(matrix, matrix).float() for matrix in matrices)
+    """The matrices of both dimensions as tensors, which share the memory of the numbers."""
+    window, filters, pixels = (torch.from_numpy(matrix) for matrix in _MATRICES)
     return window, filters, pixels
 
 
