@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifarzoo.models.listing import plain_listing
 from cifarzoo.models.recipes import MUON, ORIGINAL
 from cifarzoo.pretrained import shipped_weights
 from cifarzoo.registry import register_model
@@ -53,6 +54,9 @@ class DeepBN(nn.Module):
         self.dropout3 = nn.Dropout(0.1)
         self.fc4 = nn.Linear(32, 16)
         self.fc5 = nn.Linear(16, num_classes)
+
+    def __repr__(self) -> str:
+        return plain_listing(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of normalized float images (B, 3, 32, 32)."""
