@@ -458,3 +458,20 @@ def test_a_distributed_network_is_looked_through(alone: None, images: Tensor) ->
         assert facts(model)[0] == before[0]
     assert all(torch.equal(a, b) for a, b in zip(facts(model)[1], before[1], strict=True))
     assert torch.equal(answer, plain_answer(copy.deepcopy(model.module), images))
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"scripted", "scripted part"}))
+def test_a_twin_elsewhere_leaves_the_network_where_it_is(kind: str) -> None:
+    """The device without values stands for a GPU."""
+    model, meta = KINDS[kind]().train(), torch.device("meta")
+    tensors = [*model.parameters(), *model.buffers()]
+    before = facts(model)
+    with evaluating(model, meta) as network:
+        assert {t.device for t in (*network.parameters(), *network.buffers())} <= {meta}
+    assert all(
+        ours is theirs
+        for ours, theirs in zip(tensors, [*model.parameters(), *model.buffers()], strict=True)
+    )
+    flags, values = facts(model)
+    assert flags == before[0]
+    assert all(torch.equal(a, b) for a, b in zip(values, before[1], strict=True))

@@ -36,7 +36,7 @@ _switching = threading.RLock()
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+def evaluating(model: nn.Module, device: torch.device | None = None) -> Iterator[nn.Module]:
     """Yield a network that answers as ``model`` does in evaluation mode; any thread may ask.
 
     It is a twin of ``model``: no module of ``model`` changes its mode, and no other thread sees
@@ -50,6 +50,8 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
     Args:
         model: Any module.
+        device: Where the twin computes, with copies of the tensors that are elsewhere; where the
+            model is unless given.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
@@ -58,9 +60,9 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         (False, True, True)
     """
     try:
-        twin = _Copier().copy_module(model)
+        twin = _Copier(device).copy_module(model)
     except _NoTwinError:
-        with _taking_turns(model):
+        with _taking_turns(model, device):
             yield model
     else:
         yield twin
@@ -76,11 +78,14 @@ class _Copier:
     Each method returns its argument itself where nothing in it had to be copied.
 
     Args:
+        device: Where tensors are copied to; None shares them.
         finds_only: Go on where a copy would not be faithful: only ``originals`` are wanted.
     """
 
-    def __init__(self, *, finds_only: bool = False) -> None:
+    def __init__(self, device: torch.device | None = None, *, finds_only: bool = False) -> None:
         self.originals: list[nn.Module] = []
+        self._device = device
+        self._tensors: dict[int, Tensor] = {}  # by the original's id: tied ones stay tied
         self._finds_only = finds_only
         self._seen = 0
         self._copies: dict[int, nn.Module] = {}  # by the original's id: shared modules stay shared
@@ -92,7 +97,7 @@ class _Copier:
         if id(module) in self._copies:
             return self._copies[id(module)]
         if isinstance(module, torch.jit.ScriptModule):
-            self._copies[id(module)] = _copy_script(module)
+            self._copies[id(module)] = _copy_script(module, self._device)
             return self._copies[id(module)]
         inner = _wrapped(module)
         if inner is not None:
@@ -119,8 +124,10 @@ class _Copier:
     def copy_value(self, value: Any) -> Any:
         """``value`` with twins in the place of modules."""
         kind = type(value)
-        if kind in _PLAIN or isinstance(value, Tensor | type | types.ModuleType):
+        if kind in _PLAIN or isinstance(value, type | types.ModuleType):
             return value
+        if isinstance(value, Tensor):
+            return self._copy_tensor(value)
         if isinstance(value, nn.Module):
             return self.copy_module(value)
         if isinstance(value, _CONTAINERS) and not value:
@@ -140,6 +147,16 @@ class _Copier:
         if copied is not value and id(value) in self._cyclic:
             self._refuse()
         return copied
+
+    def _copy_tensor(self, tensor: Tensor) -> Tensor:
+        if self._device is None or tensor.device == self._device:
+            return tensor
+        if id(tensor) not in self._tensors:
+            moved = tensor.detach().to(self._device)
+            if isinstance(tensor, nn.Parameter):
+                moved = nn.Parameter(moved, requires_grad=tensor.requires_grad)
+            self._tensors[id(tensor)] = moved
+        return self._tensors[id(tensor)]
 
     def _copy_object(self, value: Any) -> Any:
         if isinstance(value, _CONTAINERS):
@@ -248,18 +265,21 @@ class _Copier:
 
 
 @contextlib.contextmanager
-def _taking_turns(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block, for one thread at a time; afterwards each module's own."""
+def _taking_turns(model: nn.Module, device: torch.device | None) -> Iterator[None]:
+    """Evaluation mode within the block, for one thread at a time; afterwards all is as before."""
     finder = _Copier(finds_only=True)
     finder.copy_module(model)
     with contextlib.ExitStack() as turn:
         turn.enter_context(_switching)
         modules = {id(module): module for module in (*model.modules(), *finder.originals)}
         modes = [(module, module.training) for module in modules.values()]
-        if not any(mode for _, mode in modes):
+        elsewhere = device is not None and any(t.device != device for t in _tensors(model))
+        if not elsewhere and not any(mode for _, mode in modes):
             turn.close()  # nothing to switch, so nobody has to wait
             yield
             return
+        if elsewhere:
+            turn.enter_context(_moved(model, device))
         model.eval()
         for module in finder.originals:  # the model's own eval() does not know of all
             if module.training:
@@ -274,11 +294,31 @@ def _taking_turns(model: nn.Module) -> Iterator[None]:
                 module.training = mode
 
 
-def _copy_script(module: torch.jit.ScriptModule) -> nn.Module:
+@contextlib.contextmanager
+def _moved(model: nn.Module, device: torch.device | None) -> Iterator[None]:
+    """Every tensor on ``device`` within the block; afterwards the same objects where they were."""
+    parameters = [(parameter, parameter.data) for parameter in model.parameters()]
+    tables = [t for module in model.modules() for t in (module._parameters, module._buffers)]
+    held = [dict(table) for table in tables]
+    model.to(device)
+    try:
+        yield
+    finally:
+        for table, before in zip(tables, held, strict=True):
+            table.update(before)  # type: ignore[arg-type]  # each its own kind
+        for parameter, data in parameters:
+            if parameter.data is not data:
+                parameter.data = data
+
+
+def _copy_script(module: torch.jit.ScriptModule, device: torch.device | None) -> nn.Module:
     """A ScriptModule's fields lie in C++, where only a copy of the tensors too is to be had."""
-    if not any(part.training for part in module.modules()):
+    elsewhere = device is not None and any(t.device != device for t in _tensors(module))
+    if not elsewhere and not any(part.training for part in module.modules()):
         return module
     twin = copy.deepcopy(module)
+    if elsewhere:
+        return twin.to(device).eval()
     for own, shared in zip(_tensors(twin), _tensors(module), strict=True):
         own.data = shared.data
     return twin.eval()

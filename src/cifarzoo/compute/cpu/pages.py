@@ -55,7 +55,9 @@ def _count(libc: Any, change: int) -> None:
     with _lock:
         _users += change
         if _users == 1 and change == 1:
-            libc.mallopt(_M_MMAP_MAX, 0)  # the heap for all: a mapping of its own is gone when freed
+            libc.mallopt(
+                _M_MMAP_MAX, 0
+            )  # the heap for all: a mapping of its own is gone when freed
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         elif _users == 0:
             # what the user has set cannot be asked for, but for where it was set

@@ -141,7 +141,8 @@ class _Winograd(torch.autograd.Function):
 # from windows (36, 36), from filters (36, 9), to pixels (16, 36); both dimensions at once.
 # Numbers, not tensors: a tensor that is made under a mode of torch's (fake ones) stays what it is
 _MATRICES = [
-    np.kron(matrix, matrix).astype(np.float32) for matrix in map(np.array, (_INPUT, _FILTER, _OUTPUT))
+    np.kron(matrix, matrix).astype(np.float32)
+    for matrix in map(np.array, (_INPUT, _FILTER, _OUTPUT))
 ]
 
 
