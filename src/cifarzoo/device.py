@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import platform
-import sys
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from cifarzoo.errors import ArgumentError
 
@@ -24,23 +19,13 @@ __all__ = [
     "compile_pays",
     "computes_bfloat16",
     "describe_machine",
-    "keep_freed_memory",
-    "move",
-    "peak_memory",
     "resolve_device",
     "resolve_precision",
-    "use_fast_layout",
 ]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _STEPS_WORTH_COMPILING = 3000
-_moving = threading.Lock()
-
-# malloc.h
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-_DEFAULT_MMAP_MAX = 65536  # blocks
-_DEFAULT_TRIM_THRESHOLD = 64 << 20  # bytes; what glibc's own adaptation ends at
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -81,13 +66,6 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
     raise ArgumentError(f"precision must be 'auto', 'float32' or 'bfloat16'; got {precision!r}")
 
 
-def move(model: nn.Module, device: torch.device) -> None:
-    """Move ``model`` to ``device``, unless all of it is there; one thread at a time."""
-    with _moving:
-        if any(tensor.device != device for tensor in (*model.parameters(), *model.buffers())):
-            model.to(device)
-
-
 def computes_bfloat16(device: torch.device) -> bool:
     """Whether ``device`` has bfloat16 arithmetic in hardware, not merely in emulation."""
     if device.type == "cuda":
@@ -102,66 +80,6 @@ def compile_pays(device: torch.device, steps: int) -> bool:
     slower than the plain ones (benchmarks/throughput.py --only compile).
     """
     return device.type == "cuda" and steps >= _STEPS_WORTH_COMPILING
-
-
-def use_fast_layout(model: nn.Module) -> None:
-    """Give every parameter the memory format its layer computes fastest in.
-
-    That is channels_last, except for parts of a network that say otherwise (layers.py).
-    """
-    model.to(memory_format=torch.channels_last)
-    for module in model.modules():
-        if module.__dict__.get("prefers_contiguous_on_cpu") and _is_on_cpu(module):
-            module.to(memory_format=torch.contiguous_format)
-
-
-@contextlib.contextmanager
-def keep_freed_memory(device: torch.device) -> Iterator[None]:
-    """Within the block, let the C library keep what is freed instead of returning it.
-
-    A step frees and allocates the same activations as the one before. glibc hands large blocks back
-    to the system each time, and the system clears every page again: 9 % of a step of ``deep_bn``,
-    half or more of one of ``airbench94`` with batches of 2000. Does nothing on other devices and C
-    libraries.
-    """
-    libc = _glibc() if device.type == "cpu" else None
-    if libc is None:
-        yield
-        return
-    libc.mallopt(_M_MMAP_MAX, 0)  # the heap for all: a mapping of its own is gone when freed
-    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    try:
-        yield
-    finally:
-        libc.mallopt(_M_MMAP_MAX, _DEFAULT_MMAP_MAX)
-        libc.mallopt(_M_TRIM_THRESHOLD, _DEFAULT_TRIM_THRESHOLD)
-        libc.malloc_trim(0)
-
-
-def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
-    """Bytes that ``work`` needs at its peak beyond what is held before; None where nobody knows.
-
-    On CUDA by torch's own count. On Linux by the most memory the process ever had resident, which
-    other threads of the process add to.
-    """
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        work()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    libc = _glibc() if device.type == "cpu" else None
-    if libc is None:
-        return None
-    libc.malloc_trim(0)  # pages that are free already would be used again, unnoticed
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
-        before = _resident("VmRSS")
-        work()
-        return _resident("VmHWM") - before
-    except OSError:  # a container may forbid it
-        return None
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
@@ -184,28 +102,6 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "bfloat16": computes_bfloat16(device),
     }
-
-
-def _is_on_cpu(module: nn.Module) -> bool:
-    return all(parameter.device.type == "cpu" for parameter in module.parameters())
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
-
-
-@functools.lru_cache(maxsize=1)
-def _glibc() -> Any:
-    """The C library, when it is glibc."""
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.gnu_get_libc_version  # noqa: B018  (musl has none)
-    except (OSError, AttributeError):
-        return None
-    return libc
 
 
 @functools.lru_cache(maxsize=1)

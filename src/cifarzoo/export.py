@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from cifarzoo.card import Preprocessing, get_card
+from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import MissingExtraError
 from cifarzoo.files import write_bytes
-from cifarzoo.compute.twin import evaluating
 
 __all__ = ["export_onnx"]
 

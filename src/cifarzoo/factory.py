@@ -9,6 +9,7 @@ from torch import nn
 
 import cifarzoo.models  # noqa: F401  (registers the zoo's own models)
 from cifarzoo.card import CIFAR10_CLASSES, ModelCard, attach_card
+from cifarzoo.compute.seeding import own_generator
 from cifarzoo.download import addresses, download
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files import cache_directory, file_digest
@@ -16,7 +17,6 @@ from cifarzoo.models.input import check_input
 from cifarzoo.names import check_options
 from cifarzoo.progress import byte_bar
 from cifarzoo.registry import ModelSpec, get_model_info
-from cifarzoo.compute.seeding import own_generator
 from cifarzoo.weights import find_weights, load_weights, read_card, read_metadata
 
 __all__ = ["create_model", "load_model", "locate_weights"]

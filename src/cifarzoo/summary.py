@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from cifarzoo.errors import InputError
 from cifarzoo.compute.twin import evaluating
+from cifarzoo.errors import InputError
 
 if TYPE_CHECKING:
     from torchinfo import ModelStatistics

@@ -9,17 +9,16 @@ import time
 import torch
 from torch import Tensor, nn
 
+from cifarzoo.compute.cpu import cpu_kernels, keep_freed_memory
+from cifarzoo.compute.cpu.pages import peak_memory
+from cifarzoo.compute.twin import evaluating
 from cifarzoo.device import (
     Precision,
     autocast,
-    keep_freed_memory,
-    move,
-    peak_memory,
     resolve_device,
     resolve_precision,
 )
 from cifarzoo.summary import summary
-from cifarzoo.compute.twin import evaluating
 
 __all__ = ["Cost", "measure_cost"]
 
@@ -75,7 +74,6 @@ def measure_cost(
     """
     place = resolve_device(device)
     dtype = resolve_precision(precision, place)
-    move(model, place)
     counted = summary(model)
     # memory first: what the measurement of speed leaves behind would be used again
     small, large = (_peak(model, batch, place, dtype) for batch in (_SMALL, _LARGE))
@@ -93,7 +91,12 @@ def measure_cost(
 
 def _peak(model: nn.Module, batch: int, device: torch.device, dtype: torch.dtype) -> int | None:
     images = _images(batch, device, dtype)
-    with evaluating(model) as network, torch.inference_mode(), autocast(device, dtype):
+    with (
+        evaluating(model, device) as network,
+        cpu_kernels(network),
+        torch.inference_mode(),
+        autocast(device, dtype),
+    ):
         network(images)  # the first pass chooses kernels and loads libraries
         return peak_memory(lambda: network(images), device)
 
@@ -102,7 +105,8 @@ def _rate(model: nn.Module, batch: int, device: torch.device, dtype: torch.dtype
     images = _images(batch, device, dtype)
     times: list[float] = []
     with (
-        evaluating(model) as network,
+        evaluating(model, device) as network,
+        cpu_kernels(network),
         torch.inference_mode(),
         autocast(device, dtype),
         keep_freed_memory(device),

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.card import get_card
+from cifarzoo.compute.cpu import cpu_kernels, keep_freed_memory
+from cifarzoo.compute.twin import evaluating
 from cifarzoo.data import ImageSet, Loader
 from cifarzoo.data.batches import (
     Batches,
@@ -23,13 +25,10 @@ from cifarzoo.data.batches import (
 from cifarzoo.device import (
     Precision,
     autocast,
-    keep_freed_memory,
-    move,
     resolve_device,
     resolve_precision,
 )
 from cifarzoo.errors import ArgumentError, InputError
-from cifarzoo.compute.twin import evaluating
 
 __all__ = ["Images", "TestTimeAugmentation", "collect_logits", "collect_views"]
 
@@ -63,7 +62,7 @@ def collect_logits(
     """Logits and labels of all images.
 
     Args:
-        model: Moved to ``device``; a twin of it computes, so its modes stay as they are.
+        model: Left as it is, and where it is: a twin of it computes.
         images: An ImageSet, or batches ``(images, labels)``: uint8 images are normalized by the
             model's own card, float ones taken as normalized.
         tta: Test-time augmentation: the mean of the logits of several views of an image. "flip":
@@ -125,9 +124,9 @@ def collect_views(
     parts: list[dict[TestTimeAugmentation, Tensor]] = []
     all_labels: list[Tensor] = []
     kept: list[Tensor] = []
-    move(model, place)
     with (
-        evaluating(model) as network,
+        evaluating(model, place) as network,
+        cpu_kernels(network),
         torch.inference_mode(),
         autocast(place, dtype),
         keep_freed_memory(place),

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.card import get_card
-from cifarzoo.device import autocast, use_fast_layout
+from cifarzoo.device import autocast
 from cifarzoo.errors import ArgumentError
 from cifarzoo.recipe import Recipe
 
@@ -38,7 +38,7 @@ class Distillation:
     Teacher and student see the same images, augmented and mixed alike.
 
     Args:
-        teacher: The trained network; moved to ``device`` and put in evaluation mode.
+        teacher: The trained network, in evaluation mode and on ``device``.
         recipe: Weight and temperature.
         device: Where.
         precision: Dtype of the teacher's forward pass.
@@ -47,8 +47,7 @@ class Distillation:
     def __init__(
         self, teacher: nn.Module, recipe: Recipe, *, device: torch.device, precision: torch.dtype
     ) -> None:
-        self._teacher = teacher.to(device).eval()
-        use_fast_layout(self._teacher)
+        self._teacher = teacher
         self._weight = recipe.distillation_weight
         self._temperature = recipe.distillation_temperature
         self._device, self._precision = device, precision

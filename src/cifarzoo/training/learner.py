@@ -251,12 +251,11 @@ class Learner:
             unwrap(self.model).load_state_dict(self._ema.module.state_dict())
 
     def release(self) -> None:
-        """Hand the model back as it came: contiguous, in its mode, its parameters trainable."""
+        """Hand the model back as it came: in its mode, its parameters trainable."""
         for module, mode in self._modes:
             module.training = mode
         for parameter in self._frozen:
             parameter.requires_grad_(True)
-        self.model.to(memory_format=torch.contiguous_format)
 
     def train(self) -> None:
         """Switch to training mode."""

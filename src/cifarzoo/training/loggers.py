@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import MissingExtraError
 from cifarzoo.files import make_directory
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.history import EpochRecord, History
-from cifarzoo.compute.twin import evaluating
 
 if TYPE_CHECKING:
     from rich.console import Console

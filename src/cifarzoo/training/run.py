@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from cifarzoo.card import ModelCard, attach_card, get_card
+from cifarzoo.compute.seeding import seeded
 from cifarzoo.data import ImageSet
 from cifarzoo.data.batches import check_batch, check_labels
-from cifarzoo.device import compile_pays, use_fast_layout
+from cifarzoo.device import compile_pays
 from cifarzoo.errors import CheckpointError, InputError, NonFiniteLossError
 from cifarzoo.optimizers import OptimizerFactory
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory
-from cifarzoo.compute.seeding import seeded
 from cifarzoo.training.checkpoint import check_same, write_checkpoint
 from cifarzoo.training.distributed import World
 from cifarzoo.training.feed import Feed, Source
@@ -77,8 +77,6 @@ class Run:
         self.val = Feed.for_evaluation(val, **place) if val is not None else None
         all_steps = recipe.epochs * self.train.steps
         self.compiled = compile_pays(device, all_steps) if compile == "auto" else compile
-        model = model.to(device)
-        use_fast_layout(model)
         self.learner = Learner(
             model,
             recipe,

@@ -11,10 +11,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from cifarzoo.card import get_card
+from cifarzoo.card import get_card, unwrap
+from cifarzoo.compute.cpu import cpu_kernels, fast_layout, keep_freed_memory
+from cifarzoo.compute.seeding import seeded
+from cifarzoo.compute.twin import evaluating
+from cifarzoo.data import ImageSet
 from cifarzoo.device import (
     Precision,
-    keep_freed_memory,
     resolve_device,
     resolve_precision,
 )
@@ -23,7 +26,6 @@ from cifarzoo.files import make_directory
 from cifarzoo.optimizers import OptimizerFactory
 from cifarzoo.recipe import Recipe
 from cifarzoo.schedulers import SchedulerFactory
-from cifarzoo.compute.seeding import seeded
 from cifarzoo.training.checkpoint import (
     CHECKPOINT_NAME,
     check_same,
@@ -63,6 +65,8 @@ class Trainer:
         loggers: Told of the run's start, progress, epochs and end.
         output: Folder for the checkpoint, written after every epoch; none unless given.
         teacher: The trained network that ``recipe.teacher`` names, to learn from.
+        kernels: Let layers compute in the way that is fastest on a CPU, see `cpu_kernels`; results
+            are equal but for rounding. False leaves everything to torch.
 
     Raises:
         ArgumentError: The device, precision or recipe cannot be used.
@@ -89,6 +93,7 @@ class Trainer:
         loggers: Iterable[Logger] = (),
         output: str | Path | None = None,
         teacher: nn.Module | None = None,
+        kernels: bool = True,
     ) -> None:
         recipe = Recipe() if recipe is None else recipe
         if not isinstance(recipe, Recipe):
@@ -104,6 +109,7 @@ class Trainer:
             recipe = recipe.replace(scheduler_options={})
         self.model = model
         self.teacher = teacher
+        self.kernels = kernels
         self.recipe = recipe
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
@@ -152,9 +158,11 @@ class Trainer:
             KeyboardInterrupt: Ctrl-C; the step was finished and the state saved.
         """
         saved = self._read_saved(resume)
+        size = train.images.shape[-1] if isinstance(train, ImageSet) else None
         with (
             _only_run(),
-            keep_freed_memory(self.device),
+            self._fast(size),
+            self._teaching(size) as teacher,
             joined_world(self.device) as world,
             stop_on_interrupt() as stop,
             # dropout and mixing draw from torch's global generators: they are ours for the run only
@@ -172,7 +180,7 @@ class Trainer:
                 checkpoint=self.checkpoint,
                 world=world,
                 stop=stop,
-                teacher=self.teacher,
+                teacher=teacher,
                 train=train,
                 val=val,
                 steps_per_epoch=steps_per_epoch,
@@ -180,6 +188,31 @@ class Trainer:
             if saved is not None:
                 run.restore(saved)
             return run.finish()
+
+    @contextlib.contextmanager
+    def _fast(self, image_size: int | None) -> Iterator[None]:
+        """The model on its device, in the layers and the layout that are fast there."""
+        self.model.to(self.device)
+        inner, on = unwrap(self.model), self.kernels
+        with (
+            keep_freed_memory(self.device, enabled=on),
+            cpu_kernels(inner, enabled=on),
+            fast_layout(inner, image_size, enabled=on),
+        ):
+            yield
+
+    @contextlib.contextmanager
+    def _teaching(self, image_size: int | None) -> Iterator[nn.Module | None]:
+        """A twin of the teacher, for the teacher itself is not ours."""
+        if self.teacher is None:
+            yield None
+            return
+        with (
+            evaluating(self.teacher, self.device) as twin,
+            cpu_kernels(twin, enabled=self.kernels),
+            fast_layout(twin, image_size, enabled=self.kernels),
+        ):
+            yield twin
 
     def _read_saved(self, resume: bool | str | Path) -> dict[str, Any] | None:
         if resume is False:
