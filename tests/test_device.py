@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from cifarzoo.layers import prefer_contiguous_on_cpu
 from torch import nn
 
 from cifarzoo import device as device_room
@@ -18,7 +19,6 @@ from cifarzoo.device import (
     resolve_precision,
 )
 from cifarzoo.errors import ArgumentError
-from cifarzoo.layers import prefer_contiguous_on_cpu
 
 CPU = torch.device("cpu")
 

@@ -493,9 +493,12 @@ def test_a_batch_larger_than_the_set_is_refused(few: ImageSet) -> None:
 
 
 class SpoiledFrom:
-    """Batches that are good at first and not a number from one on."""
+    """Good batches; from one on the network gives what is no number."""
 
-    def __init__(self, images: ImageSet, first_bad: int, *, interrupts: bool = False) -> None:
+    def __init__(
+        self, images: ImageSet, first_bad: int, model: nn.Module, *, interrupts: bool = False
+    ) -> None:
+        self.model = model
         self.batches = [(normalized(images)[i : i + 50], images.labels[i : i + 50]) for i in STARTS]
         self.first_bad = first_bad
         self.interrupts = interrupts
@@ -510,7 +513,10 @@ class SpoiledFrom:
             is_bad = self.count >= self.first_bad
             if is_bad and self.interrupts:
                 os.kill(os.getpid(), signal.SIGINT)
-            yield images * torch.nan if is_bad else images, labels
+            if is_bad:
+                with torch.no_grad():
+                    next(self.model.parameters()).fill_(torch.nan)
+            yield images, labels
 
 
 @pytest.mark.parametrize("tick", [0.0, 1000.0])
@@ -525,7 +531,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(
         r"lower learning_rate \(try 0.002\), set clip_norm=1, or warm up longer"
     )
     with pytest.raises(NonFiniteLossError, match=message):
-        trainer.fit(SpoiledFrom(few, 7))
+        trainer.fit(SpoiledFrom(few, 7, trainer.model))
     saved = read_checkpoint(tmp_path)
     assert len(saved["records"]) == 1
     assert saved["step"] == 0
@@ -538,8 +544,9 @@ def test_an_interruption_does_not_save_a_loss_that_is_not_finite(
     few: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "_TICK", 1000.0)
+    trainer = make_trainer(output=tmp_path)
     with pytest.raises(NonFiniteLossError, match="epoch 2, step 2 of 4"):
-        make_trainer(output=tmp_path).fit(SpoiledFrom(few, 6, interrupts=True))
+        trainer.fit(SpoiledFrom(few, 6, trainer.model, interrupts=True))
     assert read_checkpoint(tmp_path)["step"] == 0
 
 

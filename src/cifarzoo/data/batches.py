@@ -14,6 +14,7 @@ __all__ = [
     "Batches",
     "as_pair",
     "check_batch",
+    "check_image_range",
     "check_labels",
     "check_logits",
     "check_normalized",
@@ -62,7 +63,11 @@ def check_normalized(images: Tensor) -> None:
     """Raise InputError when float images, which are taken as normalized, are not."""
     check_shape(images)
     low, high = (float(x) for x in torch.aminmax(images))
-    in_01 = len(images) >= _ENOUGH_IMAGES and low >= 0 and 0 < high <= 1
+    check_image_range(low, high, in_01=len(images) >= _ENOUGH_IMAGES and low >= 0 and 0 < high <= 1)
+
+
+def check_image_range(low: float, high: float, *, in_01: bool = False) -> None:
+    """Raise InputError when float images with these extremes cannot be normalized ones."""
     # written so that NaN fails too
     if in_01 or not (low >= -_LARGEST_NORMALIZED and high <= _LARGEST_NORMALIZED):
         raise InputError(

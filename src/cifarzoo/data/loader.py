@@ -93,6 +93,7 @@ class Loader:
         self.generator = generator or torch.Generator().manual_seed(0)
         self.rank, self.world_size = rank, world_size
         self.num_images = len(images)
+        self.classes = images.classes
         self._labels = images.labels.to(self.device)
         self._padded = reflect_pad(images.images.to(self.device), padding)
         self._rows = crop_rows(self._padded, size)

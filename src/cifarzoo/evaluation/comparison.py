@@ -72,14 +72,18 @@ def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0)
         >>> low <= result.difference <= high
         True
     """
-    if first.labels != second.labels:
+    if not first.has_images_of(second):
         raise InputError(
             f"both reports must be of the same images in the same order; got {first.data} with "
             f"{first.num_images:,} images and {second.data} with {second.num_images:,}"
         )
-    pairs = list(zip(first.labels, first.predicted, second.predicted, strict=True))
-    only_first = sum(a == label != b for label, a, b in pairs)
-    only_second = sum(b == label != a for label, a, b in pairs)
+    hits = [
+        [label == found for label, found in zip(each.labels, each.predicted, strict=True)]
+        for each in (first, second)
+    ]
+    pairs = list(zip(*hits, strict=True))
+    only_first = sum(a and not b for a, b in pairs)
+    only_second = sum(b and not a for a, b in pairs)
     return Comparison(
         names=(first.model, second.model),
         accuracy=(first.accuracy, second.accuracy),

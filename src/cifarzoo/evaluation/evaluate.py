@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from cifarzoo.card import get_card
 from cifarzoo.data import ImageSet
 from cifarzoo.data.batches import check_labels
+from cifarzoo.data.classes import class_names, class_numbers, describe_numbers
 from cifarzoo.device import Precision
-from cifarzoo.errors import InputError
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.calibration import check_temperature
 from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_views
@@ -48,9 +48,14 @@ def evaluate(
         precision: "auto" takes bfloat16 where the device computes it natively.
         batch_size: Images at once, for an ImageSet.
 
+    Where the images name their classes (an `ImageSet`, a `Loader`, a DataLoader whose data set has
+    ``classes``) and the model's card knows all the names, labels are taken by name, whatever their
+    numbers, and the report's ``note`` says so. Classes without images have support 0.
+
     Raises:
         ArgumentError: ``tta`` is unknown, or ``temperature`` is not positive.
-        InputError: There are no images, a label has no output, or the model returns NaN.
+        InputError: There are no images, a label has no output, the model returns NaN, or it knows
+            some of the images' classes under other numbers and others not at all.
 
     Example:
         >>> from cifarzoo import create_model, load_sample
@@ -83,8 +88,7 @@ def evaluate_views(
     """`evaluate` with each test-time augmentation in ``ways``, which share their views."""
     check_temperature(temperature)
     card = get_card(model)
-    if isinstance(images, ImageSet):
-        _check_order(images.classes, card.classes)
+    names, note = _name_classes(images, card.classes)
     found, labels = collect_views(
         model, images, ways, device=device, precision=precision, batch_size=batch_size
     )
@@ -94,7 +98,8 @@ def evaluate_views(
             labels,
             model=card.name,
             data=images.name if isinstance(images, ImageSet) else "batches",
-            names=images.classes if isinstance(images, ImageSet) else card.classes,
+            names=names,
+            note=note,
             tta=tta,
             temperature=temperature,
         )
@@ -102,15 +107,17 @@ def evaluate_views(
     ]
 
 
-def _check_order(classes: tuple[str, ...], known: tuple[str, ...] | None) -> None:
-    """Raise InputError when the images number the model's classes otherwise than the model."""
-    if known is None or classes == known or sorted(classes) != sorted(known):
-        return
-    label = next(i for i, name in enumerate(classes) if name != known[i])
-    raise InputError(
-        f"the images number the classes in another order than the model: label {label} is "
-        f"{classes[label]!r} there and {known[label]!r} here; renumber the labels"
-    )
+def _name_classes(
+    images: Images, known: tuple[str, ...] | None
+) -> tuple[tuple[str, ...] | None, str]:
+    """What to call the outputs, and what was done to the labels; see `class_numbers`."""
+    found = class_names(images)
+    numbers = class_numbers(found, known)
+    if numbers is not None and known is not None:
+        return known, describe_numbers(numbers, known)
+    # names in the model's order, the first of which alone may have images
+    is_known = found is None or (known is not None and found == known[: len(found)])
+    return (known if is_known else found), ""
 
 
 def _report(
@@ -120,6 +127,7 @@ def _report(
     model: str,
     data: str,
     names: tuple[str, ...] | None,
+    note: str,
     tta: str,
     temperature: float,
 ) -> EvaluationReport:
@@ -151,6 +159,7 @@ def _report(
         labels=tuple(labels.tolist()),
         predicted=tuple(predicted.tolist()),
         confidence=tuple(confidence.tolist()),
+        note=note,
     )
 
 

@@ -7,8 +7,10 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
+from cifarzoo.card import get_card
 from cifarzoo.data import ImageSet
 from cifarzoo.data.batches import check_labels
+from cifarzoo.data.classes import class_numbers
 from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.inference import TestTimeAugmentation, collect_logits
@@ -82,11 +84,16 @@ def compare_with_humans(
         )
     logits, labels = collect_logits(model, images, tta=tta, device=device, precision=precision)
     check_labels(labels, logits.shape[1])
-    if logits.shape[1] != expected[1]:
+    humans = humans.double()
+    numbers = class_numbers(images.classes, get_card(model).classes)
+    if numbers is not None:  # their columns too are the images' classes
+        humans = humans.new_zeros(len(humans), logits.shape[1]).index_copy(
+            1, torch.tensor(numbers), humans
+        )
+    if logits.shape[1] != humans.shape[1]:
         raise InputError(
             f"the model has {logits.shape[1]} outputs, the images {expected[1]} classes"
         )
-    humans = humans.double()
     entropy = torch.special.entr(humans).sum(1)
     hits = logits.argmax(1) == labels
     unsure = entropy.argsort(descending=True, stable=True)[: max(1, len(images) // 10)]

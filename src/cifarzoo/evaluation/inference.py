@@ -18,10 +18,12 @@ from cifarzoo.data.batches import (
     Batches,
     as_pair,
     check_batch,
+    check_labels,
     check_logits,
     check_normalized,
     check_shape,
 )
+from cifarzoo.data.classes import class_names, class_numbers, renumber
 from cifarzoo.device import (
     Precision,
     autocast,
@@ -75,10 +77,12 @@ def collect_logits(
         batch_size: Images at once, for an ImageSet.
 
     Returns:
-        Float32 logits (N, C) and int64 labels (N,), both on the CPU.
+        Float32 logits (N, C) and int64 labels (N,), both on the CPU. Labels are the model's own
+        numbers where the images name their classes and the model knows the names.
 
     Raises:
-        InputError: There are no images, or a logit is not finite.
+        InputError: There are no images, a logit is not finite, or the model knows some of the
+            images' classes and not the others.
         ArgumentError: ``tta`` is unknown.
     """
     found, labels = collect_views(
@@ -108,7 +112,9 @@ def collect_views(
     at_once = dict.fromkeys("none" if tta == _UNSURE else tta for tta in ways)
     place = resolve_device(device)
     dtype = resolve_precision(precision, place)
-    preprocessing = get_card(model).preprocessing
+    card = get_card(model)
+    preprocessing = card.preprocessing
+    numbers = class_numbers(class_names(images), card.classes)
     if not isinstance(images, Iterable | ImageSet) or isinstance(images, str | Tensor):
         raise InputError(
             f"evaluation takes an ImageSet or batches (images, labels); got {images!r}: "
@@ -163,7 +169,11 @@ def collect_views(
                 f"the model returns NaN or infinity for {count:,} of {len(logits):,} images; "
                 "its weights have diverged, or the images are not finite"
             )
-    return {tta: found[tta] for tta in ways}, torch.cat(all_labels)
+    labels = torch.cat(all_labels)
+    if numbers is not None:
+        check_labels(labels, len(numbers))
+        labels = renumber(labels, numbers)
+    return {tta: found[tta] for tta in ways}, labels
 
 
 def _averaged(

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from torch import Tensor, nn
 
 from cifarzoo.data import ImageSet
+from cifarzoo.data.classes import align
 from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.charts import Series, line_chart, reliability_chart
@@ -134,8 +135,10 @@ def render_page(entries: Sequence[PageEntry], images: ImageSet | None = None) ->
     if not entries:
         raise InputError("a page needs at least one report")
     first = entries[0].report
-    if any(entry.report.labels != first.labels for entry in entries):
+    if not all(entry.report.has_images_of(first) for entry in entries):
         raise InputError("all models of a page must be evaluated on the same images")
+    if images is not None:
+        images = align(images, [score.name for score in first.classes])
     if images is not None and tuple(images.labels.tolist()) != first.labels:
         raise InputError(f"the images are not those of the report: {images.name}, {first.data}")
     environment = Environment(

@@ -98,6 +98,7 @@ class EvaluationReport:
         labels: The true class of every image, by number.
         predicted: The predicted one.
         confidence: The probability given to it.
+        note: What was done to the labels, as in "labels were taken by the names"; else empty.
     """
 
     model: str
@@ -118,6 +119,18 @@ class EvaluationReport:
     labels: tuple[int, ...] = dataclasses.field(repr=False)
     predicted: tuple[int, ...] = dataclasses.field(repr=False)
     confidence: tuple[float, ...] = dataclasses.field(repr=False)
+    note: str = ""
+
+    def has_images_of(self, other: EvaluationReport) -> bool:
+        """Whether both are of the same images in the same order, as far as their classes tell.
+
+        The two models may number the classes differently.
+        """
+        if len(self.labels) != len(other.labels):
+            return False
+        ours, theirs = ([score.name for score in each.classes] for each in (self, other))
+        pairs = set(zip(self.labels, other.labels, strict=True))
+        return all(a == b if ours == theirs else ours[a] == theirs[b] for a, b in pairs)
 
     def most_confused(self, count: int = 10) -> list[tuple[str, str, int]]:
         """Pairs ``(true class, predicted class, images)`` that are mixed up most, worst first."""
@@ -182,6 +195,7 @@ class EvaluationReport:
         lines = [
             f"### {self.model} on {self.data} (test-time augmentation: {self.tta})",
             "",
+            *([f"Note: {self.note}.", ""] if self.note else []),
             *_markdown_table(("metric", "value"), self._headline()),
             "",
             *_markdown_table(("class", "precision", "recall", "F1", "images"), self._class_rows()),
@@ -197,6 +211,7 @@ class EvaluationReport:
         names = [score.name for score in self.classes]
         name_width = max(len("class"), *(len(name) for name in names))
         lines = [f"{self.model} on {self.data}, test-time augmentation: {self.tta}", ""]
+        lines += [f"note: {self.note}", ""] if self.note else []
         lines += [f"{name:<{width}}  {value}" for name, value in self._headline()]
         lines += ["", f"{'class':<{name_width}}  precision  recall      F1  images"]
         lines += [
@@ -259,10 +274,17 @@ class EvaluationReport:
             for score, row in zip(self.classes, self.confusion, strict=True)
         ]
 
-    def _class_rows(self) -> list[tuple[str, str, str, str, str]]:
+    def _class_rows(self) -> list[tuple[str, ...]]:
         return [
-            (s.name, f"{s.precision:.1%}", f"{s.recall:.1%}", f"{s.f1:.1%}", str(s.count))
-            for s in self.classes
+            (
+                score.name,
+                *(
+                    f"{share:.1%}" if score.count else "-"  # a share of no images is none
+                    for share in (score.precision, score.recall, score.f1)
+                ),
+                str(score.count),
+            )
+            for score in self.classes
         ]
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from cifarzoo.card import get_card
 from cifarzoo.data import ImageSet, load_cifar10c
+from cifarzoo.data.classes import align
 from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -131,7 +132,7 @@ def evaluate_robustness(
             pixels = corrupt(images.images, name, severity, seed=seed)
             return dataclasses.replace(images, images=pixels)
         official = load_cifar10c(name, severity, root=files)
-        if not torch.equal(official.labels, images.labels):
+        if not torch.equal(official.labels, align(images, official.classes).labels):
             raise InputError(
                 f"the CIFAR-10-C files show the CIFAR-10 test images, not {images.name}"
             )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarzoo.data import ImageSet
+from cifarzoo.data.classes import align
 from cifarzoo.errors import InputError, MissingExtraError
 from cifarzoo.evaluation.plots import plot_confusion_matrix, plot_predictions, plot_reliability
 from cifarzoo.evaluation.report import EvaluationReport
@@ -48,6 +49,7 @@ def log_report(
         "reliability": plot_reliability(report),
     }
     if images is not None:
+        images = align(images, [score.name for score in report.classes])
         if images.labels.tolist() != list(report.labels):
             raise InputError(
                 f"the images are not those of the report: {images.name}, {report.data}"

@@ -27,7 +27,7 @@ def check_input(network: nn.Module, size: int | None) -> None:
 
 
 def _check(module: nn.Module, input: tuple[Tensor]) -> None:  # noqa: A002  (torch's own word)
-    if not torch.jit.is_scripting():
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]  # torch does not export it
         _check_images(module, input[0])
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.card import get_card
+from cifarzoo.data.classes import class_numbers
 from cifarzoo.device import autocast
 from cifarzoo.errors import ArgumentError
 from cifarzoo.recipe import Recipe
@@ -40,13 +43,23 @@ class Distillation:
     Args:
         teacher: The trained network, in evaluation mode and on ``device``.
         recipe: Weight and temperature.
+        classes: Names of the student's classes, where they are known: the teacher's outputs are
+            taken by name, of more classes only those.
         device: Where.
         precision: Dtype of the teacher's forward pass.
     """
 
     def __init__(
-        self, teacher: nn.Module, recipe: Recipe, *, device: torch.device, precision: torch.dtype
+        self,
+        teacher: nn.Module,
+        recipe: Recipe,
+        *,
+        classes: Sequence[str] | None = None,
+        device: torch.device,
+        precision: torch.dtype,
     ) -> None:
+        numbers = class_numbers(classes, get_card(teacher).classes, whose="the teacher")
+        self._numbers = None if numbers is None else torch.tensor(numbers, device=device)
         self._teacher = teacher
         self._weight = recipe.distillation_weight
         self._temperature = recipe.distillation_temperature
@@ -68,6 +81,8 @@ class Distillation:
         """
         with torch.no_grad(), autocast(self._device, self._precision):
             taught = self._teacher(images)
+            if self._numbers is not None:
+                taught = taught.index_select(1, self._numbers)
         if taught.shape != logits.shape:
             raise ArgumentError(
                 f"the teacher tells {taught.shape[1]} classes apart, the model {logits.shape[1]}; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,14 @@ from torch import Tensor
 
 from cifarzoo.card import Preprocessing
 from cifarzoo.data import ImageSet, Loader
-from cifarzoo.data.batches import Batches, as_pair, check_normalized, check_shape
+from cifarzoo.data.batches import (
+    Batches,
+    as_pair,
+    check_batch,
+    check_image_range,
+    check_labels,
+    check_normalized,
+)
 from cifarzoo.errors import InputError
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.distributed import World
@@ -30,6 +37,7 @@ class Feed:
         source: An `ImageSet`, a `Loader`, or any iterable of ``(images, labels)`` batches: uint8
             images (B, 3, H, W) are normalized here, float ones are taken as normalized.
         steps: Batches in an epoch; ``len(source)`` unless given.
+        numbers: For each label its number in the model; the labels themselves unless given.
         preprocessing: Normalization of uint8 images.
         device: Where batches go.
         dtype: Of the images.
@@ -43,6 +51,7 @@ class Feed:
         device: torch.device,
         dtype: torch.dtype,
         steps: int | None = None,
+        numbers: Sequence[int] | None = None,
     ) -> None:
         self.source = source
         self._preprocessing = preprocessing
@@ -55,11 +64,21 @@ class Feed:
         if self.steps < 1:
             raise InputError("the data has no batch; lower batch_size, or give it more images")
         self._running: Iterator[tuple[Tensor, Tensor]] | None = None
-        self._is_normalized = isinstance(source, Loader)  # or else the first batch is looked at
+        self._is_ours = isinstance(source, Loader)  # whose images and labels are known to be right
+        self._numbers = None if numbers is None else torch.tensor(numbers, device=device)
+        self.num_classes: int | None = None  # of the network, once that is known
+        self._late = _LateChecks(device)
 
     @classmethod
     def for_training(
-        cls, source: Source, recipe: Recipe, world: World, *, steps: int | None, **place: Any
+        cls,
+        source: Source,
+        recipe: Recipe,
+        world: World,
+        *,
+        steps: int | None,
+        numbers: Sequence[int] | None = None,
+        **place: Any,
     ) -> Feed:
         """Batches of ``source`` as ``recipe`` wants them; each process gets its share."""
         if isinstance(source, ImageSet):
@@ -74,10 +93,12 @@ class Feed:
                 world_size=world.size,
                 **place,
             )
-        return cls(source, steps=steps, **place)
+        return cls(source, steps=steps, numbers=numbers, **place)
 
     @classmethod
-    def for_evaluation(cls, source: Source, **place: Any) -> Feed:
+    def for_evaluation(
+        cls, source: Source, *, numbers: Sequence[int] | None = None, **place: Any
+    ) -> Feed:
         """Batches of ``source`` in order, unchanged but for the normalization.
 
         Raises:
@@ -90,7 +111,7 @@ class Feed:
                 f"validation data is measured every epoch; {type(source).__name__} has no length: "
                 "pass an ImageSet, a list of batches, a Loader or a DataLoader"
             )
-        return cls(source, **place)
+        return cls(source, numbers=numbers, **place)
 
     def epoch(
         self, *, skip: int = 0, resumed_rng: Tensor | None = None
@@ -112,9 +133,8 @@ class Feed:
             torch.set_rng_state(resumed_rng)
         count = skip
         for batch in itertools.islice(batches, self.steps - skip):
-            images, labels = as_pair(batch)
             count += 1
-            yield self._place(images), labels.to(self._device, non_blocking=True)
+            yield self._place(batch, count)
         if count < self.steps:
             raise InputError(
                 f"the data ended after {count} of {self.steps} batches; pass something that can "
@@ -132,8 +152,8 @@ class Feed:
         state = self.state_dict()
         try:
             for batch in self.source:
-                images, _ = as_pair(batch)
-                yield self._place(images)
+                images, _ = self._place(batch, 0)
+                yield images
                 count -= len(images)
                 if count <= 0:
                     break
@@ -160,14 +180,68 @@ class Feed:
             self._running = _pass_after_pass(self.source)
         return self._running
 
-    def _place(self, images: Tensor) -> Tensor:
+    def check_late(self) -> None:
+        """Raise InputError when a batch that came on an accelerator was wrong; waits for it."""
+        self._late.check(self.num_classes if self._numbers is None else len(self._numbers))
+
+    def _place(self, batch: Any, number: int) -> tuple[Tensor, Tensor]:
+        """The batch on the device, normalized, its labels by the model's numbers."""
+        images, labels = as_pair(batch)
+        if not self._is_ours:
+            labels = self._check(images, labels, number)
         if images.dtype == torch.uint8:
-            check_shape(images)  # normalizing would broadcast one channel to three
             images = self._preprocessing.normalize(images.to(self._device, non_blocking=True))
-        elif not self._is_normalized:
-            check_normalized(images)
-            self._is_normalized = True
-        return images.to(self._device, self._dtype, non_blocking=True)
+        labels = labels.to(self._device, non_blocking=True)
+        if self._numbers is not None:
+            labels = self._numbers[labels]
+        return images.to(self._device, self._dtype, non_blocking=True), labels
+
+    def _check(self, images: Tensor, labels: Tensor, number: int) -> Tensor:
+        """Refuse a batch that would train or measure something wrong; the labels, fit for use."""
+        known = self.num_classes if self._numbers is None else len(self._numbers)
+        try:
+            check_batch(images, labels)  # normalizing would broadcast one channel to three
+            if images.is_floating_point() and images.device.type == "cpu":
+                check_normalized(images)
+            if known is not None and labels.device.type == "cpu":
+                check_labels(labels, known)
+        except InputError as error:
+            raise InputError(f"batch {number}: {error}" if number else str(error)) from None
+        on_cpu = images.device.type == labels.device.type == "cpu"
+        if on_cpu or known is None or not number:  # the first batch is looked at before it is used
+            return labels
+        self._late.note(images, labels, number)
+        return labels.clamp(0, known - 1)  # an index beyond the end would stop the accelerator
+
+
+class _LateChecks:
+    """Ranges of batches that lie on an accelerator: noted there, read when the losses are."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._ranges: list[Tensor] = []
+        self._numbers: list[int] = []
+
+    def note(self, images: Tensor, labels: Tensor, number: int) -> None:
+        """Remember the extremes of a batch, without waiting for them."""
+        shown = images if images.is_floating_point() else images.new_zeros(1)  # any byte is right
+        extremes = [*torch.aminmax(labels), *torch.aminmax(shown)]
+        self._ranges.append(torch.stack([x.to(self._device, torch.float32) for x in extremes]))
+        self._numbers.append(number)
+
+    def check(self, num_classes: int | None) -> None:
+        """Raise InputError for the first batch that was wrong, and forget them all."""
+        if not self._ranges:
+            return
+        rows, numbers = torch.stack(self._ranges).tolist(), self._numbers
+        self._ranges, self._numbers = [], []
+        for number, (low, high, darkest, brightest) in zip(numbers, rows, strict=True):
+            try:
+                if num_classes is not None:
+                    check_labels(torch.tensor([int(low), int(high)]), num_classes)
+                check_image_range(darkest, brightest)
+            except InputError as error:
+                raise InputError(f"batch {number}: {error}") from None
 
 
 def _length(source: Any) -> int:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.optim.swa_utils import update_bn
 
 from cifarzoo.card import unwrap
 from cifarzoo.data.augment import downsample
-from cifarzoo.data.batches import check_batch, check_labels, check_logits
+from cifarzoo.data.batches import check_logits
 from cifarzoo.device import autocast
 from cifarzoo.errors import InputError
 from cifarzoo.optimizers import OptimizerFactory, build_optimizer
@@ -25,6 +22,7 @@ from cifarzoo.training.averages import Lookahead, build_ema
 from cifarzoo.training.distillation import Distillation
 from cifarzoo.training.distributed import World
 from cifarzoo.training.feed import Feed
+from cifarzoo.training.normalization import frozen_normalizations, measure_normalizations
 from cifarzoo.training.targets import Mixer, build_mixer
 
 __all__ = ["Learner"]
@@ -43,6 +41,7 @@ class Learner:
         world: The processes that average their gradients.
         steps_per_epoch: Optimizer steps in an epoch.
         teacher: A trained network to learn from as well.
+        classes: Names of the classes, in the order of the outputs, for the teacher's sake.
         compiled: Let torch.compile fuse the network.
     """
 
@@ -58,9 +57,11 @@ class Learner:
         world: World,
         steps_per_epoch: int,
         teacher: nn.Module | None = None,
+        classes: Sequence[str] | None = None,
         compiled: bool = False,
     ) -> None:
         self.model = model
+        self._still = frozen_normalizations(unwrap(model))
         self._modes = [(module, module.training) for module in model.modules()]
         self.recipe = recipe
         self.device, self.precision = device, precision
@@ -93,7 +94,7 @@ class Learner:
         self._frozen: list[nn.Parameter] = []
         self._mix: Mixer | None = None
         self._distillation = (
-            Distillation(teacher, recipe, device=device, precision=precision)
+            Distillation(teacher, recipe, classes=classes, device=device, precision=precision)
             if teacher is not None
             else None
         )
@@ -136,7 +137,7 @@ class Learner:
                     raise InputError(
                         f"image_sizes trains at {size:g} pixels, which this network cannot: {error}"
                     ) from error
-        self.model.train()
+        self.train()
         self._mix = build_mixer(self.recipe, num_classes)
         return num_classes
 
@@ -212,14 +213,10 @@ class Learner:
         Args:
             images: Normalized batches (B, 3, H, W); without any, the statistics stay averages.
         """
-        modules = self._ema.module.modules() if self._ema is not None else ()
-        if not any(isinstance(module, _BatchNorm) for module in modules):
-            return
-        first = next(images, None)
-        if first is None:
+        if self._ema is None:
             return
         with autocast(self.device, self.precision):
-            update_bn(itertools.chain([first], images), self._ema.module)
+            measure_normalizations(self._ema.module, images, still=self._still)
         self._world.share(self._ema.module)
 
     @torch.no_grad()
@@ -230,16 +227,13 @@ class Learner:
         totals = torch.zeros(2, device=self.device)
         count = 0
         for images, labels in feed.epoch():
-            if count == 0:
-                check_batch(images, labels)
             with autocast(self.device, self.precision):
                 logits = network(images)
-            if count == 0:
-                check_labels(labels, logits.shape[1])
             loss = F.cross_entropy(logits.float(), labels, reduction="sum")
             correct = (logits.argmax(1) == labels).sum()
             totals += torch.stack((loss, correct.float()))
             count += len(labels)
+        feed.check_late()
         loss_sum, correct_sum = totals.tolist()
         return loss_sum / count, correct_sum / count
 
@@ -258,8 +252,10 @@ class Learner:
             parameter.requires_grad_(True)
 
     def train(self) -> None:
-        """Switch to training mode."""
+        """Switch to training mode, but for normalizations whose parameters are all frozen."""
         self._network.train()
+        for name in self._still:
+            unwrap(self.model).get_submodule(name).eval()
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes, as tensors and plain data."""

@@ -14,6 +14,7 @@ from cifarzoo.card import ModelCard, attach_card, get_card
 from cifarzoo.compute.seeding import seeded
 from cifarzoo.data import ImageSet
 from cifarzoo.data.batches import check_batch, check_labels
+from cifarzoo.data.classes import class_names, class_numbers
 from cifarzoo.device import compile_pays
 from cifarzoo.errors import CheckpointError, InputError, NonFiniteLossError
 from cifarzoo.optimizers import OptimizerFactory
@@ -65,16 +66,27 @@ class Run:
         self.loggers = loggers if world.is_main else ()
         self.card = get_card(model)
         self.image_set = train if isinstance(train, ImageSet) else None
-        self.classes = self.image_set.classes if self.image_set is not None else ()
+        self.names, self.classes, numbers = _name_classes(train, self.card)
+        val_numbers = None
+        if val is not None:
+            val_numbers = class_numbers(class_names(val), self.classes, whose="the training images")
         # a label without an output may stand in any batch, not only the first
-        self.all_labels = [s.labels for s in (train, val) if isinstance(s, ImageSet)]
+        self.all_labels = [
+            s.labels
+            for s, moved in ((train, numbers), (val, val_numbers))
+            if isinstance(s, ImageSet) and moved is None
+        ]
         place: dict[str, Any] = {
             "preprocessing": self.card.preprocessing,
             "device": self.device,
             "dtype": self.precision,
         }
-        self.train = Feed.for_training(train, recipe, world, steps=steps_per_epoch, **place)
-        self.val = Feed.for_evaluation(val, **place) if val is not None else None
+        self.train = Feed.for_training(
+            train, recipe, world, steps=steps_per_epoch, numbers=numbers, **place
+        )
+        self.val = (
+            Feed.for_evaluation(val, numbers=val_numbers, **place) if val is not None else None
+        )
         all_steps = recipe.epochs * self.train.steps
         self.compiled = compile_pays(device, all_steps) if compile == "auto" else compile
         self.learner = Learner(
@@ -87,6 +99,7 @@ class Run:
             world=world,
             steps_per_epoch=self.train.steps,
             teacher=teacher,
+            classes=self.classes,
             compiled=self.compiled,
         )
         self.records: list[EpochRecord] = []
@@ -143,9 +156,11 @@ class Run:
                 self.look(self.seconds + now - began)
             if self.stop.requested and self.world.size == 1 and self.step < self.train.steps:
                 self.seconds += time.perf_counter() - began
+                self.train.check_late()
                 self.check_finite()
                 self.save()
                 self.leave()
+        self.train.check_late()
         self.check_finite()
         totals = torch.cat((meter.sum(0), meter.new_tensor([self.images])))
         loss, correct, count = self.world.sum(totals).tolist()
@@ -176,6 +191,12 @@ class Run:
         """Check the first batch, then tell the loggers; nothing is trained or written before."""
         check_batch(images, labels)
         num_classes = self.learner.probe(images)
+        if self.names is not None and len(self.names) < num_classes:
+            raise InputError(
+                f"the network has {num_classes} outputs and the images {len(self.names)} classes "
+                f"({', '.join(self.names[:3])}{', ...' if self.names[3:] else ''}); build it with "
+                f"num_classes={len(self.names)}, or give the images the names of all classes"
+            )
         for name, parameter in self.learner.model.named_parameters():
             if not parameter.isfinite().all():
                 raise InputError(
@@ -186,8 +207,14 @@ class Run:
             self.learner.prepare(lambda: self.preparing_images(images))
         for each in (labels, *self.all_labels):
             check_labels(each, num_classes)
-        if len(self.classes) == num_classes and self.classes != self.card.classes:
-            named = dataclasses.replace(self.card, num_classes=num_classes, classes=self.classes)
+        self.train.num_classes = num_classes
+        if self.val is not None:
+            self.val.num_classes = num_classes
+        classes = self.classes[:num_classes] if self.classes is not None else None
+        if self.names is None and num_classes != self.card.num_classes:
+            classes = None  # they are those of a head that is no longer there
+        if (classes, num_classes) != (self.card.classes, self.card.num_classes):
+            named = dataclasses.replace(self.card, num_classes=num_classes, classes=classes)
             attach_card(self.learner.model, named)
         run = RunStart(
             name=self.card.name,
@@ -214,6 +241,7 @@ class Run:
     def look(self, seconds: float) -> None:
         """Read the losses so far: report progress, and stop at one that is not finite."""
         if self.world.size == 1:
+            self.train.check_late()
             self.check_finite()
         if not self.loggers:
             return
@@ -303,3 +331,19 @@ class Run:
         raise KeyboardInterrupt(
             f"stopped in epoch {len(self.records) + 1} after step {self.step}; {where}"
         )
+
+
+def _name_classes(
+    train: Source, card: ModelCard
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None, tuple[int, ...] | None]:
+    """The images' class names; those of the network once it is trained; the labels' new numbers.
+
+    Raises:
+        InputError: The network knows some of the classes and not the others.
+    """
+    names = class_names(train)
+    numbers = class_numbers(names, card.classes)
+    if numbers is not None and len(numbers) < card.num_classes:
+        numbers = None  # refused once the outputs are counted
+    keeps = names is None or numbers is not None
+    return names, card.classes if keeps else names, numbers

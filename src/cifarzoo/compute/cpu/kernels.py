@@ -16,7 +16,9 @@ from cifarzoo.compute.cpu.standin import StandIn
 
 __all__ = ["cpu_kernels"]
 
-_OURS = {ours.stock: ours for ours in (Conv2d, BatchNorm1d, BatchNorm2d)}
+_OURS: dict[type[nn.Module], type[nn.Module]] = {
+    ours.stock: ours for ours in (Conv2d, BatchNorm1d, BatchNorm2d)
+}
 _lock = threading.Lock()
 _users: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 
@@ -60,7 +62,7 @@ def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
                 if not _users[layer]:
                     del _users[layer]
                     if isinstance(layer, StandIn):
-                        layer.__class__ = layer.stock
+                        layer.__class__ = layer.stock  # type: ignore[assignment]  # as it was
 
 
 def _plain_layers(model: nn.Module) -> list[nn.Module]:

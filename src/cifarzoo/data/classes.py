@@ -1,0 +1,129 @@
+"""Which of a model's classes the labels of images mean: by name, wherever there are names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cifarzoo.data.imageset import ImageSet
+from cifarzoo.errors import InputError
+
+__all__ = ["align", "class_names", "class_numbers", "describe_numbers", "renumber"]
+
+
+def class_names(source: Any) -> tuple[str, ...] | None:
+    """The names of the classes in what holds images, in label order; None when it does not say.
+
+    Args:
+        source: An `ImageSet`, a `Loader`, a torch DataLoader, or a dataset. A Subset is looked
+            through; the parts of a ConcatDataset must agree.
+
+    Raises:
+        InputError: Data sets that are put together number their classes differently.
+    """
+    for _ in range(100):  # wrappers around wrappers
+        names = getattr(source, "classes", None)
+        if isinstance(names, list | tuple) and names and all(isinstance(n, str) for n in names):
+            return tuple(names)
+        parts = getattr(source, "datasets", None)
+        if isinstance(parts, list | tuple) and parts:
+            found = [class_names(part) for part in parts]
+            if any(each != found[0] for each in found):
+                raise InputError(
+                    f"data sets that are put together must have the same classes; got {found}: "
+                    "give their labels one numbering first"
+                )
+            return found[0]
+        source = getattr(source, "dataset", None)
+        if source is None:
+            return None
+    return None
+
+
+def class_numbers(
+    names: Sequence[str] | None, known: Sequence[str] | None, *, whose: str = "the model"
+) -> tuple[int, ...] | None:
+    """For each class of the images its number in the model; None where labels hold as they are.
+
+    They hold where one side has no names, where no name is shared, and where shared names have the
+    same numbers on both sides. Upper and lower case are one.
+
+    Args:
+        names: Class names of the images, in label order.
+        known: Class names of the model, in the order of its outputs.
+        whose: What the names in ``known`` belong to, for the message.
+
+    Raises:
+        InputError: Some of the images' classes are known under other numbers and others are not, or
+            a name that is shared stands twice on one side.
+
+    Example:
+        >>> class_numbers(("cat", "dog", "ship"), ("ship", "dog", "bird", "cat"))
+        (3, 1, 0)
+    """
+    if not names or not known:
+        return None
+    theirs = [_plain(name) for name in names]
+    ours = [_plain(name) for name in known]
+    shared = {*theirs} & {*ours}
+    moved = [i for i, name in enumerate(theirs) if name in shared and name not in ours[i : i + 1]]
+    if not shared or (not moved and (len(shared) == len(theirs) or len(theirs) == len(ours))):
+        return None
+    counts = Counter(theirs) + Counter(ours)
+    twice = sorted(name for name in shared if counts[name] > 2)
+    if twice:
+        raise InputError(
+            f"the class {twice[0]!r} stands twice among the images' {len(names)} or {whose}'s "
+            f"{len(known)} classes, so its number is not known; give each class one name"
+        )
+    unknown = [name for name, plain in zip(names, theirs, strict=True) if plain not in shared]
+    if unknown:
+        verb = "is" if len(unknown) == 1 else "are"
+        others = [
+            f"{names[i]!r} (number {i} of the images, {ours.index(theirs[i])} of {whose})"
+            for i in moved[:3]
+        ]
+        known_too = f" It knows {', '.join(others)}." if others else ""
+        raise InputError(
+            f"some of the images' classes are not among {whose}'s: {_few(unknown)} {verb} unknown "
+            f"to it.{known_too} Use images of its classes ({_few(known)}); or, to go by numbers "
+            "alone, give it the images' names: attach_card(model, "
+            "dataclasses.replace(get_card(model), classes=images.classes))"
+        )
+    return tuple(ours.index(name) for name in theirs)
+
+
+def align(images: ImageSet, known: Sequence[str] | None) -> ImageSet:
+    """The images with the labels and class names of a model, where `class_numbers` knows how."""
+    numbers = class_numbers(images.classes, known)
+    if numbers is None or known is None:
+        return images
+    labels = renumber(images.labels, numbers)
+    return dataclasses.replace(images, labels=labels, classes=tuple(known))
+
+
+def renumber(labels: Tensor, numbers: Sequence[int]) -> Tensor:
+    """Int64 labels (N,) in 0..len(numbers)-1 by the model's numbers."""
+    return torch.tensor(numbers, device=labels.device)[labels]
+
+
+def describe_numbers(numbers: Sequence[int], known: Sequence[str]) -> str:
+    """What was done to the labels, in a line for a report."""
+    pairs = [f"{i} is {known[number]}" for i, number in enumerate(numbers)]
+    shown = ", ".join(pairs[:10]) + (", ..." if len(pairs) > 10 else "")
+    left = len(known) - len(numbers)
+    without = f"; {left} classes of the model have no images" if left else ""
+    return f"labels were taken by the names of the classes ({shown}){without}"
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")

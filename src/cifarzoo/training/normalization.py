@@ -1,0 +1,75 @@
+"""Batch normalization during a run: which of them stand still, and how others are measured anew."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+__all__ = ["frozen_normalizations", "measure_normalizations"]
+
+
+def frozen_normalizations(model: nn.Module) -> list[str]:
+    """Names of the normalizations in the frozen part of ``model``: all their parameters are frozen.
+
+    One without parameters follows the layer before it, in the order of registration. In training
+    mode they would move their statistics, and the frozen part would not stay what it is.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+        >>> _ = model[:2].requires_grad_(False)
+        >>> frozen_normalizations(model)
+        ['1']
+    """
+    found: list[str] = []
+    is_frozen = False
+    for name, module in model.named_modules():
+        own = [*module.parameters(recurse=False)]
+        if own:
+            is_frozen = not any(parameter.requires_grad for parameter in own)
+        if isinstance(module, _NormBase) and is_frozen:
+            found.append(name)
+    return found
+
+
+@torch.no_grad()
+def measure_normalizations(
+    model: nn.Module, images: Iterator[Tensor], *, still: Collection[str] = ()
+) -> None:
+    """Let batch normalizations count their statistics anew.
+
+    The average of running statistics is not what they are with averaged weights, least of all when
+    the weights still move (Izmailov et al. 2018, arXiv:1803.05407, section 3.2).
+
+    Args:
+        model: Its modes stay as they are.
+        images: Normalized batches (B, 3, H, W); without any nothing is changed.
+        still: Names of those that stay as they are.
+    """
+    moving = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and name not in still
+    ]
+    first = next(images, None) if moving else None
+    if first is None:
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [(module, module.momentum) for module in moving]
+    model.train()
+    for name in still:
+        model.get_submodule(name).eval()
+    for norm in moving:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    try:
+        model(first)
+        for batch in images:
+            model(batch)
+    finally:
+        for norm, momentum in momenta:
+            norm.momentum = momentum
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import ConcatDataset, DataLoader, Subset
+
+from cifarzoo import ImageSet, Loader
+from cifarzoo.data.classes import align, class_names, class_numbers
+from cifarzoo.errors import InputError
+
+KNOWN = ("airplane", "bird", "cat", "dog", "ship")
+
+
+@given(st.permutations(KNOWN), st.integers(1, 5))
+def test_known_names_have_the_models_numbers(names: list[str], count: int) -> None:
+    numbers = class_numbers(names[:count], KNOWN)
+    if numbers is None:
+        assert tuple(names[:count]) == KNOWN[:count]
+    else:
+        assert [KNOWN[number] for number in numbers] == names[:count]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [None, (), KNOWN, KNOWN[:2], ("a", "b"), ("airplane", "bird", "cat", "dog", "boat")],
+    ids=["none", "empty", "the same", "the first", "none shared", "one renamed"],
+)
+def test_labels_hold_as_they_are(names: tuple[str, ...] | None) -> None:
+    assert class_numbers(names, KNOWN) is None
+    assert class_numbers(names, None) is None
+
+
+def test_upper_and_lower_case_are_one() -> None:
+    assert class_numbers(("Ship", " DOG"), KNOWN) == (4, 3)
+
+
+@pytest.mark.parametrize("names", [("dog", "unicorn"), ("airplane", "unicorn"), KNOWN[1:] + ("x",)])
+def test_classes_that_are_known_in_part_are_refused_by_name(names: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=r"not among the model's: '(unicorn|x)' is unknown"):
+        class_numbers(names, KNOWN)
+
+
+def test_the_refusal_names_the_numbers_of_both_sides() -> None:
+    message = (
+        r"'unicorn' is unknown to it\. It knows 'dog' \(number 0 of the images, 3 of the model\)"
+    )
+    with pytest.raises(InputError, match=message):
+        class_numbers(("dog", "unicorn"), KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("names", "known"), [(("dog", "dog"), KNOWN), (("dog", "cat"), ("cat", "dog", "dog"))]
+)
+def test_a_name_that_stands_twice_has_no_number(
+    names: tuple[str, ...], known: tuple[str, ...]
+) -> None:
+    with pytest.raises(InputError, match="'dog' stands twice"):
+        class_numbers(names, known)
+
+
+def test_names_are_found_wherever_the_images_lie(few: ImageSet) -> None:
+    part = Subset(Subset(few, [1, 2, 3]), [0])
+    sources = [few, part, DataLoader(part), Loader(few, batch_size=9), ConcatDataset([few, part])]
+    assert [class_names(source) for source in sources] == [few.classes] * 5
+    assert class_names([(few.images, few.labels)]) is None
+    assert class_names(DataLoader(torch.utils.data.TensorDataset(few.images))) is None
+
+
+def test_parts_that_number_their_classes_differently_are_refused(few: ImageSet) -> None:
+    other = ImageSet(few.images, few.labels, few.classes[::-1])
+    with pytest.raises(InputError, match="put together must have the same classes"):
+        class_names(DataLoader(ConcatDataset([few, other])))
+
+
+def test_aligned_images_have_the_models_labels_and_names(few: ImageSet) -> None:
+    other = ImageSet(few.images, 9 - few.labels, few.classes[::-1])
+    assert align(few, few.classes) is few
+    assert torch.equal(align(other, few.classes).labels, few.labels)
+    assert align(other, few.classes).classes == few.classes
