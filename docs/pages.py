@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 
 import cifarzoo
 from cifarzoo import cli, models, schedulers, timm_schedulers
+from cifarzoo.builds import other_sizes
 from cifarzoo.names import keyword_options
 
 # what each section of benchmarks/throughput.py measures
@@ -91,10 +92,11 @@ def model_page(name: str) -> str:
     network = type(model)
     size = f"{spec.image_size}x{spec.image_size}" if spec.image_size else "any size"
     options = ", ".join(f"`{key}={value!r}`" for key, value in spec.options.items())
+    others = (f"; {size:,} with `{how}`" for how, size in other_sizes(spec.builder).items())
     facts = [
         ("source", spec.source),
         ("stated accuracy", f"{spec.stated_accuracy:g} %" if spec.stated_accuracy else "none"),
-        ("parameters", f"{spec.parameters:,}"),
+        ("parameters", "".join((f"{spec.parameters:,}", *others))),
         ("MACs", f"{spec.macs:,} for one 3x32x32 image"),
         ("images", size),
         ("options", options or "none beside `num_classes`"),

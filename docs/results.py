@@ -7,12 +7,14 @@ from typing import Any
 
 import cifarzoo
 from cifarzoo.cli.zoo import short_count
+from cifarzoo.pretrained import FOLDER, shipped_seeds
 
 # test accuracy in percent as others state it for the same network, last or best epoch
 PUBLISHED = {
     "resnet18_cifar": "93.02 ([kuangliu](https://github.com/kuangliu/pytorch-cifar))",
     "resnet20": "91.25 ([He et al.](https://arxiv.org/abs/1512.03385)), "
-    "92.56 ([chenyaofo](https://github.com/chenyaofo/pytorch-cifar-models), 200 epochs)",
+    "92.56 ([chenyaofo](https://github.com/chenyaofo/pytorch-cifar-models), convolutions as "
+    "shortcuts, 200 epochs)",
     "airbench94": "94.01 six views ([Jordan](https://arxiv.org/abs/2404.00498))",
 }
 REPORT = ("simple", "deep_bn", "resnet18")  # what these state is the report's own figure
@@ -25,7 +27,8 @@ def results_table() -> str:
         spec = cifarzoo.get_model_info(name)
         for tag, info in spec.weights.items():
             facts = cifarzoo.read_metadata(info.path)["metadata"]
-            seeds = facts["seeds"]
+            seeds = shipped_seeds(name, tag) if info.path.parent == FOLDER else ()
+            seeds = seeds or facts["seeds"]
             seconds = statistics.mean(entry["train_seconds"] for entry in seeds)
             precisions = {
                 "bfloat16" if entry["machine"]["bfloat16"] else "float32" for entry in seeds

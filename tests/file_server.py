@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.server
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 __all__ = ["FileServer", "Served", "serve_files"]
 
@@ -20,6 +21,7 @@ class Served:
         resumes: Whether Range requests are honoured.
         cut: Bytes after which the connection is closed; None sends all that is asked for.
         has_length: Whether Content-Length is sent.
+        pause: Seconds between two pieces of 64 KiB; 0 sends all at once.
         requests: Header Range of every request so far.
     """
 
@@ -27,6 +29,7 @@ class Served:
     resumes: bool = True
     cut: int | None = None
     has_length: bool = True
+    pause: float = 0.0
     requests: list[str | None] = dataclasses.field(default_factory=list)
 
 
@@ -49,7 +52,7 @@ class FileServer(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-@contextmanager
+@contextlib.contextmanager
 def serve_files() -> Iterator[FileServer]:
     """Run a FileServer while the block runs."""
     with FileServer() as server:
@@ -80,7 +83,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if served.has_length:
             self.send_header("Content-Length", str(len(served.content) - start))
         self.end_headers()
-        self.wfile.write(served.content[start:][: served.cut])
+        content = served.content[start:][: served.cut]
+        if not served.pause:
+            self.wfile.write(content)
+            return
+        with contextlib.suppress(ConnectionError):  # who asked has had enough
+            for place in range(0, len(content), 1 << 16):
+                self.wfile.write(content[place : place + (1 << 16)])
+                time.sleep(served.pause)
 
     def log_message(self, *args: object) -> None:
         """Stay silent."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -179,3 +180,17 @@ def test_normalization_by_nan_is_refused() -> None:
     for options in ({"mean": (nan, 0.5, 0.5)}, {"std": (0.5, nan, 0.5)}):
         with pytest.raises(ArgumentError, match="preprocessing needs three means"):
             Preprocessing(**options)
+
+
+def test_a_card_keeps_what_it_was_given() -> None:
+    widths = [1, 2]
+    card = ModelCard("x", np.int64(3), {"widths": widths}, classes=["a", "b", "c"])  # type: ignore[arg-type]  # what users write
+    widths.append(3)
+    assert card.options == {"widths": [1, 2]}
+    assert card == ModelCard("x", 3, {"widths": [1, 2]}, classes=("a", "b", "c"))
+    with pytest.raises(TypeError, match="cannot be changed"):
+        card.options["widths"] = []  # type: ignore[index]  # what the test is about
+    data = json.loads(json.dumps(card.to_dict()))
+    assert ModelCard.from_dict(data) == card
+    data["options"]["widths"].append(4)
+    assert len({card, ModelCard.from_dict(card.to_dict())}) == 1

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import re
@@ -18,9 +17,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import cifarzoo
-from cifarzoo import History, Recipe, WeightsInfo, run_folder
+from cifarzoo import History, Recipe, WeightsInfo
 from cifarzoo.cli import app
-from cifarzoo.errors import CheckpointError
 from cifarzoo.files import file_digest
 
 COMMANDS = (
@@ -205,28 +203,23 @@ def test_files_that_a_run_would_replace_are_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [mine]
 
 
-def test_runs_of_the_same_second_have_folders_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    now = datetime.datetime.now()
+def test_evaluate_takes_the_checkpoint_of_a_run(trained: Path) -> None:
+    of_run, of_weights = (
+        json.loads(run("evaluate", path, "--data", "sample", "--json").stdout)
+        for path in (trained / "checkpoint.pt", trained)
+    )
+    assert of_run["accuracy"] == of_weights["accuracy"]
 
-    class Clock:
-        @staticmethod
-        def now() -> datetime.datetime:
-            return now
 
-    monkeypatch.setattr(run_folder.datetime, "datetime", Clock)
-    folders = [run_folder.new_folder("x") for _ in range(3)]
-    assert len(set(folders)) == 3
-    assert all(folder.is_dir() for folder in folders)
+def test_info_says_which_shortcuts_are_counted() -> None:
+    output = " ".join(run("info", "resnet20").output.split())
+    assert "with padded shortcuts" in output
+    assert "269,722; 272,474 with shortcut='conv'" in output
 
 
 def test_resume_takes_the_checkpoint_itself(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     (tmp_path / "recipe.toml").write_text("epochs = 1")
-    with pytest.raises(CheckpointError, match="is damaged"):
-        run_folder.read_claim(tmp_path)
     (tmp_path / "checkpoint.pt").write_bytes(b"x")
     error = run("train", "--resume", tmp_path / "checkpoint.pt", code=1).stderr
     assert "run.json is damaged" in error.replace("\n", " ")
@@ -260,7 +253,9 @@ def test_a_run_without_a_checkpoint_says_what_to_do(
         patch.setattr(cifarzoo.Trainer, "fit", fail)
         run(*arguments, code=1)
         assert not (tmp_path / "run").exists()
-    run_folder.claim(tmp_path / "run", {}, Recipe())  # and then it was killed
+    (tmp_path / "run").mkdir()  # and then it was killed
+    (tmp_path / "run" / "run.json").write_text("{}")
+    Recipe().save(tmp_path / "run" / "recipe.toml")
     refused = run(*arguments, code=1).stderr
     assert "ended before; remove its run.json, recipe.toml in that case" in refused
 
@@ -357,7 +352,10 @@ def test_temperature_is_fitted_on_what_was_held_out(trained: Path, tmp_path: Pat
     )
     assert sharp[0]["label"] == flat[0]["label"]
     assert sharp[0]["probability"] > flat[0]["probability"]
-    assert "train with --val-size" in run("calibrate", trained, code=1).stderr
+    # of a run that held none out
+    refused = run("calibrate", trained, code=1).stderr
+    assert "was trained on all training images" in refused
+    assert "train with --val-size" in refused
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,8 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from cifarzoo.layers import prefer_contiguous_on_cpu
-from torch import nn
 
 from cifarzoo import device as device_room
 from cifarzoo.device import (
@@ -183,46 +180,3 @@ def test_autocast_computes_in_the_precision(dtype: torch.dtype) -> None:
     with autocast(CPU, dtype):
         assert (matrix @ matrix).dtype == dtype
     assert (matrix @ matrix).dtype == torch.float32
-
-
-def test_freed_memory_is_kept_and_given_back_on_the_cpu_only() -> None:
-    calls = []
-
-    class Library:
-        def mallopt(self, what: int, value: int) -> int:
-            calls.append((what, value))
-            return 1
-
-        def malloc_trim(self, pad: int) -> int:
-            calls.append(("trim", pad))
-            return 1
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device_room, "_glibc", Library)
-        with device_room.keep_freed_memory(torch.device("cuda")):
-            pass
-        assert calls == []
-        with device_room.keep_freed_memory(torch.device("cpu")):
-            assert (-1, 2**31 - 1) in calls
-    assert calls[-1] == ("trim", 0)
-    assert calls[-2] == (-1, 64 << 20)
-
-
-def test_without_glibc_nothing_is_done() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device_room, "_glibc", lambda: None)
-        with device_room.keep_freed_memory(torch.device("cpu")):
-            pass
-        patch.undo()
-        patch.setattr(sys, "platform", "win32")
-        device_room._glibc.cache_clear()
-        assert device_room._glibc() is None
-    device_room._glibc.cache_clear()
-
-
-def test_fast_layout_is_channels_last_but_for_layers_that_say_otherwise() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
-    prefer_contiguous_on_cpu(model[1])
-    device_room.use_fast_layout(model)
-    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert model[1].weight.is_contiguous()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from file_server import FileServer, Served
 
+from cifarzoo import download as downloads
 from cifarzoo.download import download
 from cifarzoo.errors import DataError, DownloadError, OutputError
 
@@ -233,3 +234,37 @@ def test_folder_that_cannot_be_written(server: FileServer, tmp_path: Path) -> No
     with pytest.raises(OutputError, match=r"cannot write .*file"):
         download([url], tmp_path / "file" / "file.bin", checksum=MD5)
     assert served.requests == []
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address is slow that sends less than 3 MB a second for 0.15 seconds."""
+    monkeypatch.setattr(downloads, "_PATIENCE", 0.15)
+    monkeypatch.setattr(downloads, "_SLOW", 3e6)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_slow_address_is_left_for_the_next_which_goes_on(
+    server: FileServer, target: Path
+) -> None:
+    slow, mirror = Served(CONTENT, pause=0.1), Served(CONTENT)
+    urls = [server.add("slow.bin", slow), server.add("mirror.bin", mirror)]
+    download(urls, target, checksum=MD5)
+    assert target.read_bytes() == CONTENT
+    assert slow.requests == [None]
+    (asked,) = mirror.requests
+    assert asked is not None
+    assert 0 < int(asked.removeprefix("bytes=").rstrip("-")) < HALF
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("others", [[], ["missing.bin"], ["as_slow.bin"]])
+def test_a_slow_address_is_better_than_none(
+    server: FileServer, target: Path, others: list[str]
+) -> None:
+    slow = Served(CONTENT, pause=0.03)
+    urls = [server.add("slow.bin", slow), *(f"{server.base}/{name}" for name in others)]
+    server.add("as_slow.bin", Served(CONTENT, pause=0.03))
+    download(urls, target, checksum=MD5)
+    assert target.read_bytes() == CONTENT
+    assert len(slow.requests) == (2 if others else 1)

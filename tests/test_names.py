@@ -1,13 +1,25 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cifarzoo
+from cifarzoo import ImageSet, Recipe
 from cifarzoo.errors import ArgumentError, UnknownNameError
-from cifarzoo.names import check_options, keyword_options, unknown_name
+from cifarzoo.evaluation import corrupt, evaluate_robustness
+from cifarzoo.names import (
+    check_options,
+    keyword_options,
+    real_number,
+    unknown_name,
+    whole_number,
+)
 
 words = st.text("abcdefgh_", min_size=1, max_size=8)
 
@@ -66,3 +78,51 @@ def test_other_options_are_refused(option: str, allowed: list[str], message: str
     with pytest.raises(ArgumentError) as refused:
         check_options("model 'simple'", options, allowed)
     assert str(refused.value) == f"unknown option {option!r} of model 'simple'; {message}"
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3)])
+def test_every_librarys_integers_are_whole_numbers(value: Any) -> None:
+    assert whole_number(value) == real_number(value) == 3
+    assert type(whole_number(value)) is type(real_number(value)) is int
+
+
+@pytest.mark.parametrize("value", [2.5, np.float32(2.5), np.array(2.5), torch.tensor(2.5)])
+def test_a_fraction_is_a_number_and_no_whole_one(value: Any) -> None:
+    assert whole_number(value) is None
+    assert real_number(value) == 2.5
+    assert type(real_number(value)) is float
+
+
+@pytest.mark.parametrize("value", [True, np.True_, torch.tensor(True), "3", None, [3], 1j])
+def test_what_is_no_number_is_none(value: Any) -> None:
+    assert whole_number(value) is None
+    assert real_number(value) is None
+
+
+def test_numpys_integers_are_taken_wherever_a_whole_number_is_wanted(few: ImageSet) -> None:
+    one = np.int64(1)
+    model = cifarzoo.create_model("simple", num_classes=np.int64(10), seed=one)  # type: ignore[arg-type]
+    same = cifarzoo.create_model("simple", seed=1)
+    assert torch.equal(next(model.parameters()), next(same.parameters()))
+    json.dumps(cifarzoo.get_card(model).to_dict())
+    train, val = few.split(np.int64(50), seed=one)  # type: ignore[arg-type]
+    assert (len(train), len(val)) == (150, 50)
+    changed = corrupt(val.images, "gaussian_noise", np.int64(2), seed=one)  # type: ignore[arg-type]
+    assert torch.equal(changed, corrupt(val.images, "gaussian_noise", 2, seed=1))
+    robustness = evaluate_robustness(model, val, corruptions=["fog"], severities=np.array([1]))
+    json.dumps(robustness.to_dict())
+    recipe = Recipe(epochs=one, batch_size=np.int64(50))  # type: ignore[arg-type]
+    batches = [(few.images[:10], few.labels[:10])]
+    assert len(cifarzoo.Trainer(model, recipe).fit(train)) == 1
+    assert len(cifarzoo.Trainer(model, recipe).fit(batches, steps_per_epoch=np.int64(2))) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [True, 2.0, "1"])
+def test_what_is_no_whole_number_is_no_seed(few: ImageSet, value: Any) -> None:
+    for use in (
+        lambda: cifarzoo.create_model("simple", seed=value),
+        lambda: few.split(10, seed=value),
+        lambda: corrupt(few.images, "fog", 1, seed=value),
+    ):
+        with pytest.raises(ArgumentError, match="seed must be a whole number"):
+            use()

@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from cifarzoo.progress import byte_bar
+from cifarzoo.progress import byte_bar, count_bar
 
 
 class Terminal(io.StringIO):
@@ -63,3 +63,33 @@ def test_bar_is_taken_down_when_the_block_fails(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match="stopped"):
         fail()
     assert drawn.getvalue().endswith("\x1b[?25h")  # the cursor is back
+
+
+def test_a_bar_counts_what_is_done() -> None:
+    drawn = io.StringIO()
+    with count_bar("pictures", 3, console(drawn)) as advance:
+        advance(1)
+        advance(2)
+    assert "pictures" in drawn.getvalue()
+    assert "3/3" in drawn.getvalue()
+
+
+def test_a_count_leaves_standard_output_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with count_bar("pictures", 1) as advance:
+        print("an answer")  # noqa: T201  (that is the point)
+        advance(1)
+    assert capsys.readouterr().out == "an answer\n"
+
+
+def test_nothing_is_counted_without_a_terminal_or_things(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with count_bar("pictures", 3) as advance:
+        advance(1)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with count_bar("pictures", 0) as advance:
+        advance(1)
+    assert sys.stderr.getvalue() == capsys.readouterr().err == ""

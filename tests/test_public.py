@@ -41,18 +41,84 @@ def test_package_is_marked_as_typed() -> None:
     assert (resources.files("cifarzoo") / "py.typed").is_file()
 
 
-@pytest.mark.parametrize(
-    "module", ["torchvision", "timm", "torchmetrics", "matplotlib", "torchinfo", "PIL", "rich"]
-)
-def test_importing_the_package_does_not_import(module: str) -> None:
+def test_using_the_public_names_does_not_import_what_few_need() -> None:
+    rarely = {"torchvision", "timm", "torchmetrics", "matplotlib", "torchinfo", "PIL", "rich"}
     code = (
-        "import sys, torch; before = set(sys.modules); import cifarzoo; "
-        f"print({module!r} in set(sys.modules) - before)"
+        "import sys, torch; before = set(sys.modules); import cifarzoo\n"
+        "for name in cifarzoo.__all__: getattr(cifarzoo, name)\n"
+        f"assert (set(sys.modules) - before).isdisjoint({rarely})"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
+    modules_after(code)
 
 
 def test_version_stands_in_the_changelog() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"^## \[({re.escape(cifarzoo.__version__)}|Unreleased)\]", text, re.MULTILINE)
+
+
+def modules_after(code: str) -> set[str]:
+    """The first parts of the names of all modules that a new interpreter has after ``code``."""
+    code += "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(found.stdout.splitlines()[-1].split())
+
+
+HEAVY = {"torch", "numpy", "torchvision", "timm", "safetensors", "PIL", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--version"], ["--help"], ["train", "--help"], ["report", "--help"]]
+)
+def test_help_waits_for_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['cifarzoo', *{arguments}]\n"
+        "from cifarzoo.cli import main\n"
+        "try: main()\nexcept SystemExit: pass"
+    )
+    assert modules_after(code).isdisjoint(HEAVY)
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    assert modules_after("import cifarzoo; cifarzoo.__version__").isdisjoint(HEAVY)
+
+
+def test_every_public_name_is_where_the_package_looks_for_it() -> None:
+    code = (
+        "import cifarzoo\n"
+        "names = dir(cifarzoo)\n"
+        "assert set(cifarzoo.__all__) <= set(names) and 'training' in names\n"
+        "for name in cifarzoo.__all__: getattr(cifarzoo, name)\n"
+        "assert cifarzoo.training.Trainer is cifarzoo.Trainer\n"
+        "assert callable(cifarzoo.summary)\n"
+        "from cifarzoo import *\n"
+        "assert Trainer is cifarzoo.Trainer and evaluate is cifarzoo.evaluate\n"
+        "from cifarzoo.summary import summary as again\n"
+        "assert again is cifarzoo.summary\n"
+        "import pickle\n"
+        "assert pickle.loads(pickle.dumps(cifarzoo.Recipe)) is cifarzoo.Recipe\n"
+        "assert not hasattr(cifarzoo, 'trainning') and not hasattr(cifarzoo, '__path')\n"
+        "import pydoc; assert 'class Trainer' in pydoc.plain(pydoc.render_doc(cifarzoo))\n"
+    )
+    modules_after(code)
+
+
+@pytest.mark.parametrize("module", ["registry", "summary"])
+def test_each_module_can_be_the_first_that_is_imported(module: str) -> None:
+    code = (
+        f"import cifarzoo.{module}\nimport cifarzoo\n"
+        "assert len(cifarzoo.list_models()) > 10 and callable(cifarzoo.summary)"
+    )
+    modules_after(code)
+
+
+def test_a_name_of_the_zoo_is_taken_from_the_beginning() -> None:
+    code = (
+        "import cifarzoo\n"
+        "from cifarzoo.errors import DuplicateNameError\n"
+        "register = cifarzoo.register_model(description='', source='', parameters=1, macs=1)\n"
+        "def simple(*, num_classes=10): pass\n"
+        "try: register(simple)\n"
+        "except DuplicateNameError: pass\n"
+        "else: raise AssertionError\n"
+    )
+    modules_after(code)

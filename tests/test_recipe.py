@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import recipes
 
+import cifarzoo
 from cifarzoo import Augmentation, Recipe
 from cifarzoo.errors import ArgumentError, OutputError, UnknownNameError
 
@@ -315,3 +319,84 @@ def test_the_share_of_work_grows_from_0_to_1(recipe: Recipe, first: float, secon
     assert recipe.work_share(1) == pytest.approx(1)
     low, high = sorted((first, second))
     assert recipe.work_share(low) <= recipe.work_share(high) + 1e-12
+
+
+def test_nothing_in_a_recipe_can_be_changed() -> None:
+    recipe = cifarzoo.get_model_info("simple").recipe
+    for change in (
+        lambda: recipe.optimizer_options.update(dense=False),
+        lambda: recipe.optimizer_options.__setitem__("dense", False),
+    ):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            change()
+    assert cifarzoo.get_model_info("simple").recipe.optimizer_options == {"dense": True}
+
+
+def test_what_a_recipe_was_made_from_stays_the_callers() -> None:
+    milestones, sizes = [4], [[0, 24]]
+    groups = {"head": {"learning_rate": 2}}
+    recipe = Recipe(
+        scheduler="multistep",
+        scheduler_options={"milestones": milestones},
+        groups=groups,
+        image_sizes=sizes,
+    )
+    milestones.append(8)
+    groups["head"]["learning_rate"] = 3
+    sizes[0][1] = 16
+    assert recipe.scheduler_options == {"milestones": [4]}
+    assert recipe.scheduler_options["milestones"] == [4]
+    assert recipe.groups == {"head": {"learning_rate": 2}}
+    assert recipe.image_sizes == [[0, 24]]
+
+
+def test_a_plain_copy_of_a_recipe_can_be_changed() -> None:
+    recipe = Recipe(scheduler="multistep", scheduler_options={"milestones": [4]})
+    data = recipe.to_dict()
+    data["scheduler_options"]["milestones"].append(8)
+    data["augmentation"]["cutout"] = 4
+    assert recipe.scheduler_options == {"milestones": [4]}
+    assert Recipe.from_dict(data).scheduler_options == {"milestones": [4, 8]}
+    assert recipe.augmentation.cutout == 0
+
+
+@pytest.mark.parametrize("number", [np.int64, np.uint8, np.array, torch.tensor])
+def test_whole_numbers_of_other_libraries_are_whole_numbers(number: Any) -> None:
+    recipe = Recipe(
+        epochs=number(3),
+        batch_size=number(64),
+        seed=number(7),
+        augmentation=Augmentation(crop_padding=number(2), cutout=number(8)),
+    )
+    assert recipe == Recipe(
+        epochs=3,
+        batch_size=64,
+        seed=7,
+        augmentation=Augmentation(crop_padding=2, cutout=8),
+    )
+    assert {type(recipe.epochs), type(recipe.seed), type(recipe.augmentation.cutout)} == {int}
+    json.dumps(recipe.to_dict())
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64, np.array, torch.tensor])
+def test_numbers_of_other_libraries_are_numbers(number: Any) -> None:
+    recipe = Recipe(
+        learning_rate=number(0.5),
+        optimizer_options={"betas": [number(0.5), number(0.25)]},
+        groups={"head": {"learning_rate": number(2.0)}},
+        image_sizes=np.array([[0, 24]]),
+    )
+    assert recipe.learning_rate == 0.5
+    assert type(recipe.learning_rate) is float
+    assert recipe.to_dict()["optimizer_options"] == {"betas": [0.5, 0.25]}
+    assert recipe.groups == {"head": {"learning_rate": 2.0}}
+    assert recipe.image_sizes == [[0, 24]]
+    milestones = {"milestones": np.array([2, 4])}
+    listed = Recipe(scheduler="multistep", scheduler_options=milestones)
+    assert listed.scheduler_options == {"milestones": [2, 4]}
+
+
+@pytest.mark.parametrize("value", [True, np.True_, torch.tensor(True), np.float64(2), np.ones(2)])
+def test_what_is_no_whole_number_is_refused(value: Any) -> None:
+    with pytest.raises(ArgumentError, match="epochs must be a whole number"):
+        Recipe(epochs=value)

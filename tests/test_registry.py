@@ -83,3 +83,25 @@ def test_options_need_a_default() -> None:
 
     with pytest.raises(ArgumentError, match="'width'; all must be keyword-only, with a default"):
         cifarzoo.register_model(description="", source="", parameters=1, macs=1)(build)
+
+
+def test_nobody_can_change_what_the_zoo_knows() -> None:
+    spec = cifarzoo.get_model_info("simple")
+    for mapping in (spec.recipes, spec.weights):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            mapping["mine"] = None  # type: ignore[index]  # what the test is about
+    spec.options["width"] = 3
+    spec.to_dict()["recipes"]["default"]["epochs"] = 1
+    assert cifarzoo.get_model_info("simple") == spec
+    assert hash(spec) == hash(cifarzoo.get_model_info("simple"))
+    assert "mine" not in spec.recipes
+    assert spec.options == {}
+
+
+def test_a_mapping_of_recipes_stays_the_callers() -> None:
+    recipes = {"quick": Recipe(epochs=1)}
+    cifarzoo.register_model(
+        description="", source="", parameters=1, macs=1, recipes=recipes, name="tiny"
+    )(tiny)
+    recipes.clear()
+    assert cifarzoo.get_model_info("tiny").get_recipe("quick").epochs == 1

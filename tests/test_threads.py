@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -336,3 +337,12 @@ def test_asking_a_network_while_it_is_trained_does_not_change_the_training(
     ended.set()
     thread.join(WAIT)
     assert is_as_before(asked, state(plain))
+
+
+def test_a_seed_brings_no_compiler_along() -> None:
+    """Torch's compiler takes more than a second to import."""
+    code = (
+        "import sys, cifarzoo\ncifarzoo.create_model('simple', seed=7)\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -52,11 +52,14 @@ def test_shipped_weights_come_from_the_recipe_of_their_tag(name: str, tag: str) 
 
 
 @pytest.mark.parametrize(("name", "tag"), SHIPPED)
-def test_the_shipped_seed_has_the_best_validation_accuracy(name: str, tag: str) -> None:
+def test_no_test_image_chose_the_shipped_seed(name: str, tag: str) -> None:
     path = cifarzoo.get_model_info(name).weights[tag].path
     metadata = cifarzoo.read_metadata(path)["metadata"]
     seeds = metadata["seeds"]
-    best = max(seeds, key=lambda entry: entry["validation_accuracy"]["none"])
+    if metadata["val_size"]:
+        best = max(seeds, key=lambda entry: entry["validation_accuracy"]["none"])
+    else:  # trained on all images: never chosen
+        (best,) = (entry for entry in seeds if entry["seed"] == 0)
     assert metadata["recipe"]["seed"] == best["seed"]
     # rounded to float16, the parameters are as good as before
     rounded, before = (best[key]["none"] for key in ("test_accuracy", "unrounded_test_accuracy"))
@@ -156,6 +159,17 @@ def test_what_does_not_hold_is_named(
     stated["metadata"].update(change)
     stated["write"]()
     assert problem in problems(sample_test)
+
+
+def test_weights_of_all_training_images_need_no_validation_accuracy(
+    stated: dict[str, Any], sample_test: ImageSet
+) -> None:
+    stated["metadata"].update(val_size=0, validation_accuracy={})
+    stated["write"]()
+    assert cifarzoo.verify_weights("simple", sample_test).passed
+    stated["metadata"].update(val_size=5000)
+    stated["write"]()
+    assert "does not tell its validation_accuracy" in problems(sample_test)
 
 
 def test_a_damaged_file_is_named(stated: dict[str, Any], sample_test: ImageSet) -> None:

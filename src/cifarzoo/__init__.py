@@ -8,57 +8,72 @@ Example:
     True
 """
 
-from cifarzoo.card import (
-    CIFAR10_CLASSES,
-    CIFAR10_PREPROCESSING,
-    ModelCard,
-    Preprocessing,
-    attach_card,
-    get_card,
-)
-from cifarzoo.data import (
-    ImageSet,
-    Loader,
-    load_cifar10,
-    load_cifar10_1,
-    load_cifar10c,
-    load_cifar10h,
-    load_cifar100,
-    load_sample,
-)
-from cifarzoo.errors import CifarZooError
-from cifarzoo.evaluation import (
-    Calibration,
-    Comparison,
-    EvaluationReport,
-    Prediction,
-    calibrate,
-    compare,
-    evaluate,
-    plot_confusion_matrix,
-    plot_history,
-    predict,
-)
-from cifarzoo.export import export_onnx
-from cifarzoo.factory import create_model, load_model
-from cifarzoo.optimizers import list_optimizers
-from cifarzoo.recipe import Augmentation, Recipe
-from cifarzoo.registry import ModelSpec, WeightsInfo, get_model_info, list_models, register_model
-from cifarzoo.schedulers import list_schedulers, register_scheduler
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+# the function now: its module, once imported, would take its place
 from cifarzoo.summary import summary
-from cifarzoo.training import (
-    ConsoleLogger,
-    CSVLogger,
-    EpochRecord,
-    History,
-    JSONLinesLogger,
-    Logger,
-    TensorBoardLogger,
-    Trainer,
-)
-from cifarzoo.verification import Verification, verify_weights
 from cifarzoo.version import __version__
-from cifarzoo.weights import load_weights, read_metadata, save_weights
+
+if TYPE_CHECKING:  # each of these is imported when it is first asked for, see __getattr__
+    from cifarzoo.card import (
+        CIFAR10_CLASSES,
+        CIFAR10_PREPROCESSING,
+        ModelCard,
+        Preprocessing,
+        attach_card,
+        get_card,
+    )
+    from cifarzoo.data import (
+        ImageSet,
+        Loader,
+        load_cifar10,
+        load_cifar10_1,
+        load_cifar10c,
+        load_cifar10h,
+        load_cifar100,
+        load_sample,
+    )
+    from cifarzoo.errors import CifarZooError
+    from cifarzoo.evaluation import (
+        Calibration,
+        Comparison,
+        EvaluationReport,
+        Prediction,
+        calibrate,
+        compare,
+        plot_confusion_matrix,
+        plot_history,
+    )
+    from cifarzoo.evaluation.evaluate import evaluate
+    from cifarzoo.evaluation.predict import predict
+    from cifarzoo.export import export_onnx
+    from cifarzoo.factory import create_model, load_model
+    from cifarzoo.optimizers import list_optimizers
+    from cifarzoo.recipe import Augmentation, Recipe
+    from cifarzoo.registry import (
+        ModelSpec,
+        WeightsInfo,
+        get_model_info,
+        list_models,
+        register_model,
+    )
+    from cifarzoo.schedulers import list_schedulers, register_scheduler
+    from cifarzoo.training import (
+        ConsoleLogger,
+        CSVLogger,
+        EpochRecord,
+        History,
+        JSONLinesLogger,
+        Logger,
+        TensorBoardLogger,
+        Trainer,
+    )
+    from cifarzoo.verification import Verification, verify_weights
+    from cifarzoo.weights import load_weights, read_metadata, save_weights
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -115,3 +130,86 @@ __all__ = [
     "summary",
     "verify_weights",
 ]
+
+# where each public name is defined: torch and what else a name needs is imported with it, so that
+# `cifarzoo --help` answers at once
+_HOMES = {
+    "cifarzoo.card": (
+        "CIFAR10_CLASSES",
+        "CIFAR10_PREPROCESSING",
+        "ModelCard",
+        "Preprocessing",
+        "attach_card",
+        "get_card",
+    ),
+    "cifarzoo.data": (
+        "ImageSet",
+        "Loader",
+        "load_cifar10",
+        "load_cifar10_1",
+        "load_cifar10c",
+        "load_cifar10h",
+        "load_cifar100",
+        "load_sample",
+    ),
+    "cifarzoo.errors": ("CifarZooError",),
+    "cifarzoo.evaluation": (
+        "Calibration",
+        "Comparison",
+        "EvaluationReport",
+        "Prediction",
+        "calibrate",
+        "compare",
+        "evaluate",
+        "plot_confusion_matrix",
+        "plot_history",
+        "predict",
+    ),
+    "cifarzoo.export": ("export_onnx",),
+    "cifarzoo.factory": ("create_model", "load_model"),
+    "cifarzoo.optimizers": ("list_optimizers",),
+    "cifarzoo.recipe": ("Augmentation", "Recipe"),
+    "cifarzoo.registry": (
+        "ModelSpec",
+        "WeightsInfo",
+        "get_model_info",
+        "list_models",
+        "register_model",
+    ),
+    "cifarzoo.schedulers": ("list_schedulers", "register_scheduler"),
+    "cifarzoo.training": (
+        "ConsoleLogger",
+        "CSVLogger",
+        "EpochRecord",
+        "History",
+        "JSONLinesLogger",
+        "Logger",
+        "TensorBoardLogger",
+        "Trainer",
+    ),
+    "cifarzoo.verification": ("Verification", "verify_weights"),
+    "cifarzoo.weights": ("load_weights", "read_metadata", "save_weights"),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __dir__() -> list[str]:
+    modules = {module.name for module in pkgutil.iter_modules(__path__)}
+    return sorted({*globals(), *__all__, *modules})
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        """A public name, or a module of the package, at its first use (PEP 562)."""
+        if name in _MODULES:
+            value = getattr(importlib.import_module(_MODULES[name]), name)
+            globals()[name] = value
+            return value
+        if not name.startswith("_"):
+            try:
+                return importlib.import_module(f"{__name__}.{name}")
+            except ModuleNotFoundError as error:
+                if error.name != f"{__name__}.{name}":
+                    raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

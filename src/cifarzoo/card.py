@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
+from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -88,6 +89,8 @@ CIFAR10_PREPROCESSING = Preprocessing()
 class ModelCard:
     """Identity of a network: enough to build it again and to feed it correctly.
 
+    A card is a value: nothing in it can be changed; ``dataclasses.replace`` makes another.
+
     Args:
         name: Registered name, or the class name of a module made elsewhere.
         num_classes: Size of the output.
@@ -98,13 +101,19 @@ class ModelCard:
 
     name: str
     num_classes: int = 10
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = FrozenDict()
     preprocessing: Preprocessing = CIFAR10_PREPROCESSING
     classes: tuple[str, ...] | None = None
 
+    def __post_init__(self) -> None:
+        freeze_fields(self)
+        if self.classes is not None:
+            object.__setattr__(self, "classes", tuple(self.classes))
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `from_dict` reads it back."""
-        return dataclasses.asdict(self)
+        """Plain data for JSON, a copy; `from_dict` reads it back."""
+        data: dict[str, Any] = thaw(dataclasses.asdict(self))
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelCard:
@@ -113,9 +122,9 @@ class ModelCard:
         return cls(
             name=data["name"],
             num_classes=data["num_classes"],
-            options=dict(data["options"]),
+            options=data["options"],
             preprocessing=Preprocessing(**data["preprocessing"]),
-            classes=tuple(classes) if classes else None,
+            classes=classes or None,
         )
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 import cifarzoo.models  # noqa: F401  (registers the zoo's own models)
-from cifarzoo.card import CIFAR10_CLASSES, ModelCard, attach_card
+from cifarzoo.card import CIFAR10_CLASSES, ModelCard, Preprocessing, attach_card
 from cifarzoo.compute.seeding import own_generator
 from cifarzoo.download import addresses, download
-from cifarzoo.errors import ArgumentError, WeightsError
+from cifarzoo.errors import ArgumentError, UnknownNameError, WeightsError
 from cifarzoo.files import cache_directory, file_digest
+from cifarzoo.fitting import choose_options, fill
 from cifarzoo.models.input import check_input
-from cifarzoo.names import check_options
+from cifarzoo.names import check_options, whole_number
 from cifarzoo.progress import byte_bar
 from cifarzoo.registry import ModelSpec, get_model_info
-from cifarzoo.weights import find_weights, load_weights, read_card, read_metadata
+from cifarzoo.weights import find_weights, read_card, read_content
 
 __all__ = ["create_model", "load_model", "locate_weights"]
 
@@ -25,9 +27,12 @@ __all__ = ["create_model", "load_model", "locate_weights"]
 def create_model(
     name: str,
     *,
-    pretrained: bool | str | Path | None = False,
+    pretrained: bool | str | Path | Mapping[str, Any] | None = False,
     num_classes: int | None = None,
     seed: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    key: str | None = None,
+    rename: Mapping[str, str] | None = None,
     **options: Any,
 ) -> nn.Module:
     """Build a model of the zoo.
@@ -35,13 +40,17 @@ def create_model(
     Args:
         name: A name of ``list_models()``.
         pretrained: False or None for random parameters, True for the default weights, a tag of
-            ``get_model_info(name).weights``, or the path of a weights file.
+            ``get_model_info(name).weights``, the path of a weights file, or a state dict.
         num_classes: Size of the output; that of the weights, or else 10, unless given. Where it is
             not that of the weights, they fill all but the last layer, which stays random.
         seed: Seed of the random parameters; torch's global generators are then left alone. None
             draws from the one of the CPU.
+        preprocessing: Normalization that the weights were trained with, as `load_weights` takes it.
+        key: Where in the file the weights lie, as there.
+        rename: Names in the file and what this model calls them, as there.
         **options: Options of that model's builder; see ``get_model_info(name).options``. Those not
-            given are as the weights were made with, or else the builder's defaults.
+            given are as the weights were made with, or as their names and shapes tell, or else the
+            builder's defaults.
 
     Returns:
         The network in training mode on the CPU, with its card (preprocessing, classes) attached.
@@ -58,28 +67,40 @@ def create_model(
         torch.Size([2, 100])
     """
     spec = get_model_info(name)
-    if num_classes is not None and (type(num_classes) is not int or num_classes < 1):
-        raise ArgumentError(
-            f"num_classes must be a whole number of at least 1; got {num_classes!r}"
-        )
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-        raise ArgumentError(f"seed must be a whole number or None; got {seed!r}")
+    if num_classes is not None:
+        num_classes, given = whole_number(num_classes), num_classes
+        if num_classes is None or num_classes < 1:
+            raise ArgumentError(f"num_classes must be a whole number of at least 1; got {given!r}")
+    if seed is not None:
+        seed, given = whole_number(seed), seed
+        if seed is None:
+            raise ArgumentError(f"seed must be a whole number or None; got {given!r}")
     check_options(f"model {name!r}", options, spec.options)
     weights = _find_weights(spec, pretrained)
-    facts = read_metadata(weights) if weights else {}
-    if facts and facts["card"]["name"] == name:
-        made_with = facts["card"]["options"]
-        check_options(f"model {name!r}", made_with, spec.options)
-        options = {**made_with, **options}
-    trained_for = facts["card"]["num_classes"] if facts else None
+    said = {"preprocessing": preprocessing, "key": key, "rename": rename}
+    if weights is None and any(value is not None for value in said.values()):
+        about = ", ".join(name for name, value in said.items() if value is not None)
+        raise ArgumentError(f"{about} is about weights; give them as pretrained=")
+    content = read_content(weights, key=key, rename=rename) if weights is not None else None
+    trained_for = None
+    if content is not None:
+        card = content.card
+        if card is None:
+            options, trained_for = choose_options(spec.builder, content, options)
+        else:
+            trained_for = card.num_classes
+            if card.name == name:
+                check_options(f"model {name!r}", card.options, spec.options)
+                options = {**card.options, **options}
     num_classes = num_classes or trained_for or 10
     with own_generator(seed):
         model = spec.builder(num_classes=num_classes, **options)
     check_input(model, spec.image_size)
     classes = CIFAR10_CLASSES if num_classes == 10 else None
     attach_card(model, ModelCard(name, num_classes, options, classes=classes))
-    if weights is not None:
-        load_weights(model, weights, new_head=trained_for not in (None, num_classes))
+    if content is not None:
+        new_head = trained_for not in (None, num_classes)
+        fill(model, content, preprocessing=preprocessing, new_head=new_head)
     return model
 
 
@@ -87,7 +108,7 @@ def load_model(path: str | Path) -> nn.Module:
     """Build the model that a weights file of `save_weights` was made from, and load it.
 
     Args:
-        path: The file, or the folder of a finished run.
+        path: The file, the folder of a finished run, or the checkpoint of a run.
 
     Raises:
         WeightsError: The file names no model, or does not fit it.
@@ -95,6 +116,14 @@ def load_model(path: str | Path) -> nn.Module:
     """
     path = find_weights(path)
     card = read_card(path)
+    try:
+        get_model_info(card.name)
+    except UnknownNameError as error:
+        raise UnknownNameError(
+            f"{path} was made from {card.name!r}, and no model of that name is registered: import "
+            "the module that registers it, or build the same network and call "
+            "load_weights(model, path)"
+        ) from error
     return create_model(card.name, pretrained=path)
 
 
@@ -128,9 +157,15 @@ def locate_weights(spec: ModelSpec, tag: str = "default") -> Path:
     return path
 
 
-def _find_weights(spec: ModelSpec, pretrained: bool | str | Path | None) -> Path | None:
+def _find_weights(
+    spec: ModelSpec, pretrained: bool | str | Path | Mapping[str, Any] | None
+) -> Path | Mapping[str, Any] | None:
     if pretrained is False or pretrained is None:
         return None
+    if isinstance(pretrained, Mapping):
+        return pretrained
+    if isinstance(pretrained, nn.Module):
+        raise ArgumentError("pretrained is a state dict, not a network; pass its state_dict()")
     tag = "default" if pretrained is True else str(pretrained)
     if tag in spec.weights:
         return locate_weights(spec, tag)

@@ -1,15 +1,24 @@
-"""Errors for names and options that do not exist: what was given, what is near, where to look."""
+"""What users write by hand: names and options that do not exist, numbers of any library."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import numbers
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cifarzoo.errors import ArgumentError, UnknownNameError
 
-__all__ = ["check_factory", "check_options", "keyword_options", "unknown_name"]
+__all__ = [
+    "check_factory",
+    "check_options",
+    "keyword_options",
+    "real_number",
+    "unknown_name",
+    "whole_number",
+]
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UnknownNameError:
@@ -59,3 +68,35 @@ def check_factory(kind: str, factory: Any, parameters: str, arguments: str) -> N
             f"{kind} is a name or a factory, not {factory!r}; write "
             f"lambda {parameters}: {made.__name__}({arguments})"
         )
+
+
+def whole_number(value: Any) -> int | None:
+    """``value`` as Python's int, or None when it is no whole number.
+
+    Integers of numpy and torch are whole numbers; booleans and 2.0 are none.
+
+    Example:
+        >>> import numpy
+        >>> whole_number(numpy.int64(10)), whole_number(True), whole_number(2.0)
+        (10, None, None)
+    """
+    value = _unpacked(value)
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def real_number(value: Any) -> int | float | None:
+    """``value`` as Python's int or float, or None when it is no number; booleans are none."""
+    value = _unpacked(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
+def _unpacked(value: Any) -> Any:
+    """What a scalar of numpy, or an array or tensor without dimensions, holds."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value

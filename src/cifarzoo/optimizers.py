@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cifarzoo.errors import ArgumentError
+from cifarzoo.frozen import thaw
 from cifarzoo.muon import MuonSGD
 from cifarzoo.names import check_factory, check_options, unknown_name
 
@@ -161,7 +162,7 @@ def build_optimizer(
     check_optimizer(optimizer)
     build = _build_without_timm if optimizer in _WITHOUT_TIMM else _build_timm
     try:
-        return build(optimizer, parameters, learning_rate, momentum, dict(options or {}))
+        return build(optimizer, parameters, learning_rate, momentum, thaw(options or {}))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"optimizer {optimizer!r} cannot be built: {error}") from error
 

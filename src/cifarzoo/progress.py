@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Advance", "byte_bar"]
+__all__ = ["Advance", "byte_bar", "count_bar"]
 
 Advance = Callable[[int, int | None], None]
 """Called with the bytes done so far and the total, None while unknown."""
@@ -47,3 +47,31 @@ def byte_bar(title: str, console: Console | None = None) -> Iterator[Advance]:
     with Progress(*columns, console=console or Console(stderr=True)) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def count_bar(
+    title: str, total: int, console: Console | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Show a bar of things done on standard error while the block runs.
+
+    Args:
+        title: What the things are.
+        total: How many there are; no bar for 0, nor when standard error is no terminal.
+        console: Where to draw; standard error unless given.
+
+    Yields:
+        To be called with how many more are done.
+    """
+    if total == 0 or (console is None and not sys.stderr.isatty()):
+        yield lambda more: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    # what goes to standard output meanwhile may go to a file, so it is not caught
+    drawn = console or Console(stderr=True)
+    with Progress(*columns, console=drawn, redirect_stdout=False, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda more: bar.advance(task, more)

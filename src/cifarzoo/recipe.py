@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args
 
 from cifarzoo.errors import ArgumentError
 from cifarzoo.files import write_text
-from cifarzoo.names import check_options
+from cifarzoo.frozen import FrozenDict, FrozenList, thaw
+from cifarzoo.names import check_options, real_number, whole_number
 from cifarzoo.optimizers import check_group_options, check_optimizer
 from cifarzoo.schedulers import check_scheduler
 
@@ -48,15 +49,18 @@ class Augmentation:
     def __post_init__(self) -> None:
         if self.flip not in get_args(Flip):
             raise ArgumentError(f"flip must be one of {get_args(Flip)}; got {self.flip!r}")
-        _check_number("crop_padding", self.crop_padding, 0, 31, whole=True)
-        _check_number("cutout", self.cutout, 0, 32, whole=True)
-        _check_number("contrast", self.contrast, 0, 1, below=True)
-        _check_number("brightness", self.brightness, 0, 10)
+        _take_number(self, "crop_padding", 0, 31, whole=True)
+        _take_number(self, "cutout", 0, 32, whole=True)
+        _take_number(self, "contrast", 0, 1, below=True)
+        _take_number(self, "brightness", 0, 10)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How to train a network.
+
+    A recipe is a value: nothing in it can be changed, so it may be shared, compared and hashed;
+    `replace` and `override` return changed copies, `to_dict` a plain one.
 
     Args:
         epochs: Passes over the training set.
@@ -110,16 +114,16 @@ class Recipe:
 
     epochs: int = 30
     batch_size: int = 128
-    model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    model_options: Mapping[str, Any] = FrozenDict()
     optimizer: str = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    groups: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    optimizer_options: Mapping[str, Any] = FrozenDict()
+    groups: Mapping[str, Mapping[str, float]] = FrozenDict()
     label_smoothing: float = 0.0
     scheduler: str = "onecycle"
-    scheduler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    scheduler_options: Mapping[str, Any] = FrozenDict()
     augmentation: Augmentation = dataclasses.field(
         default_factory=lambda: Augmentation(flip="random", crop_padding=4)
     )
@@ -146,23 +150,23 @@ class Recipe:
                 f"augmentation must be an Augmentation; got {self.augmentation!r}: its parts are "
                 f"{', '.join('augmentation.' + name for name in _field_names(Augmentation))}"
             )
-        _check_number("epochs", self.epochs, 1, 100_000, whole=True)
-        _check_number("batch_size", self.batch_size, 1, 1_000_000, whole=True)
-        _check_number("learning_rate", self.learning_rate, 0, 1e6)
-        _check_number("momentum", self.momentum, 0, 1, below=True)
-        _check_number("weight_decay", self.weight_decay, 0, 1e3)
-        _check_number("label_smoothing", self.label_smoothing, 0, 1, below=True)
+        _take_number(self, "epochs", 1, 100_000, whole=True)
+        _take_number(self, "batch_size", 1, 1_000_000, whole=True)
+        _take_number(self, "learning_rate", 0, 1e6)
+        _take_number(self, "momentum", 0, 1, below=True)
+        _take_number(self, "weight_decay", 0, 1e3)
+        _take_number(self, "label_smoothing", 0, 1, below=True)
         object.__setattr__(self, "image_sizes", _check_image_sizes(self.image_sizes))
-        _check_number("mixup_alpha", self.mixup_alpha, 0, 100)
-        _check_number("cutmix_alpha", self.cutmix_alpha, 0, 100)
-        _check_number("ema_decay", self.ema_decay, 0, 1, below=True)
-        _check_number("lookahead_decay", self.lookahead_decay, 0, 1, below=True)
-        _check_number("distillation_weight", self.distillation_weight, 0, 1)
-        _check_number("distillation_temperature", self.distillation_temperature, 0.1, 100)
+        _take_number(self, "mixup_alpha", 0, 100)
+        _take_number(self, "cutmix_alpha", 0, 100)
+        _take_number(self, "ema_decay", 0, 1, below=True)
+        _take_number(self, "lookahead_decay", 0, 1, below=True)
+        _take_number(self, "distillation_weight", 0, 1)
+        _take_number(self, "distillation_temperature", 0.1, 100)
         if not isinstance(self.teacher, str):
             raise ArgumentError(f"teacher must be a model's name, or ''; got {self.teacher!r}")
-        _check_number("clip_norm", self.clip_norm, 0, 1e9)
-        _check_number("seed", self.seed, 0, 2**63 - 1, whole=True)
+        _take_number(self, "clip_norm", 0, 1e9)
+        _take_number(self, "seed", 0, 2**63 - 1, whole=True)
         check_optimizer(self.optimizer)
         check_group_options(self.groups)
         check_scheduler(self.scheduler, self.scheduler_options)
@@ -233,8 +237,9 @@ class Recipe:
         raise ArgumentError(f"recipe field {outer!r} has no parts; got {field!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON and TOML; `from_dict` reads it back."""
-        return dataclasses.asdict(self)
+        """Plain data for JSON and TOML, a copy; `from_dict` reads it back."""
+        data: dict[str, Any] = thaw(dataclasses.asdict(self))
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
@@ -296,17 +301,22 @@ def _field_names(cls: type[Recipe] | type[Augmentation]) -> list[str]:
 
 
 def _plain(value: Any, name: str) -> Any:
-    """Copy nested data with tuples as lists; refuse what JSON and TOML cannot hold."""
+    """Freeze nested data, tuples and arrays as lists; refuse what JSON and TOML cannot hold."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, name) for key, item in value.items()}
+        return FrozenDict({str(key): _plain(item, name) for key, item in value.items()})
     if isinstance(value, list | tuple):
-        return [_plain(item, name) for item in value]
-    if isinstance(value, bool | int | float | str):
+        return FrozenList(_plain(item, name) for item in value)
+    if isinstance(value, bool | str):
         return value
+    number = real_number(value)
+    if number is not None:
+        return number
+    if hasattr(value, "tolist"):  # an array or a tensor
+        return _plain(value.tolist(), name)
     raise ArgumentError(f"{name} holds plain numbers, strings and lists; got {value!r}")
 
 
-def _check_image_sizes(pairs: Any) -> list[list[float]]:
+def _check_image_sizes(pairs: Any) -> FrozenList:
     problem = ArgumentError(
         "image_sizes must be pairs [from, size]: fractions of the run in [0, 1) that rise from 0, "
         f"and whole numbers of at least 8 pixels; got {pairs!r}"
@@ -321,16 +331,24 @@ def _check_image_sizes(pairs: Any) -> list[list[float]]:
     valid = not plain or (starts[0] == 0 and rising and starts[-1] < 1)
     if not (valid and whole and all(8 <= size <= 1024 for _, size in plain)):
         raise problem
-    return plain
+    return FrozenList(plain)
 
 
-def _check_number(
-    name: str, value: Any, low: float, high: float, *, whole: bool = False, below: bool = False
+def _take_number(
+    owner: Recipe | Augmentation,
+    name: str,
+    low: float,
+    high: float,
+    *,
+    whole: bool = False,
+    below: bool = False,
 ) -> None:
-    kinds = (int,) if whole else (int, float)
-    right_type = isinstance(value, kinds) and not isinstance(value, bool)
+    """Let a field hold Python's own number; raise ArgumentError when it is none in its range."""
+    given = getattr(owner, name)
+    value = whole_number(given) if whole else real_number(given)
     # written so that NaN fails too
-    if not right_type or not low <= value <= high or (below and value == high):
+    if value is None or not low <= value <= high or (below and value == high):
         kind = "a whole number" if whole else "a number"
         bracket = ")" if below else "]"
-        raise ArgumentError(f"{name} must be {kind} in [{low:g}, {high:g}{bracket}; got {value!r}")
+        raise ArgumentError(f"{name} must be {kind} in [{low:g}, {high:g}{bracket}; got {given!r}")
+    object.__setattr__(owner, name, value)

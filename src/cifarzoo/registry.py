@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from cifarzoo.builds import BUILDERS
 from cifarzoo.errors import ArgumentError, DuplicateNameError
+from cifarzoo.frozen import freeze_fields
 from cifarzoo.names import keyword_options, unknown_name
 from cifarzoo.recipe import Recipe
 
@@ -38,7 +41,7 @@ class WeightsInfo:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """What the zoo knows about a model.
+    """What the zoo knows about a model: a value, in which nothing can be changed.
 
     Args:
         name: The name `create_model` takes.
@@ -63,6 +66,9 @@ class ModelSpec:
     stated_accuracy: float | None
     recipes: Mapping[str, Recipe]
     weights: Mapping[str, WeightsInfo]
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
     @property
     def recipe(self) -> Recipe:
@@ -108,6 +114,12 @@ class ModelSpec:
 _SPECS: dict[str, ModelSpec] = {}
 
 
+def _all_specs() -> dict[str, ModelSpec]:
+    """The zoo's own models register themselves as they are imported, which is done here, once."""
+    importlib.import_module("cifarzoo.models")  # which imports this module
+    return _SPECS
+
+
 def register_model(
     *,
     description: str,
@@ -145,9 +157,10 @@ def register_model(
 
     def register(builder: _Builder) -> _Builder:
         model_name = name or builder.__name__
-        if model_name in _SPECS:
+        if model_name in _all_specs():
             raise DuplicateNameError(f"model {model_name!r} is already registered; choose another")
         _check_builder(model_name, builder)
+        BUILDERS[model_name] = builder
         _SPECS[model_name] = ModelSpec(
             name=model_name,
             builder=builder,
@@ -158,7 +171,7 @@ def register_model(
             image_size=image_size,
             stated_accuracy=stated_accuracy,
             recipes={"default": Recipe(), **(recipes or {})},
-            weights=dict(weights or {}),
+            weights=weights or {},
         )
         return builder
 
@@ -178,7 +191,7 @@ def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[s
     """
     return [
         name
-        for name in sorted(fnmatch.filter(_SPECS, pattern))
+        for name in sorted(fnmatch.filter(_all_specs(), pattern))
         if pretrained is None or bool(_SPECS[name].weights) == pretrained
     ]
 
@@ -194,7 +207,7 @@ def get_model_info(name: str) -> ModelSpec:
         80090
     """
     try:
-        return _SPECS[name]
+        return _all_specs()[name]
     except (KeyError, TypeError):
         raise unknown_name("model", name, _SPECS, hint="See list_models().") from None
 

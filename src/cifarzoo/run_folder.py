@@ -1,28 +1,46 @@
-"""The folder of a training run: what lies in it, and who may write there."""
+"""The folder of a training run: what lies in it, and who may write there.
+
+`Trainer` writes it, for programs and for the command line alike; the latter adds reports and
+pictures. ``run.json`` and ``recipe.toml`` are there from the beginning, so that a run which was
+stopped can be told about; weights and history follow at its end.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from cifarzoo.errors import CheckpointError, MissingExtraError
-from cifarzoo.evaluation import EvaluationReport, plot_history
-from cifarzoo.files import atomic_path, make_directory, write_text
+from cifarzoo.card import unwrap
+from cifarzoo.errors import ArgumentError, CheckpointError
+from cifarzoo.files import make_directory, write_text
 from cifarzoo.recipe import Recipe
-from cifarzoo.training import History
-from cifarzoo.training.checkpoint import CHECKPOINT_NAME
 from cifarzoo.weights import WEIGHTS_NAME, save_weights
 
-__all__ = ["claim", "disclaim", "keep", "new_folder", "read_claim"]
+__all__ = [
+    "CHECKPOINT_NAME",
+    "HISTORY_NAME",
+    "claimed",
+    "files_of_a_run",
+    "is_run",
+    "keep",
+    "network_sha256",
+    "new_folder",
+    "read_claim",
+    "remove_if_empty",
+]
 
+CHECKPOINT_NAME = "checkpoint.pt"
+HISTORY_NAME = "history.json"
 _NOTE_NAME = "run.json"
 _RECIPE_NAME = "recipe.toml"
-_EARLY = (_NOTE_NAME, _RECIPE_NAME, "history.csv")  # what is there before the first checkpoint
+_RESUMING = "resuming"  # what only the note holds: how the run can go on
 
 
 def new_folder(label: str) -> Path:
@@ -39,42 +57,92 @@ def new_folder(label: str) -> Path:
             return folder
 
 
-def claim(folder: Path, facts: Mapping[str, Any], recipe: Recipe) -> None:
-    """Note in ``folder`` what the run is, before it starts; the folder is made if need be.
+def files_of_a_run(folder: Path) -> list[str]:
+    """The names in ``folder`` that a run would write; empty where one may start."""
+    names = (WEIGHTS_NAME, CHECKPOINT_NAME, _NOTE_NAME, _RECIPE_NAME, HISTORY_NAME, "history.csv")
+    return [name for name in names if (folder / name).exists()]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run was started in ``folder``."""
+    return not {WEIGHTS_NAME, CHECKPOINT_NAME, _NOTE_NAME}.isdisjoint(files_of_a_run(folder))
+
+
+@contextlib.contextmanager
+def claimed(
+    folder: Path, facts: Mapping[str, Any], recipe: Recipe, *, resumed: bool
+) -> Iterator[dict[str, Any]]:
+    """Note in ``folder`` what the run is, before the block trains; yields what is noted.
+
+    One that fails before its first checkpoint leaves nothing behind in the folder.
 
     Args:
-        folder: The folder.
+        folder: The folder; made if need be.
         facts: What the run consists of beside its recipe: model, data, command.
         recipe: How it trains.
+        resumed: Whether it goes on: it then keeps the note that it began with, if there is one.
 
     Raises:
-        CheckpointError: The folder holds another run, or a file that the run would write.
+        CheckpointError: The folder holds another run, or a file that the run would replace.
+        ArgumentError: JSON cannot hold one of the facts.
     """
+    if resumed and (folder / _NOTE_NAME).exists():
+        noted, planned = read_claim(folder)
+        if planned != recipe:
+            raise CheckpointError(
+                f"{folder} holds a run with another recipe; choose another output folder"
+            )
+        yield noted
+        return
+    written = _claim(folder, facts, recipe)
+    try:
+        yield dict(facts)
+    except BaseException:
+        if not (folder / CHECKPOINT_NAME).exists():
+            for path in written:
+                path.unlink(missing_ok=True)
+        raise
+
+
+def _claim(folder: Path, facts: Mapping[str, Any], recipe: Recipe) -> list[Path]:
+    """Write the note and the recipe; those of a run that came to nothing are replaced."""
     make_directory(folder)
-    found = [name for name in (WEIGHTS_NAME, CHECKPOINT_NAME, *_EARLY) if (folder / name).exists()]
-    if {WEIGHTS_NAME, CHECKPOINT_NAME}.isdisjoint(found) and _NOTE_NAME in found:
+    note, plan = folder / _NOTE_NAME, folder / _RECIPE_NAME
+    written = [note]
+    if note.exists() or not plan.exists():
+        written.append(plan)
+    elif Recipe.load(plan) != recipe:
         raise CheckpointError(
-            f"{folder} holds a run without a checkpoint: it has not come to one yet, or ended "
-            f"before; remove its {', '.join(found)} in that case, or choose another --output"
+            f"{plan} holds another recipe, which the run would replace; move it away, or choose "
+            "another output folder"
         )
-    if found:
-        raise CheckpointError(
-            f"{folder} holds a run already, or its {found[0]}; continue it with --resume, or "
-            "choose another --output"
-        )
-    write_text(folder / _NOTE_NAME, json.dumps(facts, indent=1) + "\n")
-    recipe.save(folder / _RECIPE_NAME)
+    try:
+        text = json.dumps(facts, indent=1)
+    except TypeError as error:
+        raise ArgumentError(
+            f"metadata and options must be plain data, as JSON holds it: {error}"
+        ) from error
+    write_text(note, text + "\n")
+    if plan in written:
+        recipe.save(plan)
+    return written
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder, unless something lies in it."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def read_claim(folder: Path) -> tuple[dict[str, Any], Recipe]:
-    """The facts and the recipe that `claim` noted.
+    """The facts and the recipe that were noted as the run in ``folder`` began.
 
     Raises:
         CheckpointError: No run was started in ``folder``, or its note is damaged.
     """
     note = folder / _NOTE_NAME
     if not note.is_file() or not (folder / _RECIPE_NAME).is_file():
-        raise CheckpointError(f"{folder} holds no run; start one with --output {folder}")
+        raise CheckpointError(f"{folder} holds no {_NOTE_NAME} and {_RECIPE_NAME} of a run")
     try:
         facts: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -82,56 +150,38 @@ def read_claim(folder: Path) -> tuple[dict[str, Any], Recipe]:
     return facts, Recipe.load(folder / _RECIPE_NAME)
 
 
-def disclaim(folder: Path) -> None:
-    """Take back what `claim` wrote when nothing came of the run, and the folder if it is empty."""
-    if (folder / CHECKPOINT_NAME).exists():
-        return
-    for name in _EARLY:
-        (folder / name).unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()
-
-
 def keep(
     folder: Path,
     network: nn.Module,
     facts: Mapping[str, Any],
-    history: History,
-    reports: Sequence[EvaluationReport],
-    validation: Sequence[EvaluationReport] = (),
+    history: Sequence[Mapping[str, Any]],
 ) -> list[Path]:
-    """Write weights, history and reports, and pictures where matplotlib is installed.
+    """Write what remains of a run: its weights, which carry all the rest, and its history.
 
     Args:
         folder: The folder.
         network: The trained network.
         facts: Provenance for the weights file: model, data, recipe, command.
-        history: Its training.
-        reports: Evaluations that differ in test-time augmentation; the first has none.
-        validation: The same on images that were held out from training, if there were any.
+        history: Its training, as ``History.to_list()`` has it.
 
     Returns:
-        What was written.
+        What was written. A network whose state is more than tensors has no weights file; its
+        checkpoint holds it.
     """
     metadata = {
-        **facts,
-        "history": history.to_list(),
-        "train_seconds": history.seconds,
+        **{key: value for key, value in facts.items() if key != _RESUMING},
+        "history": history,
+        "train_seconds": sum(record["seconds"] for record in history),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "validation_accuracy": {report.tta: report.accuracy for report in validation},
-        "test_accuracy": {report.tta: report.accuracy for report in reports},
     }
-    written = [
-        save_weights(network, folder / WEIGHTS_NAME, metadata=metadata),
-        history.save(folder / "history.json"),
-    ]
-    for report in reports:
-        suffix = "" if report.tta == "none" else f"-{report.tta}"
-        written.append(report.save(folder / f"report{suffix}.json"))
-    try:
-        written.append(reports[0].save(folder / "confusion.png"))
-        with atomic_path(folder / "curves.png") as part:
-            plot_history(history, title=reports[0].model).savefig(part, dpi=150)
-    except MissingExtraError:
-        return written
-    return [*written, folder / "curves.png"]
+    written = [write_text(folder / HISTORY_NAME, json.dumps(history, indent=1) + "\n")]
+    if all(isinstance(part, Tensor) for part in unwrap(network).state_dict().values()):
+        written.insert(0, save_weights(network, folder / WEIGHTS_NAME, metadata=metadata))
+    return written
+
+
+def network_sha256(network: nn.Module) -> str:
+    """Checksum of what a network's state does not tell: its layers, and which are frozen."""
+    inner = unwrap(network)
+    frozen = [name for name, p in inner.named_parameters() if not p.requires_grad]
+    return hashlib.sha256(f"{inner}\n{frozen}".encode()).hexdigest()

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from cifarzoo import timm_schedulers
 from cifarzoo.errors import ArgumentError, DuplicateNameError
+from cifarzoo.frozen import thaw
 from cifarzoo.names import check_factory, check_options, keyword_options, unknown_name
 
 __all__ = [
@@ -106,7 +107,7 @@ def build_scheduler(
         UnknownNameError: No scheduler has this name.
         ArgumentError: An option does not exist, or the factory returned something else.
     """
-    options = dict(options or {})
+    options = thaw(options or {})
     if isinstance(scheduler, str):
         check_scheduler(scheduler, options)
         built = _build_named(scheduler, optimizer, epochs, steps_per_epoch, options)

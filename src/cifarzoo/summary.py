@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
-from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import nn
     from torchinfo import ModelStatistics
 
 __all__ = ["summary"]
@@ -33,7 +30,10 @@ def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> M
         >>> summary(create_model("simple")).total_params
         80090
     """
+    import torch
     import torchinfo
+
+    from cifarzoo.compute.twin import evaluating
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:

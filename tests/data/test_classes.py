@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import ConcatDataset, DataLoader, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 from cifarzoo import ImageSet, Loader
-from cifarzoo.data.classes import align, class_names, class_numbers
+from cifarzoo.data.classes import align, class_names, class_numbers, names_of_outputs
 from cifarzoo.errors import InputError
 
 KNOWN = ("airplane", "bird", "cat", "dog", "ship")
@@ -17,15 +19,22 @@ KNOWN = ("airplane", "bird", "cat", "dog", "ship")
 def test_known_names_have_the_models_numbers(names: list[str], count: int) -> None:
     numbers = class_numbers(names[:count], KNOWN)
     if numbers is None:
-        assert tuple(names[:count]) == KNOWN[:count]
+        assert tuple(names) == KNOWN
     else:
         assert [KNOWN[number] for number in numbers] == names[:count]
 
 
 @pytest.mark.parametrize(
     "names",
-    [None, (), KNOWN, KNOWN[:2], ("a", "b"), ("airplane", "bird", "cat", "dog", "boat")],
-    ids=["none", "empty", "the same", "the first", "none shared", "one renamed"],
+    [
+        None,
+        (),
+        KNOWN,
+        (*KNOWN, "truck"),
+        ("a", "b"),
+        ("airplane", "bird", "cat", "dog", "boat"),
+    ],
+    ids=["none", "empty", "the same", "and more", "none shared", "one renamed"],
 )
 def test_labels_hold_as_they_are(names: tuple[str, ...] | None) -> None:
     assert class_numbers(names, KNOWN) is None
@@ -34,6 +43,18 @@ def test_labels_hold_as_they_are(names: tuple[str, ...] | None) -> None:
 
 def test_upper_and_lower_case_are_one() -> None:
     assert class_numbers(("Ship", " DOG"), KNOWN) == (4, 3)
+
+
+def test_case_counts_where_it_tells_classes_apart() -> None:
+    letters = ("A", "B", "a", "b")
+    assert class_numbers(("b", "a"), letters) == (3, 2)
+    assert class_numbers(("a", "b", "A", "B"), letters) == (2, 3, 0, 1)
+
+
+def test_names_of_a_head_that_was_replaced_are_not_its_names() -> None:
+    assert names_of_outputs(KNOWN, 5) == KNOWN
+    assert names_of_outputs(KNOWN, 2) is None
+    assert names_of_outputs(None, 2) is None
 
 
 @pytest.mark.parametrize("names", [("dog", "unicorn"), ("airplane", "unicorn"), KNOWN[1:] + ("x",)])
@@ -65,7 +86,23 @@ def test_names_are_found_wherever_the_images_lie(few: ImageSet) -> None:
     sources = [few, part, DataLoader(part), Loader(few, batch_size=9), ConcatDataset([few, part])]
     assert [class_names(source) for source in sources] == [few.classes] * 5
     assert class_names([(few.images, few.labels)]) is None
-    assert class_names(DataLoader(torch.utils.data.TensorDataset(few.images))) is None
+    assert class_names(DataLoader(TensorDataset(few.images))) is None
+
+
+def test_a_part_without_names_goes_by_the_others(few: ImageSet) -> None:
+    nameless = TensorDataset(few.images, few.labels)
+    assert class_names(ConcatDataset([nameless, few])) == few.classes
+    assert class_names(ConcatDataset([nameless, nameless])) is None
+
+
+def test_a_data_set_of_the_library_datasets_names_its_classes_in_its_features() -> None:
+    def data_set(**features: object) -> object:
+        return SimpleNamespace(features=features)
+
+    label = SimpleNamespace(names=["cat", "dog"])
+    assert class_names(data_set(image=object(), label=label)) == ("cat", "dog")
+    assert class_names(data_set(fine=label, coarse=SimpleNamespace(names=["pet"]))) is None
+    assert class_names(SimpleNamespace(features=64)) is None
 
 
 def test_parts_that_number_their_classes_differently_are_refused(few: ImageSet) -> None:

@@ -17,8 +17,8 @@ from torchvision.datasets import FakeData, ImageFolder
 from torchvision.transforms import v2
 from torchvision.transforms.functional import pil_to_tensor, to_tensor
 
-from cifarzoo import ImageSet
-from cifarzoo.data.imageset import to_uint8
+from cifarzoo import ImageSet, Loader
+from cifarzoo.data.image import to_uint8
 from cifarzoo.errors import ArgumentError, InputError
 
 CLASSES = ("cat", "dog")
@@ -51,19 +51,22 @@ def by_class(labels: list[int]) -> ImageSet:
         (
             pixels(2).float(),
             torch.tensor([0, 1]),
-            r"uint8 \(N, 3, H, W\).*got torch.float32 \(2, 3",
+            r"float in 0..1, .*got torch.float32 in .*divide",
         ),
-        (pixels(2)[0], torch.tensor([0, 1]), r"got torch.uint8 \(3, 4, 4\).*from_dataset\(\)"),
-        (pixels(2)[:, :1], torch.tensor([0, 1]), r"got torch.uint8 \(2, 1, 4, 4\)"),
-        (pixels(2), torch.tensor([0]), r"int64 \(2,\), one for each image; got torch.int64 \(1,\)"),
-        (pixels(2), torch.tensor([0.0, 1.0]), r"labels must be int64.*got torch.float32"),
-        (pixels(2), torch.tensor([[0], [1]]), r"labels must be int64.*got torch.int64 \(2, 1\)"),
+        (pixels(2)[0], torch.tensor([0, 1]), r"got \(3, 4, 4\).*from_dataset\(\)"),
+        (pixels(2)[:, :1], torch.tensor([0, 1]), r"\(N, 3, H, W\).*got \(2, 1, 4, 4\)"),
+        (pixels(2).int(), torch.tensor([0, 1]), r"uint8 in 0..255, or float; got torch.int32"),
+        (pixels(2), torch.tensor([0]), r"labels must be \(2,\), one for each image; got \(1,\)"),
+        (pixels(2), torch.tensor([0.0, 0.9]), r"labels must be whole numbers.*got 0.9"),
+        (pixels(2), [True, False], r"labels must be numbers of classes; got torch.bool"),
+        (pixels(2), ["cat", "owl"], r"the label 'owl' is none of the classes 'cat', 'dog'"),
+        (pixels(2), torch.full((2, 2), 0.5), r"or rows with one 1; got torch.float32 \(2, 2\)"),
         (pixels(2), torch.tensor([0, 2]), r"labels must be in 0..1 for 2 classes; got 0..2"),
         (pixels(2), torch.tensor([-1, 0]), r"labels must be in 0..1 for 2 classes; got -1..0"),
         (pixels(2)[:0], torch.tensor([0])[:0], r"at least one image; got none"),
     ],
 )
-def test_wrong_tensors_are_refused(images: Tensor, labels: Tensor, message: str) -> None:
+def test_wrong_images_and_labels_are_refused(images: Tensor, labels: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         ImageSet(images, labels, CLASSES)
 
@@ -79,7 +82,7 @@ def test_set_is_a_sequence_of_image_and_label() -> None:
 
 
 def test_classes_become_a_tuple() -> None:
-    images = ImageSet(pixels(1), torch.tensor([0]), ["cat", "dog"])  # type: ignore[arg-type]  # what callers do
+    images = ImageSet(pixels(1), torch.tensor([0]), ["cat", "dog"])
     assert images.classes == CLASSES
 
 
@@ -110,8 +113,107 @@ def test_subset_refuses_what_is_no_index() -> None:
     images = by_class([0, 1, 2])
     with pytest.raises(ArgumentError, match=r"one boolean for each of the 3 images; got .*\(2,\)"):
         images.subset([True, False])
-    with pytest.raises(ArgumentError, match=r"must be integers or booleans; got torch\.float32"):
-        images.subset([0.5])  # type: ignore[list-item]  # that is the point
+    with pytest.raises(ArgumentError, match=r"must be integers or booleans; got torch\.float64"):
+        images.subset([0.5])
+
+
+@pytest.mark.parametrize(
+    ("indices", "expected"),
+    [
+        (slice(1, 3), [1, 2]),
+        (slice(None, None, -2), [4, 2, 0]),
+        (slice(-2, None), [3, 4]),
+        (slice(3, 99), [3, 4]),
+        (range(4, 0, -2), [4, 2]),
+        ([-1, 0, -5], [4, 0, 0]),
+        ((2, 1), [2, 1]),
+        (np.array([3, -2], np.int32), [3, 3]),
+        (np.array([3, 1], np.uint16), [3, 1]),
+        (np.array([4, 3, 2, 1])[::-2], [1, 3]),
+        ([np.int64(2), np.int8(-1)], [2, 4]),
+        (np.array([False, True, False, False, True]), [1, 4]),
+        (torch.tensor([2, 1], dtype=torch.uint8), [2, 1]),
+        ((i for i in (1, 2)), [1, 2]),
+        ({3: "a", 1: "b"}, [3, 1]),
+    ],
+)
+def test_subset_takes_what_python_and_numpy_index_with(indices: Any, expected: list[int]) -> None:
+    assert positions(by_class([0, 1, 2, 0, 1]).subset(indices)) == expected
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([5], r"must be in -5\.\.4 for a set of 5; got 5\.\.5"),
+        ([0, -6], r"must be in -5\.\.4 for a set of 5; got -6\.\.0"),
+        (np.array([99, 0]), r"got 0\.\.99"),
+        ({1, 2}, r"no order; pass sorted\("),
+        (3, "must be whole numbers, a mask or a slice; got 3"),
+        (np.int64(3), r"got shape \(\): for one image pass \[index\]"),
+        ([[0, 1]], r"got shape \(1, 2\)"),
+        ("01", "must be whole numbers, a mask or a slice; got '01'"),
+        (torch.tensor([0, 1, 1, 0, 1], dtype=torch.uint8), "may be a mask or two images"),
+        (np.array([True, False]), "one boolean for each of the 5"),
+    ],
+)
+def test_subset_refuses_the_rest(indices: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        by_class([0, 1, 2, 0, 1]).subset(indices)
+
+
+def test_one_image_is_taken_by_a_whole_number_of_any_kind() -> None:
+    images = by_class([0, 1, 2])
+    assert images[np.int64(2)][1] == images[-1][1] == 2
+    with pytest.raises(ArgumentError, match=r"has a whole number; got slice\(.*see subset\(\)"):
+        images[0:2]  # type: ignore[index]  # that is the point
+    with pytest.raises(IndexError):
+        images[3]
+
+
+def test_numpy_numbers_are_whole_numbers() -> None:
+    images = by_class([0, 1] * 6)
+    found = images.split(np.int64(4), seed=np.int32(1))  # type: ignore[arg-type]  # what callers do
+    expected = images.split(4, seed=1)
+    assert [part.sha256() for part in found] == [part.sha256() for part in expected]
+    loader = Loader(images, batch_size=np.int64(5))  # type: ignore[arg-type]  # what callers do
+    assert [len(labels) for _, labels in loader] == [5, 5, 2]
+    with pytest.raises(ArgumentError, match=r"must be a whole number; got 5\.0"):
+        Loader(images, batch_size=5.0)  # type: ignore[arg-type]  # that is the point
+
+
+SETS: dict[str, Any] = {
+    "tensors": lambda x, y: (x, y),
+    "arrays": lambda x, y: (x.numpy(), y.numpy()),
+    "channels last": lambda x, y: (x.permute(0, 2, 3, 1), y),
+    "arrays, channels last": lambda x, y: (x.permute(0, 2, 3, 1).numpy(), y),
+    "floats": lambda x, y: (x.double().numpy() / 255, y),
+    "16 bits": lambda x, y: (x.numpy().astype(np.uint16) * 257, y),
+    "a list of images": lambda x, y: (list(x), y),
+    "labels in a list": lambda x, y: (x, y.tolist()),
+    "labels of int32": lambda x, y: (x, y.int()),
+    "labels of numpy's uint8": lambda x, y: (x, y.numpy().astype(np.uint8)),
+    "labels of whole floats": lambda x, y: (x, y.float()),
+    "labels in a column": lambda x, y: (x, y[:, None]),
+    "one-hot labels": lambda x, y: (x, torch.eye(2)[y]),
+    "names as labels": lambda x, y: (x, [CLASSES[i] for i in y.tolist()]),
+    "an array of names": lambda x, y: (x, np.array(CLASSES)[y.numpy()]),
+}
+
+
+@pytest.mark.parametrize("form", SETS)
+def test_sets_are_made_from_what_people_have(form: str) -> None:
+    images, labels = pixels(5), torch.tensor([0, 1, 1, 0, 1])
+    made = ImageSet(*SETS[form](images, labels), CLASSES)
+    assert made.sha256() == ImageSet(images, labels, CLASSES).sha256()
+    assert (made.images.dtype, made.labels.dtype) == (torch.uint8, torch.int64)
+
+
+def test_no_message_contradicts_itself() -> None:
+    images = pixels(5)
+    with pytest.raises(InputError, match=r"must be a tensor|as a tensor, an array or a list; got"):
+        ImageSet(images.numpy().tobytes(), [0] * 5, CLASSES)
+    with pytest.raises(InputError, match=r"must be a list of names, one or more; got 'ab'"):
+        ImageSet(images, [0] * 5, "ab")
 
 
 def test_subset_is_a_copy() -> None:
@@ -218,7 +320,11 @@ FORMS = {
     "half tensor": lambda image: image.double().div(255).to(torch.float16),
     "uint8 array": as_array,
     "array view": lambda image: image.permute(1, 2, 0).numpy(),
-    "array with alpha": lambda image: np.dstack([as_array(image), np.zeros((4, 4), np.uint8)]),
+    "array with alpha": lambda image: np.dstack([as_array(image), np.full((4, 4), 255, np.uint8)]),
+    "float array": lambda image: as_array(image) / 255,
+    "uint16 array": lambda image: as_array(image).astype(np.uint16) * 257,
+    "uint16 array of the other byte order": lambda image: as_array(image).astype(">u2") * 257,
+    "mirrored array": lambda image: as_array(image.flip(2))[:, ::-1],
     "PIL": lambda image: Image.fromarray(as_array(image)),
     "PIL with alpha": lambda image: Image.fromarray(as_array(image)).convert("RGBA"),
     "read-only array": lambda image: np.frombuffer(as_array(image).tobytes(), np.uint8).reshape(
@@ -270,16 +376,22 @@ def test_converted_array_is_independent_of_the_original() -> None:
     ("image", "message"),
     [
         (torch.zeros(4, 4, 3), r"shape \(3, height, width\); got \(4, 4, 3\)"),
-        (torch.zeros(1, 3, 4, 4), r"shape \(3, height, width\); got \(1, 3, 4, 4\)"),
-        (torch.full((3, 4, 4), 1.5), r"not normalized; got torch.float32 in 1.5..1.5"),
+        (torch.zeros(1, 3, 4, 4), r"shape \(3, height, width\); got \(1, 3, 4, 4\): pass a batch"),
+        (torch.full((3, 4, 4), 1.5), r"not normalized; got torch.float32 in 1.5..1.5: divide"),
         (torch.full((3, 4, 4), -0.1), r"not normalized; got torch.float32 in -0.1..-0.1"),
         (torch.full((3, 4, 4), float("nan")), r"not normalized; got torch.float32 in nan..nan"),
-        (torch.zeros(3, 4, 4, dtype=torch.int64), r"got torch.int64 in 0..0"),
-        (np.zeros((4, 4, 3)), r"uint8 \(height, width, 3\) in 0..255; got float64 \(4, 4, 3\)"),
-        (np.zeros(4, np.uint8), r"got uint8 \(4,\)"),
-        (np.zeros((3, 4, 4, 3), np.uint8), r"got uint8 \(3, 4, 4, 3\)"),
-        (np.zeros((3, 4, 5), np.uint8), r"3 channels, last; got \(3, 4, 5\)"),
-        ("frog.png", r"an image array must be uint8"),
+        (torch.zeros(3, 4, 4, dtype=torch.int64), r"got torch.int64 in 0..0: convert"),
+        (torch.zeros(3, 4, 4, dtype=torch.cfloat), r"got torch.complex64"),
+        (np.zeros((4, 4, 3)) + 9, r"got torch.float64 in 9..9: divide values in 0..255"),
+        (np.full((4, 4), 255, np.uint16), r"16 bits must use them; this one ends at 255 of 65535"),
+        (np.zeros(4, np.uint8), r"got \(4,\)"),
+        (np.zeros((3, 4, 4, 3), np.uint8), r"got \(3, 4, 4, 3\)"),
+        (np.zeros((3, 4, 4), np.uint8), r"got \(3, 4, 4\)"),
+        (np.zeros((9, 4, 5), np.uint8), r"shape \(height, width, 3\); got \(9, 4, 5\)"),
+        (np.zeros((0, 4), np.uint8), r"needs pixels; this one has shape \(0, 4\)"),
+        (np.array([["a"]]), r"must hold numbers; got dtype <U1"),
+        ("frog.png", r"cannot read an image from frog.png: there is no such file"),
+        (3, r"must be a path, a PIL image, an array .*; got 3"),
     ],
 )
 def test_other_forms_are_refused(image: Any, message: str) -> None:
@@ -293,7 +405,7 @@ def test_from_dataset_reads_torchvision_fake_data() -> None:
     assert torch.equal(read.images, torch.stack([pil_to_tensor(image) for image, _ in fake]))
     assert read.labels.tolist() == [int(label) for _, label in fake]
     assert read.name == "FakeData"
-    assert read.classes == tuple(str(i) for i in range(int(read.labels.max()) + 1))
+    assert read.classes == ("0", "1", "2")
 
 
 @pytest.mark.parametrize(
@@ -317,6 +429,15 @@ def test_from_dataset_reads_a_tensor_dataset() -> None:
     assert torch.equal(read.labels, labels)
 
 
+def test_channels_first_is_seen_where_it_is_the_only_reading() -> None:
+    image = pixels(1, side=6)[0]
+    assert torch.equal(to_uint8(image.numpy()), image)
+    assert torch.equal(to_uint8(image.permute(1, 2, 0)), image)
+    gray = image[:1]
+    for form in (gray, gray[0], gray.permute(1, 2, 0), gray.numpy(), gray.float() / 255):
+        assert torch.equal(to_uint8(form), gray.expand(3, -1, -1))
+
+
 def test_from_dataset_refuses_images_of_several_sizes() -> None:
     dataset = [(pixels(1)[0], 0), (pixels(1, side=5)[0], 0)]
     with pytest.raises(InputError, match=r"one size; got \[\(3, 4, 4\), \(3, 5, 5\)\]"):
@@ -331,3 +452,35 @@ def test_from_dataset_refuses_an_empty_dataset() -> None:
 def test_from_dataset_refuses_labels_without_a_class() -> None:
     with pytest.raises(InputError, match=r"0..1 for 2 classes; got 0..2"):
         ImageSet.from_dataset([(image, i) for i, image in enumerate(pixels(3))], classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.full((4, 4, 3), 9, np.uint32), r"got torch.uint32 in 9\.\.9: convert values in 0..255"),
+        (torch.full((3, 4, 4), 9, dtype=torch.uint64), r"got torch.uint64 in 9\.\.9"),
+        (torch.zeros(3, 4, 4).to_sparse(), "its pixels one by one; got a torch.sparse_coo tensor"),
+        (torch.zeros(3, 4, 4, device="meta"), "its pixels one by one; got a meta tensor"),
+        (np.ma.masked_equal(np.zeros((4, 4, 3), np.uint8), 0), "some of this one are masked"),
+    ],
+)
+def test_pixels_that_are_not_there_are_refused(image: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        to_uint8(image)
+
+
+def test_an_image_without_a_label_is_refused() -> None:
+    with pytest.raises(InputError, match="each image needs a label; some of these are masked"):
+        ImageSet(pixels(2), np.ma.masked_equal([0, 1], 1), CLASSES)
+
+
+@pytest.mark.parametrize("classes", [None, (), "ab", range(2)])
+def test_classes_that_are_no_names_are_refused(classes: Any) -> None:
+    with pytest.raises(InputError, match="classes must be a list of names, one or more; got"):
+        ImageSet(pixels(2), [0, 1], classes)
+
+
+def test_names_of_classes_are_plain_text() -> None:
+    images = ImageSet(pixels(2), [0, 1], np.array(CLASSES))  # type: ignore[arg-type]  # what callers do
+    assert images.classes == CLASSES
+    assert {type(name) for name in images.classes} == {str}

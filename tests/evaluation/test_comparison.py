@@ -84,6 +84,20 @@ def test_the_interval_is_that_of_the_normal_approximation(
     assert high == pytest.approx(mean + 1.96 * spread, abs=0.25 * spread + 2.5 / count)
 
 
+def test_a_model_without_class_names_can_be_compared(
+    report: EvaluationReport, few: ImageSet
+) -> None:
+    """On bare batches its outputs have numbers in place of names."""
+    model = cifarzoo.create_model("simple", seed=1)
+    cifarzoo.attach_card(model, cifarzoo.ModelCard("mine"))
+    nameless = cifarzoo.evaluate(model, [(few.images, few.labels)])
+    assert nameless.classes[0].name == "0"
+    assert cifarzoo.compare(report, nameless).accuracy == (report.accuracy, nameless.accuracy)
+    others = dataclasses.replace(nameless, labels=tuple(9 - n for n in nameless.labels))
+    with pytest.raises(InputError, match="same images in the same order"):
+        cifarzoo.compare(report, others)
+
+
 def test_other_images_are_refused(report: EvaluationReport) -> None:
     with pytest.raises(InputError, match="same images in the same order"):
         cifarzoo.compare(report, with_right(report, [True] * 100))

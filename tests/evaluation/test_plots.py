@@ -40,6 +40,12 @@ def test_confusion_matrix_writes_every_count() -> None:
     assert axes.images[0].get_array().tolist() == [[5 / 6, 1 / 6], [0, 1]]
 
 
+def test_a_class_without_images_is_marked_in_the_confusion_matrix() -> None:
+    axes = cifarzoo.plot_confusion_matrix([[5, 1], [0, 0]], ("cat", "dog")).axes[0]
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert rows == ["cat", "dog (no images)"]
+
+
 def test_confusion_matrix_must_fit_the_classes() -> None:
     with pytest.raises(InputError, match="confusion must be 2x2"):
         cifarzoo.plot_confusion_matrix([[1]], ("cat", "dog"))

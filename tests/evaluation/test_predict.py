@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import cifarzoo
 from cifarzoo import ImageSet, Prediction
 from cifarzoo.card import attach_card
 from cifarzoo.errors import InputError
+from cifarzoo.files import make_directory
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +108,11 @@ def test_a_set_is_classified_in_batches(model: nn.Module, sample_test: ImageSet)
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (torch.zeros(1, 32, 32), r"shape \(3, height, width\)"),
-        (torch.full((3, 32, 32), 200.0), r"uint8 in 0\.\.255 or float in 0\.\.1"),
+        (torch.zeros(2, 32, 32), r"shape \(3, height, width\)"),
+        (torch.full((3, 32, 32), 200.0), r"uint8 in 0\.\.255.* or float in 0\.\.1"),
         (torch.zeros(3, 32, 32) - 1, "not normalized"),
-        (np.zeros((32, 32, 3)), "must be uint8"),
-        (np.zeros((32, 32, 2), np.uint8), "3 channels"),
+        (np.zeros((32, 32, 3)) + 2, "must be uint8"),
+        (np.zeros((32, 32, 2), np.uint8), r"\(height, width, 3\); got \(32, 32, 2\)"),
         ([], "no images"),
         ("missing.png", r"cannot read an image from missing\.png"),
     ],
@@ -122,3 +126,143 @@ def test_a_file_that_is_no_image_is_refused(model: nn.Module, tmp_path: Path) ->
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(InputError, match="cannot read an image from"):
         cifarzoo.predict(model, tmp_path / "text.png")
+
+
+# where images come from
+
+
+def test_several_come_from_every_iterable_in_order(
+    model: nn.Module, sample_test: ImageSet, tmp_path: Path
+) -> None:
+    images = list(sample_test.images[:3])
+    for place, image in enumerate(images):
+        array = image.permute(1, 2, 0).contiguous().numpy()
+        Image.fromarray(array).save(tmp_path / f"{place}.png")
+    expected = cifarzoo.predict(model, images, precision="float32")
+    assert len({answer.probability for answer in expected}) == 3
+    paths = sorted(tmp_path.glob("*.png"))
+    with paths[1].open("rb") as file:
+        several: list[Any] = [
+            tuple(images),
+            (image for image in images),
+            iter(images),
+            map(str, paths),
+            [paths[0].read_bytes(), file, Image.open(paths[2])],
+            (io.BytesIO(path.read_bytes()) for path in paths),
+            np.stack([image.permute(1, 2, 0).numpy() for image in images]),
+            np.stack([image.numpy() for image in images]),
+            tmp_path,
+            str(tmp_path),
+        ]
+        for form in several:
+            assert cifarzoo.predict(model, form, precision="float32") == expected
+    found = cifarzoo.predict(model, (path for path in paths), precision="float32")
+    assert [answer.file for answer in found] == [str(path) for path in paths]
+    one = cifarzoo.predict(model, tmp_path.glob("0.*"))
+    assert [answer.label for answer in one] == [expected[0].label]
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ({"a.png", "b.png"}, "images in a set have no order"),
+        (iter(()), "there are no images to classify"),
+        (Path().glob("*.nothing"), "there are no images to classify"),
+        ({"img": 1, "label": 2}, "a dict with the keys 'img', 'label'"),
+        ([torch.zeros(3, 32, 32), 5], "image 1: an image must be a path, .*; got 5"),
+        ([(torch.zeros(3, 32, 32), 5)], "image 0: .*; got a tuple of 2"),
+        ([torch.zeros(2, 3, 32, 32)], "image 0: .*pass a batch as it is, not in a list"),
+    ],
+)
+def test_what_is_no_images_is_refused(model: nn.Module, images: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        cifarzoo.predict(model, images)
+
+
+def test_a_folder_is_read_with_all_in_it_by_path(model: nn.Module, tmp_path: Path) -> None:
+    for name in ("b.PNG", "a/2.jpg", "a/1.webp", ".hidden/c.png", ".d.png", "a/notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        if path.suffix == ".txt":
+            path.write_text("no image")
+        else:
+            Image.new("RGB", (8, 8)).save(path)
+    found = cifarzoo.predict(model, tmp_path)
+    names = [Path(answer.file).relative_to(tmp_path).as_posix() for answer in found]
+    assert names == ["a/1.webp", "a/2.jpg", "b.PNG"]
+    with pytest.raises(InputError, match="no images in the folder"):
+        cifarzoo.predict(model, make_directory(tmp_path / "empty"))
+
+
+def test_photos_of_a_generator_are_not_held_all_at_once(model: nn.Module) -> None:
+    made: list[weakref.ref[Image.Image]] = []
+    most = 0
+
+    def photos() -> Iterator[Image.Image]:
+        nonlocal most
+        for _ in range(20):
+            photo = Image.new("RGB", (64, 64))
+            made.append(weakref.ref(photo))
+            most = max(most, sum(each() is not None for each in made))
+            yield photo
+            del photo
+
+    assert len(cifarzoo.predict(model, photos())) == 20
+    assert most <= 3
+
+
+# what is done to photos
+
+
+def note(model: nn.Module, image: Any) -> str:
+    answer = cifarzoo.predict(model, image)
+    assert isinstance(answer, Prediction)
+    return answer.note
+
+
+def test_what_is_done_to_a_photo_is_noted(model: nn.Module, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    turned = tmp_path / "a.png"
+    Image.new("RGBA", (48, 64), (9, 9, 9, 9)).save(turned, exif=exif)
+    assert note(model, turned) == (
+        "turned upright (EXIF orientation 6); transparent parts put on white; "
+        "resized from 64x48 to 32x32"
+    )
+    tiff = tmp_path / "a.tif"
+    Image.new("RGB", (32, 32)).save(tiff, exif=exif)
+    assert note(model, tiff) == "turned upright (EXIF orientation 6)"
+    assert note(model, np.full((32, 32), 40000, np.uint16)) == "scaled from 16 bits to 8"
+    assert note(model, Image.new("LA", (32, 32), (9, 255))) == ""
+    frames = [Image.new("L", (3000, 2), shade) for shade in (0, 255)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    expected = "first of several frames; resized from 3000x2 to 32x32"
+    assert note(model, tmp_path / "a.gif") == expected
+
+
+@pytest.mark.realdata
+def test_photos_get_the_answers_of_their_upright_pixels(cifar_test: ImageSet) -> None:
+    model = cifarzoo.create_model("simple", pretrained=True)
+    upright = [
+        Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).resize((64, 64))
+        for image in cifar_test.images[:12]
+    ]
+    expected = [answer.top for answer in cifarzoo.predict(model, upright, precision="float32")]
+    turns = {3: (180, False), 6: (90, True), 8: (-90, True)}
+    for orientation, (angle, expand) in turns.items():
+        exif = Image.Exif()
+        exif[274] = orientation
+        files = []
+        for image in upright:
+            file = io.BytesIO()
+            image.rotate(angle, expand=expand).save(file, format="PNG", exif=exif)
+            files.append(file)
+        answers = cifarzoo.predict(model, files, precision="float32")
+        assert [answer.top for answer in answers] == expected
+    wide = [
+        Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257) for image in upright
+    ]
+    gray = [image.convert("L") for image in upright]
+    answers = cifarzoo.predict(model, wide, precision="float32")
+    expected = [answer.top for answer in cifarzoo.predict(model, gray, precision="float32")]
+    assert [answer.top for answer in answers] == expected

@@ -10,7 +10,7 @@ import torch
 from runs import PLAIN, make_batches, make_trainer, weights
 from torch import Tensor
 
-from cifarzoo import ImageSet
+from cifarzoo import CIFAR10_PREPROCESSING, ImageSet, Loader, create_model
 from cifarzoo.errors import InputError
 from cifarzoo.training.checkpoint import read_checkpoint
 from cifarzoo.training.feed import Feed
@@ -34,6 +34,8 @@ BAD: dict[str, tuple[Callable[[Batch], Batch], str]] = {
     "no whole number": (with_label(2.9, torch.float32), "labels must be"),
     "too few": (lambda batch: (batch[0], batch[1][:-1]), "labels"),
     "raw floats": (lambda batch: (batch[0].float(), batch[1]), "must be normalized; .*255"),
+    "whole numbers": (lambda batch: (batch[0].int(), batch[1]), "uint8 in 0..255, .*torch.int32"),
+    "0 to 1": (lambda batch: (batch[0] / 255, batch[1]), "must be normalized"),
     "not a number": (lambda batch: (batch[0] / 0.0 * 0.0, batch[1]), "must be normalized; .*nan"),
     "one channel": (lambda batch: (batch[0][:, :1], batch[1]), r"\(batch, 3, height, width\)"),
 }
@@ -83,20 +85,44 @@ def test_a_bad_batch_of_a_later_epoch_keeps_the_checkpoint(few: ImageSet, tmp_pa
     assert len(read_checkpoint(tmp_path)["records"]) == 1
 
 
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_first_batch_is_refused(kind: str, few: ImageSet) -> None:
+    change, message = BAD[kind]
+    good, trainer = make_batches(few), make_trainer()
+    before = weights(trainer.model)
+    with pytest.raises(InputError, match=message):
+        trainer.fit([change(good[0]), *good[1:]])
+    assert all(torch.equal(before[name], value) for name, value in weights(trainer.model).items())
+
+
+def test_labels_of_a_loader_are_checked_as_a_whole(few: ImageSet) -> None:
+    """Its batches are not looked at one by one."""
+    sorted_by_label = few.subset(few.labels.argsort(stable=True))
+    loader, low = Loader(sorted_by_label, batch_size=20), few.subset(few.labels < 3)
+    for train, val in ((loader, None), (make_batches(low, 20), loader)):
+        trainer = make_trainer()
+        trainer.model = create_model("simple", num_classes=3, seed=0)
+        before = weights(trainer.model)
+        with pytest.raises(InputError, match=r"labels must be in 0\.\.2 .* got 0\.\.9"):
+            trainer.fit(train, val)
+        assert all(torch.equal(before[n], value) for n, value in weights(trainer.model).items())
+
+
 def test_batches_on_an_accelerator_are_judged_when_the_losses_are_read(few: ImageSet) -> None:
     """Without one at hand: what is noted there, and told later."""
     feed = Feed(
         make_batches(few),
-        preprocessing=__import__("cifarzoo").CIFAR10_PREPROCESSING,
+        preprocessing=CIFAR10_PREPROCESSING,
         device=torch.device("cpu"),
         dtype=torch.float32,
     )
-    feed.num_classes = 10
+    feed.match(10, None)
     images, labels = make_batches(few)[0]
     feed._late.note(images, labels, 1)
-    feed._late.note(images.float() / 255, labels, 2)
+    feed._late.note(CIFAR10_PREPROCESSING.normalize(images), labels, 2)
     feed.check_late()
-    for kind, number in (("too high", 3), ("negative", 4), ("raw floats", 5), ("not a number", 6)):
+    late = ("too high", "negative", "raw floats", "0 to 1", "not a number")
+    for number, kind in enumerate(late, start=3):
         feed._late.note(images, labels, number - 1)
         feed._late.note(*BAD[kind][0]((images, labels)), number)
         with pytest.raises(InputError, match=f"batch {number}: "):

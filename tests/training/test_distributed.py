@@ -74,7 +74,8 @@ def test_two_processes_equal_one_with_the_same_batches(
     weights = [torch.load(tmp_path / f"weights{rank}.pt") for rank in (0, 1)]
     assert same_state(*weights)
     written = {p.relative_to(tmp_path).as_posix() for p in tmp_path.glob("out*/*")}
-    assert written == {"out0/checkpoint.pt", "out0/log.csv"}
+    kept = ("run.json", "recipe.toml", "checkpoint.pt", "weights.safetensors", "history.json")
+    assert written == {"out0/log.csv", *(f"out0/{name}" for name in kept)}
 
     images = sample_train.subset(index)
     alone = make_trainer(recipe)

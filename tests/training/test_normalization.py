@@ -59,6 +59,26 @@ def test_statistics_of_the_part_that_is_trained_move(few: ImageSet) -> None:
     assert moved == {"layer3"}
 
 
+def test_a_normalization_without_parameters_belongs_to_its_neighbour(few: ImageSet) -> None:
+    """Before a frozen backbone, within it, and before a new head that is trained."""
+
+    def norm(size: int) -> nn.BatchNorm2d:
+        return nn.BatchNorm2d(size, affine=False)
+
+    block = nn.Sequential(nn.ReLU(), nn.Sequential(norm(4)))
+    backbone = nn.Sequential(norm(3), nn.Conv2d(3, 4, 8, stride=8), block).requires_grad_(False)
+    head = nn.Sequential(norm(4), nn.Conv2d(4, 10, 4), nn.Flatten())
+    trainer = make_trainer(SHORT)
+    trainer.model = nn.Sequential(backbone, head)
+    before = statistics(trainer.model)
+    trainer.fit(few)
+    after = statistics(trainer.model)
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {
+        f"1.0.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")
+    }
+
+
 def test_a_frozen_backbone_stays_frozen_after_an_interruption(
     few: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,23 +1,31 @@
-"""The application: the options, errors and words that its commands share."""
+"""The application: the options, errors and words that its commands share.
+
+What takes long to import, torch above all, is imported within the commands: help is for people who
+wait for it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
-from torch import nn
 from typer.core import TyperGroup
 
 import cifarzoo
-from cifarzoo import CifarZooError, ImageSet, Recipe
-from cifarzoo.errors import ArgumentError
-from cifarzoo.factory import locate_weights
-from cifarzoo.weights import find_weights, read_metadata
+from cifarzoo.errors import ArgumentError, CifarZooError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cifarzoo import ImageSet, Recipe
 
 __all__ = [
+    "SUFFIXES",
     "AsJson",
     "Data",
     "DataName",
@@ -25,15 +33,20 @@ __all__ = [
     "Download",
     "PrecisionName",
     "Root",
+    "Temperature",
     "TestData",
+    "Views",
     "Weights",
     "app",
     "choose_data",
     "describe",
+    "in_options",
     "is_given",
     "load_set",
     "load_test",
+    "name_data",
     "open_weights",
+    "print_error",
     "print_json",
     "training_facts",
     "weights_file",
@@ -49,11 +62,41 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except CifarZooError as error:
-            typer.secho(f"error: {error}", err=True, fg="red")
+            print_error(error, self.get_command(ctx, ctx.invoked_subcommand or ""))
             raise typer.Exit(1) from error
         except KeyboardInterrupt as interrupt:
             typer.secho(str(interrupt) or "stopped", err=True, fg="yellow")
             raise typer.Exit(130) from interrupt
+
+
+def print_error(error: CifarZooError, command: Any = None) -> None:
+    """Print an error of the library, in the words of the command that met it."""
+    typer.secho(f"error: {in_options(str(error), command)}", err=True, fg="red")
+
+
+def in_options(text: str, command: Any) -> str:
+    """``text`` with the options of ``command`` in place of Python's arguments.
+
+    So the library's "pass download=True" becomes "pass --download"; a field of the recipe, where
+    there is ``--set`` for it, becomes "--set clip_norm=1".
+    """
+    options = {option.name: option for option in getattr(command, "params", ()) if option.opts}
+    fields: set[str] = set()
+    if "changes" in options:
+        from cifarzoo.recipe import Recipe
+
+        fields = {field.name for field in dataclasses.fields(Recipe)}
+
+    def name(match: re.Match[str]) -> str:
+        argument, value = match.groups()
+        option = options.get(argument)
+        if option is None or not option.opts[0].startswith("--"):
+            return f"--set {match[0]}" if argument in fields else match[0]
+        if value == "False" and option.secondary_opts:
+            return str(option.secondary_opts[0])
+        return f"{option.opts[0]} {value}".removesuffix(" True").strip()
+
+    return re.sub(r"(?<!--set )(?<![\w./-])([a-z_]+)=([\w.]*)", name, text)
 
 
 app = typer.Typer(
@@ -73,7 +116,7 @@ TestData = Annotated[
         "--data", show_default=False, help="Which images, instead of those it was trained for."
     ),
 ]
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".th")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".th")
 Weights = Annotated[
     str, typer.Argument(help="Weights file, run folder, or pretrained model: MODEL or MODEL.TAG.")
 ]
@@ -82,10 +125,22 @@ Root = Annotated[
     typer.Option(help="Folder of the data set. [default: $CIFARZOO_DATA, else the cache folder]"),
 ]
 Download = Annotated[bool, typer.Option(help="Fetch the data set when it is missing.")]
+Temperature = Annotated[
+    float, typer.Option(help="What logits are divided by, as calibrate finds it.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 PrecisionName = Annotated[
     Literal["auto", "float32", "bfloat16"], typer.Option("--precision", help="Of the computation.")
 ]
+Views = Annotated[
+    Literal["none", "flip", "flip_shift"],
+    typer.Option(help="Average views: the mirror image too, or six; unsure: six for a quarter."),
+]
+_SET_NAMES: dict[str, DataName] = {
+    "cifar10": "cifar10",
+    "cifar100": "cifar100",
+    "cifar10 sample": "sample",
+}
 
 
 def _version(value: bool) -> None:
@@ -131,7 +186,13 @@ def load_test(networks: Sequence[nn.Module], name: str, root: Path | None, fetch
 
 def choose_data(context: typer.Context, weights: str, data: str) -> str:
     """What to measure weights on: ``data`` if it is asked for, else what they were trained on."""
-    found = None if is_given(context, "data") else training_facts(weights).get("data")
+    facts = {} if is_given(context, "data") else training_facts(weights)
+    if "data" not in facts and "data_name" in facts:
+        raise ArgumentError(
+            f"{weights} was trained on {facts['data_name']!r}, which is no set of --data; name the "
+            "set to measure it on with --data, or evaluate it in Python on its own images"
+        )
+    found = facts.get("data")
     return str(found) if found in get_args(DataName) else data
 
 
@@ -139,7 +200,7 @@ def open_weights(weights: str) -> nn.Module:
     """A network from a weights file, a run folder, or a pretrained model, with a tag or without."""
     path = Path(weights)
     name, tag = split_tag(weights)
-    if not path.exists() and path.suffix not in _SUFFIXES and name in cifarzoo.list_models():
+    if not path.exists() and path.suffix not in SUFFIXES and name in cifarzoo.list_models():
         return cifarzoo.create_model(name, pretrained=tag or True)
     if path.exists() or path.suffix or len(path.parts) > 1:
         return cifarzoo.load_model(path)
@@ -154,6 +215,9 @@ def split_tag(text: str) -> tuple[str, str]:
 
 def weights_file(weights: str) -> Path:
     """The file that `open_weights` opened."""
+    from cifarzoo.factory import locate_weights
+    from cifarzoo.weights import find_weights
+
     path = Path(weights)
     if path.exists():
         return find_weights(path)
@@ -163,8 +227,24 @@ def weights_file(weights: str) -> Path:
 
 def training_facts(weights: str) -> dict[str, Any]:
     """What the file that `open_weights` opened says about its training; may be empty."""
-    facts: dict[str, Any] = read_metadata(weights_file(weights)).get("metadata", {})
-    return facts
+    return name_data(cifarzoo.read_metadata(weights_file(weights)).get("metadata", {}))
+
+
+def name_data(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a run, with the options that name its images here, where they can be told.
+
+    A run of the command line notes its options; one of a program, the names of its image sets.
+    """
+    name, _, part = facts.get("data_name", "").removesuffix(" held out").rpartition(" ")
+    if "data" in facts or name not in _SET_NAMES or part != "train":
+        return dict(facts)
+    found = {**facts, "data": _SET_NAMES[name]}
+    measured = facts.get("val_name")
+    if measured in (None, f"{name} train held out", f"{name} test"):
+        found["watch_test"] = measured == f"{name} test"
+        is_held_out = measured is not None and not found["watch_test"]
+        found["val_size"] = facts["val_images"] if is_held_out else 0
+    return found
 
 
 def is_given(context: typer.Context, name: str) -> bool:
@@ -175,6 +255,8 @@ def is_given(context: typer.Context, name: str) -> bool:
 
 def describe(recipe: Recipe) -> str:
     """What a recipe sets, in a line."""
+    from cifarzoo import Recipe
+
     plain = Recipe.from_dict({}).to_dict()
     always = ("epochs", "batch_size", "optimizer", "learning_rate", "scheduler", "augmentation")
     shown = {k: v for k, v in recipe.to_dict().items() if k in always or v != plain[k]}

@@ -1,4 +1,4 @@
-"""Commands that look at trained weights: evaluate, calibrate, report, predict."""
+"""Commands that look at trained weights: evaluate, calibrate, report."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import typer
 
 import cifarzoo
 from cifarzoo.cli.application import (
+    SUFFIXES,
     AsJson,
     Device,
     Download,
     PrecisionName,
     Root,
+    Temperature,
     TestData,
+    Views,
     Weights,
     app,
     choose_data,
@@ -26,21 +29,10 @@ from cifarzoo.cli.application import (
     training_facts,
     weights_file,
 )
-from cifarzoo.errors import ArgumentError, DataError
-from cifarzoo.evaluation import make_entry, write_page
-from cifarzoo.evaluation.inference import TestTimeAugmentation
-from cifarzoo.evaluation.report import check_report_path
+from cifarzoo.errors import ArgumentError, DataError, WeightsError
 from cifarzoo.files import make_directory
 
-__all__ = ["calibrate", "evaluate", "predict", "report"]
-
-Temperature = Annotated[
-    float, typer.Option(help="What logits are divided by, as calibrate finds it.")
-]
-Views = Annotated[
-    TestTimeAugmentation,
-    typer.Option(help="Average views: the mirror image too, or six; unsure: six for a quarter."),
-]
+__all__ = ["calibrate", "evaluate", "report"]
 
 
 @app.command(
@@ -64,6 +56,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure weights on the test images."""
+    from cifarzoo.evaluation.report import check_report_path
+
     for path in save or []:
         check_report_path(path)
     network = open_weights(weights)
@@ -89,6 +83,12 @@ def calibrate(
     """Fit the temperature of a run on the images it held out (train --val-size)."""
     network = open_weights(weights)
     facts = training_facts(weights)
+    if facts.get("val_size") == 0:
+        raise ArgumentError(
+            f"{weights} was trained on all training images, and a temperature that is fitted on "
+            "those is too low; train with --val-size 5000, by the same recipe, and use the "
+            "temperature of that run"
+        )
     if not (facts.get("val_size") and "data" in facts and "data_sha256" in facts):
         raise ArgumentError(
             f"{weights} names no images that were held out from training, and a temperature is "
@@ -134,8 +134,11 @@ def report(
     precision: PrecisionName = "auto",
 ) -> None:
     """Evaluate one or more models and write one HTML page about them."""
+    from cifarzoo.evaluation import make_entry, write_page
+
     if output.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"the page is an .html file; got {output}")
+    weights = _leave_out_what_has_no_weights(weights)
     make_directory(output.parent)
     networks = [open_weights(each) for each in weights]
     names = [cifarzoo.get_card(network).name for network in networks]
@@ -162,26 +165,35 @@ def report(
     typer.echo(f"written: {write_page(output, entries, test_set)}")
 
 
-@app.command(epilog="Example: `cifarzoo predict runs/mine frog.png ship.jpg`")
-def predict(
-    weights: Weights,
-    images: Annotated[list[Path], typer.Argument(help="Image files of any size.")],
-    temperature: Temperature = 1.0,
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Say what is on pictures."""
-    predictions = cifarzoo.predict(
-        open_weights(weights), images, temperature=temperature, device=device
-    )
-    if as_json:
-        print_json(
-            [
-                {"file": str(path), **dataclasses.asdict(found)}
-                for path, found in zip(images, predictions, strict=True)
-            ]
-        )
-        return
-    for path, found in zip(images, predictions, strict=True):
-        ranking = ", ".join(f"{name} {probability:.1%}" for name, probability in found.top)
-        typer.echo(f"{path}: {ranking}" + (f" ({found.note})" if found.note else ""))
+def _leave_out_what_has_no_weights(weights: list[str]) -> list[str]:
+    """Those that a report can be about, as of `runs/*`; the others are noted on standard error."""
+    from cifarzoo.run_folder import CHECKPOINT_NAME, is_run
+    from cifarzoo.weights import WEIGHTS_NAME
+
+    problems = {}
+    for each in weights:
+        path = Path(each)
+        if path.is_dir() and not (path / WEIGHTS_NAME).is_file():
+            if (path / CHECKPOINT_NAME).is_file():
+                problems[each] = f"not finished; `cifarzoo train --resume {each}` goes on"
+            elif is_run(path):
+                problems[each] = "has not come to a checkpoint yet, or ended before"
+            else:
+                problems[each] = "not the folder of a run"
+        elif path.is_file() and path.suffix not in SUFFIXES and not _is_safetensors(path):
+            problems[each] = "not a weights file"
+    found = [each for each in weights if each not in problems]
+    if not found:
+        reasons = "\n  ".join(f"{each}: {reason}" for each, reason in problems.items())
+        raise WeightsError(f"there is nothing to report on:\n  {reasons}")
+    for each, reason in problems.items():
+        typer.secho(f"left out {each}: {reason}", err=True, fg="yellow")
+    return found
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is one, whatever it is called."""
+    try:
+        return bool(cifarzoo.read_metadata(path))
+    except WeightsError:
+        return False

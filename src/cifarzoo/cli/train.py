@@ -6,13 +6,11 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from torch import nn
 
 import cifarzoo
-from cifarzoo import EvaluationReport, History, Recipe, run_folder
 from cifarzoo.cli.application import (
     Data,
     Device,
@@ -23,13 +21,15 @@ from cifarzoo.cli.application import (
     describe,
     is_given,
     load_set,
+    name_data,
 )
-from cifarzoo.data.cifar import official_md5
-from cifarzoo.device import describe_machine, resolve_device, resolve_precision
-from cifarzoo.errors import ArgumentError, DataError, WeightsError
-from cifarzoo.evaluation import evaluate_views, log_report
-from cifarzoo.training.checkpoint import CHECKPOINT_NAME, find_checkpoint
-from cifarzoo.weights import library_versions
+from cifarzoo.errors import ArgumentError, CheckpointError, MissingExtraError, WeightsError
+from cifarzoo.files import atomic_path
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cifarzoo import EvaluationReport, History, ImageSet, ModelSpec, Recipe
 
 __all__ = ["train"]
 
@@ -74,18 +74,24 @@ def train(
     ] = False,
 ) -> None:
     """Train a model, evaluate its last epoch on all test images, and keep everything."""
+    from cifarzoo import run_folder
+    from cifarzoo.cli.resume import build_network, check_images, read_run
+    from cifarzoo.device import resolve_device, resolve_precision
+    from cifarzoo.evaluation import log_report
+
     if resume is not None:
         _refuse_with_resume(context)
-        resume = find_checkpoint(resume)
-        facts, chosen = run_folder.read_claim(resume.parent)
+        resume, facts, chosen = read_run(resume)
         precision = precision if is_given(context, "precision") else facts.get("precision", "auto")
-        compile_network |= facts.get("compile", False)
+        compile_network = compile_network or facts.get("compile", False)
         tensorboard |= facts.get("tensorboard", False)
     elif model is None:
         raise ArgumentError("name the model to train; `cifarzoo models` lists them")
     elif val_size and watch_test:
         raise ArgumentError("--val-size and --watch-test both say what to measure; choose one")
     else:
+        if output is not None:
+            _refuse_another_run(output)
         chosen = _choose_recipe(cifarzoo.get_model_info(model), recipe, changes or [], seed)
         if watch_test and chosen.scheduler == "plateau":
             raise ArgumentError(
@@ -99,6 +105,7 @@ def train(
             "watch_test": watch_test,
             "tensorboard": tensorboard,
             "compile": compile_network,
+            "resuming": None,  # the command line needs to know no more than this
         }
     teacher = _load_teacher(chosen, facts, resume)
     train_set, test_set = (
@@ -107,13 +114,15 @@ def train(
     val_set = test_set if facts["watch_test"] else None
     if facts["val_size"]:
         train_set, val_set = train_set.split(facts["val_size"])
-    found = train_set.sha256()
-    if facts.setdefault("data_sha256", found) != found:
-        raise DataError(f"the images are not those that {resume} was started with; see --root")
+    if resume is not None:
+        check_images(resume, facts, train_set, val_set)
     name = facts["model"]
-    network = cifarzoo.create_model(
-        name, num_classes=len(train_set.classes), seed=chosen.seed, **chosen.model_options
-    )
+    if resume is not None and facts.get("resuming") is not None:
+        network = build_network(resume, facts, chosen)
+    else:
+        network = cifarzoo.create_model(
+            name, num_classes=len(train_set.classes), seed=chosen.seed, **chosen.model_options
+        )
     place = resolve_device(device)
     number = str(resolve_precision(precision, place)).removeprefix("torch.")
     if resume is not None:
@@ -121,9 +130,6 @@ def train(
     else:
         folder = output or run_folder.new_folder(f"{name}-{Path(recipe or 'default').stem}")
         facts["command"] = shlex.join(["cifarzoo", *sys.argv[1:]])
-        facts["versions"] = library_versions()
-        facts["precision"] = number
-        run_folder.claim(folder, facts, chosen)
     typer.echo(
         f"{name} on {len(train_set):,} images of {train_set.name}, {place} in {number}\n"
         f"{describe(chosen)}\nrun folder {folder}",
@@ -142,39 +148,71 @@ def train(
             loggers=loggers,
             output=folder,
             teacher=teacher,
+            metadata=facts,
         )
         history = trainer.fit(train_set, val_set, resume=resume or False)
     except BaseException as problem:
-        if resume is None:
-            run_folder.disclaim(folder)
-        if not (isinstance(problem, KeyboardInterrupt) and (folder / CHECKPOINT_NAME).exists()):
+        run_folder.remove_if_empty(folder)
+        is_saved = (folder / run_folder.CHECKPOINT_NAME).exists()
+        if not (isinstance(problem, KeyboardInterrupt) and is_saved):
             raise
         where = str(problem).split(";")[0] or "stopped"
         command = shlex.join(["cifarzoo", "train", "--resume", str(folder)])
         raise KeyboardInterrupt(f"{where}; continue with: {command}") from None
-    reports, validation = (
-        evaluate_views(network, images, ("none", "flip"), device=device, precision=precision)
-        if images is not None
-        else []
-        for images in (test_set, val_set if facts["val_size"] else None)
-    )
-    provenance = {
-        **facts,
-        "recipe": chosen.to_dict(),
-        "precision": number,
-        "machine": describe_machine(place),
-    }
-    if facts["data"] in ("cifar10", "cifar100"):
-        provenance["data_md5"] = official_md5(facts["data"])
-    kept = run_folder.keep(folder, network, provenance, history, reports, validation)
+    held_out = val_set if facts["val_size"] else None
+    reports, kept = _keep_reports(folder, network, history, test_set, held_out, device, precision)
     _show_run(reports, history, kept)
     if tensorboard:
         log_report(folder / "tensorboard", reports[0], images=test_set, recipe=chosen)
 
 
+def _keep_reports(
+    folder: Path,
+    network: nn.Module,
+    history: History,
+    test_set: ImageSet,
+    held_out: ImageSet | None,
+    device: str,
+    precision: PrecisionName,
+) -> tuple[list[EvaluationReport], list[Path]]:
+    """Evaluate what the Trainer has left in ``folder``; add the numbers to it, and the pictures.
+
+    Returns:
+        The reports on the test images, without and with the mirrored image, and all files.
+    """
+    from cifarzoo import run_folder
+    from cifarzoo.data.cifar import official_md5
+    from cifarzoo.evaluation import evaluate_views, plot_history
+
+    reports, validation = (
+        evaluate_views(network, images, ("none", "flip"), device=device, precision=precision)
+        if images is not None
+        else []
+        for images in (test_set, held_out)
+    )
+    facts = name_data(cifarzoo.read_metadata(folder)["metadata"])
+    facts["validation_accuracy"] = {report.tta: report.accuracy for report in validation}
+    facts["test_accuracy"] = {report.tta: report.accuracy for report in reports}
+    if facts["data"] in ("cifar10", "cifar100"):
+        facts["data_md5"] = official_md5(facts["data"])
+    written = run_folder.keep(folder, network, facts, history.to_list())
+    for report in reports:
+        suffix = "" if report.tta == "none" else f"-{report.tta}"
+        written.append(report.save(folder / f"report{suffix}.json"))
+    try:
+        written.append(reports[0].save(folder / "confusion.png"))
+        with atomic_path(folder / "curves.png") as part:
+            plot_history(history, title=reports[0].model).savefig(part, dpi=150)
+    except MissingExtraError:
+        return reports, written
+    return reports, [*written, folder / "curves.png"]
+
+
 def _choose_recipe(
-    spec: cifarzoo.ModelSpec, name: str | None, changes: list[str], seed: int | None
+    spec: ModelSpec, name: str | None, changes: list[str], seed: int | None
 ) -> Recipe:
+    from cifarzoo import Recipe
+
     is_file = name is not None and Path(name).suffix.lower() in (".toml", ".json")
     recipe = Recipe.load(str(name)) if is_file else spec.get_recipe(name or "default")
     # a change of the scheduler drops its options, so those given here come after it
@@ -202,6 +240,24 @@ def _load_teacher(recipe: Recipe, facts: dict[str, Any], resume: Path | None) ->
             "begin a new run, or install the cifarzoo it was started by"
         )
     return network
+
+
+def _refuse_another_run(folder: Path) -> None:
+    """A run replaces nothing that lies in its folder."""
+    from cifarzoo.run_folder import CHECKPOINT_NAME, files_of_a_run
+    from cifarzoo.weights import WEIGHTS_NAME
+
+    found = files_of_a_run(folder)
+    if {WEIGHTS_NAME, CHECKPOINT_NAME}.isdisjoint(found) and "run.json" in found:
+        raise CheckpointError(
+            f"{folder} holds a run without a checkpoint: it has not come to one yet, or ended "
+            f"before; remove its {', '.join(found)} in that case, or choose another --output"
+        )
+    if found:
+        raise CheckpointError(
+            f"{folder} holds a run already, or its {found[0]}; continue it with --resume, or "
+            "choose another --output"
+        )
 
 
 def _refuse_with_resume(context: typer.Context) -> None:

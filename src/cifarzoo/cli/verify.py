@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -22,7 +22,9 @@ from cifarzoo.cli.application import (
     split_tag,
 )
 from cifarzoo.errors import ArgumentError
-from cifarzoo.verification import Verification, tolerance
+
+if TYPE_CHECKING:
+    from cifarzoo import Verification
 
 __all__ = ["verify"]
 
@@ -44,6 +46,8 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Prove pretrained weights: checksum, provenance, and the stated accuracy measured again."""
+    from cifarzoo.verification import tolerance
+
     if bool(models) == every:
         raise ArgumentError("name the models to verify, or ask for --all of them")
     chosen: list[tuple[str, str]] = []

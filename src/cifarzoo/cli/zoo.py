@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ from cifarzoo.cli.application import (
     load_set,
     print_json,
 )
+
+if TYPE_CHECKING:
+    from cifarzoo import ModelSpec
 
 __all__ = ["data", "info", "models", "short_count", "summary"]
 
@@ -59,6 +62,8 @@ def models(
 @app.command(epilog="Example: `cifarzoo info deep_bn`")
 def info(model: Annotated[str, typer.Argument(help="Name.")], as_json: AsJson = False) -> None:
     """Tell what is known about a model: size, source, recipes, weights."""
+    from cifarzoo.builds import other_sizes
+
     spec = cifarzoo.get_model_info(model)
     if as_json:
         print_json(spec.to_dict())
@@ -69,7 +74,8 @@ def info(model: Annotated[str, typer.Argument(help="Name.")], as_json: AsJson = 
     table.add_row("model", spec.name)
     table.add_row("description", spec.description)
     table.add_row("source", spec.source)
-    table.add_row("parameters", f"{spec.parameters:,}")
+    others = (f"; {size:,} with {how}" for how, size in other_sizes(spec.builder).items())
+    table.add_row("parameters", "".join((f"{spec.parameters:,}", *others)))
     table.add_row("MACs", f"{spec.macs:,} for one 3x32x32 image")
     size = f"{spec.image_size}x{spec.image_size}" if spec.image_size else "any size"
     table.add_row("images", size)
@@ -112,7 +118,7 @@ def data(
         typer.echo(f"{images.name}: {len(images):,} images, {len(images.classes)} classes, intact")
 
 
-def _weights_accuracy(spec: cifarzoo.ModelSpec, tag: str = "default") -> str:
+def _weights_accuracy(spec: ModelSpec, tag: str = "default") -> str:
     """What weights reach on the test images, as their file says; nothing before it is fetched."""
     info = spec.weights.get(tag)
     if info is None or not info.path.is_file():

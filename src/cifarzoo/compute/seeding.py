@@ -73,6 +73,10 @@ class _OwnGenerators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as 
         self._seed = seed
         self._generators: dict[torch.device, torch.Generator] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or torch would import its compiler, for more than a second
+
     def __torch_dispatch__(
         self,
         func: Any,

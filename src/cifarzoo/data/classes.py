@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from cifarzoo.data.imageset import ImageSet
+from cifarzoo.data.columns import find_label_column
 from cifarzoo.errors import InputError
 
-__all__ = ["align", "class_names", "class_numbers", "describe_numbers", "renumber"]
+if TYPE_CHECKING:
+    from cifarzoo.data.imageset import ImageSet
+
+__all__ = [
+    "align",
+    "class_names",
+    "class_numbers",
+    "describe_numbers",
+    "names_of_outputs",
+    "renumber",
+]
 
 
 def class_names(source: Any) -> tuple[str, ...] | None:
@@ -21,28 +31,37 @@ def class_names(source: Any) -> tuple[str, ...] | None:
 
     Args:
         source: An `ImageSet`, a `Loader`, a torch DataLoader, or a dataset. A Subset is looked
-            through; the parts of a ConcatDataset must agree.
+            through; the parts of a ConcatDataset that have names must agree. A data set of the
+            library ``datasets`` says it in its ``features``.
 
     Raises:
         InputError: Data sets that are put together number their classes differently.
     """
     for _ in range(100):  # wrappers around wrappers
-        names = getattr(source, "classes", None)
+        names = getattr(source, "classes", None) or _feature_names(source)
         if isinstance(names, list | tuple) and names and all(isinstance(n, str) for n in names):
             return tuple(names)
         parts = getattr(source, "datasets", None)
         if isinstance(parts, list | tuple) and parts:
-            found = [class_names(part) for part in parts]
+            found = [names for names in map(class_names, parts) if names is not None]
             if any(each != found[0] for each in found):
                 raise InputError(
                     f"data sets that are put together must have the same classes; got {found}: "
                     "give their labels one numbering first"
                 )
-            return found[0]
+            return found[0] if found else None
         source = getattr(source, "dataset", None)
         if source is None:
             return None
     return None
+
+
+def names_of_outputs(names: Sequence[str] | None, outputs: int) -> tuple[str, ...] | None:
+    """The class names on a model's card, unless the model has another number of outputs.
+
+    A card that was made before its last layer was replaced names classes that are no longer there.
+    """
+    return tuple(names) if names and len(names) == outputs else None
 
 
 def class_numbers(
@@ -50,8 +69,10 @@ def class_numbers(
 ) -> tuple[int, ...] | None:
     """For each class of the images its number in the model; None where labels hold as they are.
 
-    They hold where one side has no names, where no name is shared, and where shared names have the
-    same numbers on both sides. Upper and lower case are one.
+    They hold where one side has no names and where no name is shared. They also hold where the
+    names that are shared have the same numbers, if both sides have as many names (a class may have
+    been renamed) or if all of the model's are shared (labels of the images' further classes have no
+    output). Upper and lower case are one, unless that makes two classes of one side the same.
 
     Args:
         names: Class names of the images, in label order.
@@ -68,11 +89,11 @@ def class_numbers(
     """
     if not names or not known:
         return None
-    theirs = [_plain(name) for name in names]
-    ours = [_plain(name) for name in known]
+    theirs, ours = _comparable(names, known)
     shared = {*theirs} & {*ours}
     moved = [i for i, name in enumerate(theirs) if name in shared and name not in ours[i : i + 1]]
-    if not shared or (not moved and (len(shared) == len(theirs) or len(theirs) == len(ours))):
+    has_all = len(theirs) == len(ours) or (len(theirs) > len(ours) and shared == {*ours})
+    if not shared or (not moved and has_all):
         return None
     counts = Counter(theirs) + Counter(ours)
     twice = sorted(name for name in shared if counts[name] > 2)
@@ -89,11 +110,14 @@ def class_numbers(
             for i in moved[:3]
         ]
         known_too = f" It knows {', '.join(others)}." if others else ""
+        by_number = (
+            "; or, to go by numbers alone, give it the images' names: attach_card(model, "
+            "dataclasses.replace(get_card(model), classes=images.classes))"
+        )
         raise InputError(
             f"some of the images' classes are not among {whose}'s: {_few(unknown)} {verb} unknown "
-            f"to it.{known_too} Use images of its classes ({_few(known)}); or, to go by numbers "
-            "alone, give it the images' names: attach_card(model, "
-            "dataclasses.replace(get_card(model), classes=images.classes))"
+            f"to it.{known_too} Use images of its classes ({_few(known)})"
+            f"{by_number if whose == 'the model' else ''}"
         )
     return tuple(ours.index(name) for name in theirs)
 
@@ -117,12 +141,31 @@ def describe_numbers(numbers: Sequence[int], known: Sequence[str]) -> str:
     pairs = [f"{i} is {known[number]}" for i, number in enumerate(numbers)]
     shown = ", ".join(pairs[:10]) + (", ..." if len(pairs) > 10 else "")
     left = len(known) - len(numbers)
-    without = f"; {left} classes of the model have no images" if left else ""
+    rest = "1 class of the model has" if left == 1 else f"{left} classes of the model have"
+    without = f"; {rest} no images" if left else ""
     return f"labels were taken by the names of the classes ({shown}){without}"
 
 
-def _plain(name: str) -> str:
-    return name.strip().casefold()
+def _feature_names(source: Any) -> Sequence[str] | None:
+    """Class names as the library ``datasets`` keeps them: of the column that labels are taken from.
+
+    Where that is not clear, of the one feature that is a class.
+    """
+    features = getattr(source, "features", None)
+    if not isinstance(features, Mapping):
+        return None
+    column = find_label_column(features)
+    columns = [features[column]] if column else features.values()
+    found = [names for each in columns if (names := getattr(each, "names", None))]
+    return found[0] if len(found) == 1 else None
+
+
+def _comparable(names: Sequence[str], known: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Both as they are compared: without regard to case, unless case tells classes apart."""
+    plain = [[name.strip().casefold() for name in side] for side in (names, known)]
+    if any(len({*p}) < len({*side}) for p, side in zip(plain, (names, known), strict=True)):
+        return list(names), list(known)
+    return plain[0], plain[1]
 
 
 def _few(names: Sequence[str]) -> str:

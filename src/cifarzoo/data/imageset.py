@@ -4,35 +4,44 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cifarzoo.data.index import as_index
+from cifarzoo.data.labels import as_labels
+from cifarzoo.data.reading import read_dataset, to_pixels
 from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.names import whole_number
 
-__all__ = ["ImageSet", "to_uint8"]
+__all__ = ["ImageSet"]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, init=False)
 class ImageSet(Dataset[tuple[Tensor, int]]):
     """Images with labels; also a torch ``Dataset`` of ``(uint8 (3, H, W), int)`` pairs.
 
     Args:
-        images: uint8 (N, 3, H, W) in 0..255.
-        labels: int64 (N,) in 0..len(classes)-1.
+        images: Tensor or array (N, 3, H, W) or (N, H, W, 3), of uint8 in 0..255, uint16 in 0..65535
+            or floats in 0..1; or a list of images.
+        labels: Tensor, array or list of N class numbers in 0..len(classes)-1, of any whole dtype,
+            (N,) or (N, 1); or one-hot rows (N, C), or N names of classes.
         classes: Class names in label order.
         name: Name for reports, as in "cifar10 test".
+
+    Attributes:
+        images: uint8 (N, 3, H, W) in 0..255.
+        labels: int64 (N,) in 0..len(classes)-1.
 
     Raises:
         InputError: A shape, dtype or label is not as above, or the set is empty.
 
     Example:
         >>> images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
-        >>> ImageSet(images, torch.tensor([0, 1, 0, 1]), ("cat", "dog"))
+        >>> ImageSet(images, [0, 1, 0, 1], ("cat", "dog"))
         ImageSet('images', 4 images 32x32, 2 classes)
     """
 
@@ -41,18 +50,31 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     classes: tuple[str, ...]
     name: str = "images"
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self, images: Any, labels: Any, classes: Sequence[str], name: str = "images"
+    ) -> None:
+        names = () if isinstance(classes, str) or classes is None else tuple(classes)
+        if not names or not all(isinstance(each, str) for each in names):
+            raise InputError(f"classes must be a list of names, one or more; got {classes!r}")
+        for field, value in (
+            ("classes", tuple(map(str, names))),
+            ("images", to_pixels(images)),
+            ("labels", as_labels(labels, classes)),
+            ("name", name),
+        ):
+            object.__setattr__(self, field, value)
+        self._check()
+
+    def _check(self) -> None:
         images, labels = self.images, self.labels
-        object.__setattr__(self, "classes", tuple(self.classes))
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        if images.ndim != 4 or images.shape[1] != 3:
             raise InputError(
-                f"images must be uint8 (N, 3, H, W) in 0..255; got {images.dtype} "
-                f"{tuple(images.shape)}: ImageSet.from_dataset() converts other forms"
+                f"images must be (N, 3, H, W) or (N, H, W, 3); got {tuple(images.shape)}: "
+                "ImageSet.from_dataset() reads images one by one"
             )
-        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        if labels.shape != images.shape[:1]:
             raise InputError(
-                f"labels must be int64 ({len(images)},), one for each image; "
-                f"got {labels.dtype} {tuple(labels.shape)}"
+                f"labels must be ({len(images)},), one for each image; got {tuple(labels.shape)}"
             )
         if len(images) == 0:
             raise InputError("an image set needs at least one image; got none")
@@ -67,6 +89,8 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if not hasattr(index, "__index__"):
+            raise ArgumentError(f"an image has a whole number; got {index!r}: see subset()")
         return self.images[index], int(self.labels[index])
 
     def __repr__(self) -> str:
@@ -76,12 +100,18 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             f"{len(self.classes)} classes)"
         )
 
-    def subset(self, indices: Tensor | Sequence[int], *, name: str | None = None) -> ImageSet:
+    def subset(
+        self, indices: Tensor | Iterable[int] | slice | Any, *, name: str | None = None
+    ) -> ImageSet:
         """The images at ``indices``, in that order, copied; or those where a mask is true.
 
         Args:
-            indices: Integers, or one boolean for each image.
+            indices: Whole numbers, from the end when negative, or one boolean for each image, in a
+                list, tensor, array or range; or a slice.
             name: Of the new set; None keeps the name.
+
+        Raises:
+            ArgumentError: A number is beyond the set, or ``indices`` is something else.
 
         Example:
             >>> from cifarzoo import load_sample
@@ -89,17 +119,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             >>> images.subset(images.labels == 3)
             ImageSet('cifar10 sample test', 100 images 32x32, 10 classes)
         """
-        index = torch.as_tensor(indices)
-        if index.dtype == torch.bool:
-            if index.shape != self.labels.shape:
-                raise ArgumentError(
-                    f"a mask must hold one boolean for each of the {len(self)} images; got shape "
-                    f"{tuple(index.shape)}"
-                )
-            index = index.nonzero().squeeze(1)
-        elif len(index) and index.is_floating_point():
-            raise ArgumentError(f"indices must be integers or booleans; got {index.dtype}")
-        index = index.to(self.labels.device, torch.int64)
+        index = as_index(indices, len(self)).to(self.labels.device)
         return dataclasses.replace(
             self, images=self.images[index], labels=self.labels[index], name=name or self.name
         )
@@ -120,12 +140,15 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         Raises:
             ArgumentError: ``size`` leaves one of the parts empty.
         """
-        if not isinstance(size, int) or not 0 < size < len(self):
+        count, start = whole_number(size), whole_number(seed)
+        if count is None or not 0 < count < len(self):
             raise ArgumentError(
                 f"split size must be a whole number in 1..{len(self) - 1} for a set of "
                 f"{len(self)}; got {size}"
             )
-        generator = torch.Generator().manual_seed(seed)
+        if start is None:
+            raise ArgumentError(f"seed must be a whole number; got {seed!r}")
+        generator = torch.Generator().manual_seed(start)
         order = torch.randperm(len(self), generator=generator)
         labels = self.labels[order]
         # each image's place within its class, as a fraction: the smallest fractions are held out,
@@ -135,86 +158,34 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             members = (labels == label).nonzero().squeeze(1)
             rank[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
         chosen = order[rank.argsort(stable=True)]
-        held_out, rest = chosen[:size].sort().values, chosen[size:].sort().values
+        held_out, rest = chosen[:count].sort().values, chosen[count:].sort().values
         return self.subset(rest), self.subset(held_out, name=f"{self.name} held out")
 
     def sha256(self) -> str:
         """Checksum of the pixels and labels, in their order, hexadecimal."""
-        running = hashlib.sha256(self.images.contiguous().numpy().tobytes())
-        running.update(self.labels.numpy().tobytes())
+        running = hashlib.sha256(self.images.cpu().contiguous().numpy().tobytes())
+        running.update(self.labels.cpu().numpy().tobytes())
         return running.hexdigest()
 
     @classmethod
     def from_dataset(
         cls, dataset: Any, *, classes: Sequence[str] | None = None, name: str | None = None
     ) -> ImageSet:
-        """Read every ``(image, label)`` pair of a torchvision-style dataset into memory.
+        """Read every item of a dataset into memory.
 
         Args:
-            dataset: Has ``__len__`` and ``__getitem__``. Images may be PIL images, uint8 arrays
-                (H, W, 3), uint8 tensors (3, H, W) or float tensors (3, H, W) in 0..1; all of one
-                size.
-            classes: Class names; ``dataset.classes`` unless given.
+            dataset: Holds pairs (image, label); or dicts with a key for each, as those of the
+                ``datasets`` library; or three things, of which the last numbers or names the image.
+                It has a length and numbered items, or can be iterated. Images may be PIL images,
+                paths, uint8 arrays (H, W, 3), uint8 tensors (3, H, W), floats in 0..1 or 16 bits;
+                all of one size. They are turned as their EXIF field says, and put on white where
+                they are transparent. Labels are whole numbers, one-hot, or names of classes.
+            classes: Class names; unless given those of ``dataset``, of what a Subset is a part of,
+                or of the parts of a ConcatDataset. Without any, numbers.
             name: Name for reports; the dataset's class name unless given.
 
         Raises:
-            InputError: An image is of another kind, or sizes differ.
+            InputError: It is empty, an item is of another form, or the parts disagree.
         """
-        names = classes if classes is not None else getattr(dataset, "classes", None)
-        images, labels = [], []
-        for index in range(len(dataset)):
-            image, label = dataset[index]
-            images.append(to_uint8(image))
-            labels.append(int(label))
-        if not images:
-            raise InputError("an image set needs at least one image; the dataset is empty")
-        shapes = {tuple(image.shape) for image in images}
-        if len(shapes) > 1:
-            raise InputError(f"all images must have one size; got {sorted(shapes)[:3]}")
-        if names is None:
-            names = [str(label) for label in range(max(labels) + 1)]
-        return cls(
-            torch.stack(images),
-            torch.tensor(labels),
-            tuple(names),
-            name or type(dataset).__name__,
-        )
-
-
-def to_uint8(image: Any) -> Tensor:
-    """Convert one image to uint8 (3, H, W).
-
-    Args:
-        image: PIL image of any mode, uint8 array (H, W), (H, W, 3) or (H, W, 4), uint8 tensor
-            (3, H, W), or float tensor (3, H, W) in 0..1.
-
-    Raises:
-        InputError: It is none of these.
-    """
-    if isinstance(image, Tensor):
-        if image.ndim != 3 or image.shape[0] != 3:
-            raise InputError(
-                f"an image tensor must have shape (3, height, width); got {tuple(image.shape)}"
-            )
-        if image.dtype == torch.uint8:
-            return image
-        if not image.is_floating_point() or not bool(((image >= 0) & (image <= 1)).all()):
-            raise InputError(
-                f"an image tensor must be uint8 in 0..255 or float in 0..1, not normalized; got "
-                f"{image.dtype} in {float(image.min()):.4g}..{float(image.max()):.4g}"
-            )
-        return (image * 255).round().to(torch.uint8)
-    if hasattr(image, "convert"):  # a PIL image
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3):
-        raise InputError(
-            f"an image array must be uint8 (height, width, 3) in 0..255; "
-            f"got {array.dtype} {array.shape}"
-        )
-    if array.ndim == 2:
-        array = np.repeat(array[:, :, None], 3, axis=2)
-    if array.shape[2] not in (3, 4):
-        raise InputError(f"an image array must have 3 channels, last; got {array.shape}")
-    # copied: PIL hands out read-only arrays, which torch warns about
-    return torch.from_numpy(array[:, :, :3].copy()).permute(2, 0, 1)
+        images, labels, names = read_dataset(dataset, classes)
+        return cls(images, labels, names, name or type(dataset).__name__)

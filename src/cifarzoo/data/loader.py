@@ -13,6 +13,7 @@ from cifarzoo.card import CIFAR10_PREPROCESSING, Preprocessing
 from cifarzoo.data.augment import crop, crop_rows, cut_out, flip_first, reflect_pad
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.errors import ArgumentError
+from cifarzoo.names import whole_number
 from cifarzoo.recipe import Augmentation
 
 __all__ = ["Loader"]
@@ -82,8 +83,8 @@ class Loader:
     ) -> None:
         self.augmentation = augmentation or Augmentation()
         size, padding = images.images.shape[3], self.augmentation.crop_padding
+        self.batch_size = whole_number(batch_size) or 0
         _check(images, batch_size, padding, drop_last=drop_last, world_size=world_size)
-        self.batch_size = batch_size
         self.preprocessing = preprocessing
         self.shuffle = shuffle
         self.drop_last = drop_last
@@ -94,7 +95,7 @@ class Loader:
         self.rank, self.world_size = rank, world_size
         self.num_images = len(images)
         self.classes = images.classes
-        self._labels = images.labels.to(self.device)
+        self.labels = images.labels.to(self.device)
         self._padded = reflect_pad(images.images.to(self.device), padding)
         self._rows = crop_rows(self._padded, size)
         # one scale and bias for each value of a row-major, channels-last image
@@ -211,7 +212,7 @@ class Loader:
             images = cut_out(images, top[part], left[part], self.augmentation.cutout)
         if not self.channels_last:
             images = images.contiguous()
-        return images, self._labels.index_select(0, index)
+        return images, self.labels.index_select(0, index)
 
 
 def _bounds(shares: list[Tensor]) -> list[tuple[int, int]]:
@@ -222,6 +223,8 @@ def _bounds(shares: list[Tensor]) -> list[tuple[int, int]]:
 def _check(
     images: ImageSet, batch_size: int, padding: int, *, drop_last: bool, world_size: int
 ) -> None:
+    if whole_number(batch_size) is None:
+        raise ArgumentError(f"batch_size must be a whole number; got {batch_size!r}")
     height, width = images.images.shape[2:]
     if height != width:
         raise ArgumentError(f"Loader needs square images; got {height}x{width}: resize them first")
@@ -237,5 +240,5 @@ def _check(
     if drop_last and batch_size > len(images):
         raise ArgumentError(
             f"batch_size {batch_size} with drop_last leaves no batch of {len(images)} images; "
-            "use a smaller batch_size, or a Loader with drop_last=False"
+            f"set batch_size={len(images)} or less, or keep a last batch that is not full"
         )

@@ -114,7 +114,7 @@ def _read(
     if path is None:
         there = base / folder if (base / folder).is_dir() else base
         raise DataNotFoundError(
-            f"no {name} in {there}; get {source}, and set root or $CIFARZOO_DATA to the folder "
+            f"no {name} in {there}; get {source}, and set root= or $CIFARZOO_DATA to the folder "
             f"that holds {folder}"
         )
     try:

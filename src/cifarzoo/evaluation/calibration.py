@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.data.batches import check_labels
 from cifarzoo.device import Precision
 from cifarzoo.errors import ArgumentError
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_logits
+from cifarzoo.frozen import freeze_fields
 
 __all__ = ["Calibration", "calibrate", "check_temperature", "fit_temperature"]
 
@@ -35,6 +35,9 @@ class Calibration:
     loss: tuple[float, float]
     expected_calibration_error: tuple[float, float]
     num_images: int
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
 
 def calibrate(
@@ -58,7 +61,7 @@ def calibrate(
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:
-        InputError: There are no images, or a label has no output.
+        InputError: There are no images, a label has no output, or a class is unknown to the model.
 
     Example:
         >>> from cifarzoo import create_model, load_sample
@@ -67,7 +70,6 @@ def calibrate(
         True
     """
     logits, labels = collect_logits(model, images, tta=tta, device=device, precision=precision)
-    check_labels(labels, logits.shape[1])
     temperature = fit_temperature(logits, labels)
     both = (logits.double(), logits.double() / temperature)
     losses = [metrics.negative_log_likelihood(x, labels) for x in both]

@@ -9,6 +9,7 @@ import torch
 
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.report import EvaluationReport
+from cifarzoo.frozen import freeze_fields
 
 __all__ = ["Comparison", "compare"]
 
@@ -37,6 +38,9 @@ class Comparison:
     only_first: int
     only_second: int
     p_value: float
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
     def __str__(self) -> str:
         low, high = (100 * x for x in self.difference_interval)

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifarzoo.errors import ArgumentError, InputError
-from cifarzoo.names import unknown_name
+from cifarzoo.names import unknown_name, whole_number
 
 __all__ = ["CORRUPTIONS", "SEVERITIES", "corrupt"]
 
@@ -61,17 +61,20 @@ def corrupt(images: Tensor, name: str, severity: int, *, seed: int = 0) -> Tenso
     """
     if name not in CORRUPTIONS:
         raise unknown_name("corruption", name, CORRUPTIONS)
-    if severity not in SEVERITIES:
+    level, start = whole_number(severity), whole_number(seed)
+    if level is None or level not in SEVERITIES:
         raise ArgumentError(f"severity must be 1, 2, 3, 4 or 5; got {severity!r}")
+    if start is None:
+        raise ArgumentError(f"seed must be a whole number; got {seed!r}")
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != (3, 32, 32):
         raise InputError(
             f"corruptions are defined for uint8 images (N, 3, 32, 32); got {images.dtype} "
             f"{tuple(images.shape)}"
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(start)
     parts = []
     for part in torch.split(images.cpu(), _CHUNK):
-        changed = CORRUPTIONS[name](part.float() / 255, severity - 1, generator)
+        changed = CORRUPTIONS[name](part.float() / 255, level - 1, generator)
         # published images were cut off, not rounded; the little more undoes float32's own cut
         parts.append((changed.clamp(0, 1) * 255 + 1e-3).to(torch.uint8))
     return torch.cat(parts)

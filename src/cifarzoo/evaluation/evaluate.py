@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from cifarzoo.card import get_card
 from cifarzoo.data import ImageSet
-from cifarzoo.data.batches import check_labels
-from cifarzoo.data.classes import class_names, class_numbers, describe_numbers
+from cifarzoo.data.classes import class_names, class_numbers, describe_numbers, names_of_outputs
 from cifarzoo.device import Precision
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.calibration import check_temperature
@@ -87,11 +86,11 @@ def evaluate_views(
 ) -> list[EvaluationReport]:
     """`evaluate` with each test-time augmentation in ``ways``, which share their views."""
     check_temperature(temperature)
-    card = get_card(model)
-    names, note = _name_classes(images, card.classes)
     found, labels = collect_views(
         model, images, ways, device=device, precision=precision, batch_size=batch_size
     )
+    card = get_card(model)
+    names, note = _name_classes(images, card.classes, found[ways[0]].shape[1])
     return [
         _report(
             logits,
@@ -108,16 +107,18 @@ def evaluate_views(
 
 
 def _name_classes(
-    images: Images, known: tuple[str, ...] | None
-) -> tuple[tuple[str, ...] | None, str]:
+    images: Images, classes: tuple[str, ...] | None, outputs: int
+) -> tuple[tuple[str, ...], str]:
     """What to call the outputs, and what was done to the labels; see `class_numbers`."""
-    found = class_names(images)
+    known, found = names_of_outputs(classes, outputs), class_names(images)
     numbers = class_numbers(found, known)
     if numbers is not None and known is not None:
         return known, describe_numbers(numbers, known)
-    # names in the model's order, the first of which alone may have images
-    is_known = found is None or (known is not None and found == known[: len(found)])
-    return (known if is_known else found), ""
+    # fewer names than outputs, none of them known: it is not known what the other outputs mean
+    numbered = tuple(str(label) for label in range(outputs))
+    if found is not None and len(found) <= outputs:
+        return names_of_outputs(found, outputs) or numbered, ""
+    return known or numbered, ""
 
 
 def _report(
@@ -126,15 +127,12 @@ def _report(
     *,
     model: str,
     data: str,
-    names: tuple[str, ...] | None,
+    names: tuple[str, ...],
     note: str,
     tta: str,
     temperature: float,
 ) -> EvaluationReport:
     num_classes = logits.shape[1]
-    check_labels(labels, num_classes)
-    if names is None or len(names) != num_classes:
-        names = tuple(str(label) for label in range(num_classes))
     logits = logits.double() / temperature
     probabilities = logits.softmax(1)
     confidence, predicted = probabilities.max(1)

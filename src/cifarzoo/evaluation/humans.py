@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from cifarzoo.card import get_card
 from cifarzoo.data import ImageSet
-from cifarzoo.data.batches import check_labels
-from cifarzoo.data.classes import class_numbers
+from cifarzoo.data.classes import class_numbers, names_of_outputs
 from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.inference import TestTimeAugmentation, collect_logits
@@ -83,9 +82,9 @@ def compare_with_humans(
             f"got {tuple(humans.shape)}"
         )
     logits, labels = collect_logits(model, images, tta=tta, device=device, precision=precision)
-    check_labels(labels, logits.shape[1])
     humans = humans.double()
-    numbers = class_numbers(images.classes, get_card(model).classes)
+    known = names_of_outputs(get_card(model).classes, logits.shape[1])
+    numbers = class_numbers(images.classes, known)
     if numbers is not None:  # their columns too are the images' classes
         humans = humans.new_zeros(len(humans), logits.shape[1]).index_copy(
             1, torch.tensor(numbers), humans

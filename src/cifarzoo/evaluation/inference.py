@@ -23,7 +23,7 @@ from cifarzoo.data.batches import (
     check_normalized,
     check_shape,
 )
-from cifarzoo.data.classes import class_names, class_numbers, renumber
+from cifarzoo.data.classes import class_names, class_numbers, names_of_outputs, renumber
 from cifarzoo.device import (
     Precision,
     autocast,
@@ -81,8 +81,8 @@ def collect_logits(
         numbers where the images name their classes and the model knows the names.
 
     Raises:
-        InputError: There are no images, a logit is not finite, or the model knows some of the
-            images' classes and not the others.
+        InputError: There are no images, a label has no output, a logit is not finite, or the model
+            knows some of the images' classes and not the others.
         ArgumentError: ``tta`` is unknown.
     """
     found, labels = collect_views(
@@ -114,7 +114,7 @@ def collect_views(
     dtype = resolve_precision(precision, place)
     card = get_card(model)
     preprocessing = card.preprocessing
-    numbers = class_numbers(class_names(images), card.classes)
+    names, numbers = class_names(images), None
     if not isinstance(images, Iterable | ImageSet) or isinstance(images, str | Tensor):
         raise InputError(
             f"evaluation takes an ImageSet or batches (images, labels); got {images!r}: "
@@ -144,11 +144,14 @@ def collect_views(
                 check_shape(batch)
                 batch = preprocessing.normalize(batch)
             elif not isinstance(images, ImageSet | Loader):  # those are normalized here
-                check_normalized(batch)
+                check_normalized(batch, preprocessing)
             if not parts or not isinstance(images, ImageSet):
                 check_batch(batch, labels)
             batch = batch.to(dtype)
             parts.append(_averaged(network, batch, at_once))
+            if len(parts) == 1:
+                outputs = next(iter(parts[0].values())).shape[1]
+                numbers = class_numbers(names, names_of_outputs(card.classes, outputs))
             all_labels.append(labels.cpu())
             if _UNSURE in ways:
                 kept.append(batch)
@@ -170,8 +173,8 @@ def collect_views(
                 "its weights have diverged, or the images are not finite"
             )
     labels = torch.cat(all_labels)
+    check_labels(labels, outputs if numbers is None else len(numbers))
     if numbers is not None:
-        check_labels(labels, len(numbers))
         labels = renumber(labels, numbers)
     return {tta: found[tta] for tta in ways}, labels
 

@@ -26,6 +26,7 @@ from cifarzoo.evaluation.inference import TestTimeAugmentation
 from cifarzoo.evaluation.report import EvaluationReport
 from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
 from cifarzoo.files import file_digest, write_text
+from cifarzoo.frozen import FrozenDict, freeze_fields
 from cifarzoo.weights import find_weights, read_metadata
 
 __all__ = ["PageEntry", "make_entry", "render_page", "write_page"]
@@ -51,7 +52,10 @@ class PageEntry:
     cost: Cost | None = None
     robustness: RobustnessReport | None = None
     history: Sequence[Mapping[str, Any]] = ()
-    provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    provenance: Mapping[str, str] = FrozenDict()
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
 
 def make_entry(
@@ -181,11 +185,11 @@ def _confusion_rows(report: EvaluationReport) -> list[dict[str, Any]]:
     names = [score.name for score in report.classes]
     rows = []
     for true, counts in enumerate(report.confusion):
-        total = max(sum(counts), 1)
+        total = sum(counts)
         cells = [
             {
                 "count": count,
-                "share": count / total,
+                "share": count / max(total, 1),
                 "title": f"{names[true]} taken for {names[predicted]}: {count:,} of {total:,}",
                 "is_hit": predicted == true,
             }

@@ -64,7 +64,11 @@ def plot_confusion_matrix(
                     color=colour,
                 )
     axes[0].set_xticks(range(count), classes, rotation=45, ha="right", rotation_mode="anchor")
-    axes[0].set_yticks(range(count), classes)
+    labels = [
+        name if any(row) else f"{name} (no images)"
+        for name, row in zip(classes, confusion, strict=True)
+    ]
+    axes[0].set_yticks(range(count), labels)
     axes[0].set_xlabel("predicted")
     axes[0].set_ylabel("true")
     axes[0].set_title(title)

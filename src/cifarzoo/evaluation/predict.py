@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, overload
 
@@ -13,15 +15,22 @@ from torch import Tensor, nn
 
 from cifarzoo.card import get_card
 from cifarzoo.data import ImageSet
-from cifarzoo.data.imageset import to_uint8
+from cifarzoo.data.image import convert_image
+from cifarzoo.data.photo import is_file
 from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.calibration import check_temperature
 from cifarzoo.evaluation.inference import collect_logits
+from cifarzoo.frozen import freeze_fields
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["Prediction", "Prepared", "classify", "find_images", "predict", "prepare"]
 
 _SIZE = 32
+_AT_ONCE = 500
+# formats that Pillow knows by name only, or that are no pictures
+_NO_PICTURES = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
+# photos that Pillow may not read, but that nobody wants to be passed over in silence
+_OTHER_PHOTOS = {".heic", ".heif"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,20 +41,41 @@ class Prediction:
         label: The most probable class.
         probability: Its probability, 0..1.
         top: The most probable classes with their probabilities, best first, at most five.
-        note: What was done to the image beforehand, as in "resized from 640x480 to 32x32"; else
-            empty.
+        note: What was done to the image beforehand, as in "turned upright (EXIF orientation 6);
+            resized from 640x480 to 32x32"; else empty.
+        file: Path of the image; empty when it is from none. Predictions of one image are equal
+            wherever it is from.
     """
 
     label: str
     probability: float
     top: tuple[tuple[str, float], ...]
     note: str = ""
+    file: str = dataclasses.field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """An image that is ready for a network.
+
+    Args:
+        pixels: uint8 (3, 32, 32) in 0..255.
+        note: What was done to it.
+        file: Its path, or empty.
+    """
+
+    pixels: Tensor
+    note: str
+    file: str
 
 
 @overload
 def predict(
     model: nn.Module,
-    images: Sequence[Any],
+    images: list[Any] | tuple[Any, ...] | Iterator[Any] | ImageSet,
     *,
     temperature: float = ...,
     device: str | torch.device = ...,
@@ -70,12 +100,17 @@ def predict(
 ) -> Prediction | list[Prediction]:
     """Classify an image, or several.
 
+    A photo is turned as its EXIF field says, 16 bits are scaled to 8, what is transparent is put on
+    white, of an animation the first frame is taken, and another size than 32x32 is resized as a
+    whole, whatever its shape. The prediction notes all of this. Colour profiles are not applied.
+
     Args:
         model: A network for 32x32 images; normalization and class names come from its card.
-        images: A file path, PIL image, uint8 array (H, W, 3) or tensor (3, H, W) of uint8 or of
-            floats in 0..1, not normalized; or a list of these, a batch (N, 3, H, W) or
-            (N, H, W, 3), or an ImageSet. Other sizes are resized to 32x32, which the prediction
-            notes.
+        images: A file path, the bytes of a file, a binary file open for reading, a PIL image, an
+            array (H, W), (H, W, C) or tensor (C, H, W) with 1, 3 or 4 channels of uint8, uint16 or
+            of floats in 0..1, not normalized; or several of these: a list, tuple, generator or
+            other iterable in order, a batch (N, 3, H, W) or (N, H, W, 3), an ImageSet, or a folder,
+            whose images are taken with those of the folders in it, sorted by path.
         temperature: What the logits are divided by, as `calibrate` finds it.
         device: "auto", or any torch device.
         precision: As for ``evaluate``.
@@ -94,15 +129,46 @@ def predict(
         'resized from 64x48 to 32x32'
     """
     check_temperature(temperature)
-    if isinstance(images, ImageSet):
-        images = images.images
-    is_batch = isinstance(images, Tensor | np.ndarray) and images.ndim == 4
-    is_several = is_batch or isinstance(images, list | tuple)
-    items = list(images) if is_several else [images]
-    if not items:
+    several = _several(images)
+    # one after the other: a generator's or a folder's full-size photos need not fit into memory
+    waiting = iter([prepare(images)]) if several is None else _prepare_each(several)
+    found: list[Prediction] = []
+    while part := list(itertools.islice(waiting, _AT_ONCE)):
+        found += classify(model, part, temperature=temperature, device=device, precision=precision)
+    if not found:
         raise InputError("there are no images to classify")
-    prepared = [_prepare(item) for item in items]
-    pixels = torch.stack([pixels for pixels, _ in prepared])
+    return found[0] if several is None else found
+
+
+def prepare(item: Any) -> Prepared:
+    """Bring one image to the size that networks take.
+
+    Raises:
+        InputError: It cannot be read, or is of no kind that `predict` knows.
+    """
+    from PIL import Image
+
+    pixels, notes = convert_image(item)
+    height, width = pixels.shape[1:]
+    if (height, width) != (_SIZE, _SIZE):
+        image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+        small = image.resize((_SIZE, _SIZE), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1)
+        notes = (*notes, f"resized from {width}x{height} to {_SIZE}x{_SIZE}")
+    file = os.fspath(item) if isinstance(item, str | os.PathLike) else ""
+    return Prepared(pixels, "; ".join(notes), str(file))
+
+
+def classify(
+    model: nn.Module,
+    prepared: Sequence[Prepared],
+    *,
+    temperature: float = 1.0,
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
+) -> list[Prediction]:
+    """What ``model`` sees in images that are ready for it; arguments as for `predict`."""
+    pixels = torch.stack([image.pixels for image in prepared])
     unknown = torch.zeros(len(pixels), dtype=torch.int64)
     logits, _ = collect_logits(
         model, ImageSet(pixels, unknown, ("unknown",)), device=device, precision=precision
@@ -111,35 +177,69 @@ def predict(
     names = get_card(model).classes or ()
     if len(names) != logits.shape[1]:
         names = tuple(str(i) for i in range(logits.shape[1]))
-    found = [
-        _name(row, names, note) for row, (_, note) in zip(probabilities, prepared, strict=True)
-    ]
-    return found if is_several else found[0]
+    return [_name(row, names, image) for row, image in zip(probabilities, prepared, strict=True)]
 
 
-def _prepare(item: Any) -> tuple[Tensor, str]:
-    """One image as uint8 (3, 32, 32), and what was done to it."""
+def find_images(folder: str | os.PathLike[str]) -> tuple[list[Path], int]:
+    """The image files in a folder and the folders in it, sorted by path, and how many others.
+
+    They are told by their suffixes. Hidden files and folders, whose names begin with a dot, are
+    passed over and not counted. A folder that may not be opened stands among the files, so that
+    whoever reads them says so.
+    """
+    suffixes = _suffixes()
+    files: list[Path] = []
+    closed: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=lambda e: closed.append(Path(e.filename))):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(place, name) for name in names if not name.startswith(".")]
+    found = [file for file in files if file.suffix.lower() in suffixes]
+    return sorted([*found, *closed]), len(files) - len(found)
+
+
+def _prepare_each(items: Iterable[Any]) -> Iterator[Prepared]:
+    for place, item in enumerate(items):
+        try:
+            yield prepare(item)
+        except InputError as error:
+            if isinstance(item, str | os.PathLike):  # the message names it
+                raise
+            raise InputError(f"image {place}: {error}") from error
+
+
+def _several(images: Any) -> Iterable[Any] | None:
+    """The images one by one; None when it is one."""
+    if isinstance(images, ImageSet):
+        return images.images
+    if isinstance(images, Tensor | np.ndarray):
+        return images if images.ndim == 4 else None
+    if isinstance(images, str | os.PathLike) and os.path.isdir(images):
+        found, _ = find_images(images)
+        if not found:
+            raise InputError(f"there are no images in the folder {os.fspath(images)}")
+        return found
+    if isinstance(images, Set):
+        raise InputError("images in a set have no order; pass a list")
+    if isinstance(images, Mapping) or is_file(images) or hasattr(images, "getexif"):
+        return None
+    return images if isinstance(images, Iterable) else None
+
+
+def _suffixes() -> set[str]:
+    """Of the files that are images, lower case."""
     from PIL import Image
 
-    if isinstance(item, str | Path):
-        try:
-            with Image.open(item) as file:
-                pixels = to_uint8(file)
-        except OSError as error:
-            raise InputError(f"cannot read an image from {item}: {error}") from error
-    else:
-        pixels = to_uint8(item)
-    height, width = pixels.shape[1:]
-    if (height, width) == (_SIZE, _SIZE):
-        return pixels, ""
-    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    small = image.resize((_SIZE, _SIZE), Image.Resampling.BICUBIC)
-    return to_uint8(small), f"resized from {width}x{height} to {_SIZE}x{_SIZE}"
+    known = Image.registered_extensions()  # also of what a plugin such as pillow-heif adds
+    return _OTHER_PHOTOS | {
+        suffix for suffix, kind in known.items() if kind in Image.OPEN and kind not in _NO_PICTURES
+    }
 
 
-def _name(probabilities: Tensor, names: Sequence[str], note: str) -> Prediction:
+def _name(probabilities: Tensor, names: Sequence[str], image: Prepared) -> Prediction:
     best = probabilities.topk(min(5, len(names)))
     top = tuple(
         (names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     )
-    return Prediction(label=top[0][0], probability=top[0][1], top=top, note=note)
+    return Prediction(
+        label=top[0][0], probability=top[0][1], top=top, note=image.note, file=image.file
+    )

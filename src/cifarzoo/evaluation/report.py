@@ -12,6 +12,7 @@ from typing import Any
 from cifarzoo.errors import ArgumentError
 from cifarzoo.evaluation.plots import plot_confusion_matrix
 from cifarzoo.files import atomic_path, write_text
+from cifarzoo.frozen import freeze_fields
 
 __all__ = [
     "ClassScore",
@@ -124,13 +125,22 @@ class EvaluationReport:
     def has_images_of(self, other: EvaluationReport) -> bool:
         """Whether both are of the same images in the same order, as far as their classes tell.
 
-        The two models may number the classes differently.
+        The two models may number the classes differently: a class that both name is the same by
+        its name, others are by their number.
         """
         if len(self.labels) != len(other.labels):
             return False
         ours, theirs = ([score.name for score in each.classes] for each in (self, other))
-        pairs = set(zip(self.labels, other.labels, strict=True))
-        return all(a == b if ours == theirs else ours[a] == theirs[b] for a, b in pairs)
+        shared = set() if ours == theirs else {*ours} & {*theirs}
+
+        def is_same(a: int, b: int) -> bool:
+            has_name = ours[a] in shared or theirs[b] in shared
+            return ours[a] == theirs[b] if has_name else a == b
+
+        return all(is_same(a, b) for a, b in {*zip(self.labels, other.labels, strict=True)})
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
     def most_confused(self, count: int = 10) -> list[tuple[str, str, int]]:
         """Pairs ``(true class, predicted class, images)`` that are mixed up most, worst first."""

@@ -18,6 +18,7 @@ from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifarzoo.evaluation.inference import collect_logits
+from cifarzoo.frozen import freeze_fields, thaw
 
 __all__ = ["RobustnessReport", "evaluate_robustness"]
 
@@ -42,6 +43,9 @@ class RobustnessReport:
     severities: tuple[int, ...]
     is_official: bool = False
 
+    def __post_init__(self) -> None:
+        freeze_fields(self)
+
     @property
     def mean_accuracy(self) -> float:
         """Over all corruptions and severities."""
@@ -54,8 +58,9 @@ class RobustnessReport:
         return list(zip(self.severities, map(statistics.mean, columns), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `from_dict` reads it back."""
-        return {**dataclasses.asdict(self), "accuracies": dict(self.accuracies)}
+        """Plain data for JSON, a copy; `from_dict` reads it back."""
+        data: dict[str, Any] = thaw(dataclasses.asdict(self))
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RobustnessReport:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
+from cifarzoo.foreign import Layout
 from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.registry import register_model
@@ -87,6 +89,27 @@ DEFAULT96 = muon_recipe(batch_size=2000, epochs=40).replace(
 """The published length and augmentation, with airbench94's optimizer; not trained here yet."""
 
 
+MUON_LAYOUT = Layout(
+    "KellerJordan/cifar10-airbench (airbench94_muon)",
+    tuple((rf"^layers\.{number}\.", f"group{number}.") for number in (1, 2, 3)),
+)
+"""CifarNet in airbench94_muon.py."""
+
+
+SEQUENTIAL_LAYOUT = Layout(
+    "KellerJordan/cifar10-airbench",
+    (
+        (r"^0\.", "whiten."),
+        *((rf"^{number + 1}\.", f"group{number}.") for number in (1, 2, 3)),
+        (r"^7\.", "head."),
+    ),
+    scales={"head.weight": lambda weight: weight.shape[1] / 9},
+)
+"""make_net() in airbench94.py, airbench95.py and airbench96_faster.py.
+
+Its logits are divided by 9 whatever the number of features, by which ours are."""
+
+
 class ConvGroup(nn.Module):
     """Two or three 3x3 convolutions, the first followed by 2x2 max pooling.
 
@@ -137,6 +160,8 @@ class AirBench(nn.Module):
     Raises:
         ArgumentError: ``widths`` are not three whole numbers that never fall, from 24 on.
     """
+
+    layouts: ClassVar[tuple[Layout, ...]] = (MUON_LAYOUT, SEQUENTIAL_LAYOUT)
 
     def __init__(self, widths: Sequence[int], *, depth: int, num_classes: int = 10) -> None:
         super().__init__()

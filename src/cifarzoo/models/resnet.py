@@ -1,17 +1,21 @@
 """ResNets of basic blocks, with the ImageNet or the CIFAR stem.
 
-Module and parameter names are torchvision's, so its checkpoints load and its listings match.
+Module and parameter names are torchvision's, so its checkpoints load and its listings match. So do
+those of timm, of edadaltocg/detectors and of chenyaofo/pytorch-cifar-models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifarzoo.errors import ArgumentError
+from cifarzoo.foreign import Layout
 from cifarzoo.models.recipes import GROWING, MUON, ORIGINAL
 from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation
@@ -29,6 +33,50 @@ DEFAULT = MUON.replace(
     image_sizes=GROWING,
 )
 """Muon, and small images at first: about two hours on two cores that compute in bfloat16."""
+
+
+KUANGLIU = Layout(
+    "kuangliu/pytorch-cifar, akamaster/pytorch_resnet_cifar10",
+    ((r"\.shortcut\.", ".downsample."), (r"^linear\.", "fc.")),
+)
+"""models/resnet.py of the one, resnet.py of the other."""
+
+PYTORCHCV = Layout(
+    "osmr/imgclsmob (pytorchcv)",
+    (
+        (r"^features\.init_block\.conv\.conv\.", "conv1."),  # of the ImageNet stem
+        (r"^features\.init_block\.conv\.bn\.", "bn1."),
+        (r"^features\.init_block\.conv\.", "conv1."),
+        (r"^features\.init_block\.bn\.", "bn1."),
+        (r"^features\.stage(\d)\.", r"layer\1."),
+        *((rf"\.unit{number + 1}\.", f".{number}.") for number in range(18)),
+        (r"\.body\.conv(\d)\.conv\.", r".conv\1."),
+        (r"\.body\.conv(\d)\.bn\.", r".bn\1."),
+        (r"\.identity_conv\.conv\.", ".downsample.0."),
+        (r"\.identity_conv\.bn\.", ".downsample.1."),
+        (r"^output\.", "fc."),
+    ),
+)
+"""resnet.py, resnet_cifar.py and common.py in its models."""
+
+WEIAICUNZAI = Layout(
+    "weiaicunzai/pytorch-cifar100",
+    (
+        (r"^conv1\.0\.", "conv1."),
+        (r"^conv1\.1\.", "bn1."),
+        *((rf"^conv{stage + 1}_x\.", f"layer{stage}.") for stage in (1, 2, 3, 4)),
+        (r"\.residual_function\.0\.", ".conv1."),
+        (r"\.residual_function\.1\.", ".bn1."),
+        (r"\.residual_function\.3\.", ".conv2."),
+        (r"\.residual_function\.4\.", ".bn2."),
+        (r"\.shortcut\.", ".downsample."),
+    ),
+)
+"""models/resnet.py there."""
+
+Pool = Literal["none", "max"]
+_POOLED = 1.25  # of what a mean is without pooling; found were 0.8 to 1 without, 1.6 to 2 with it
+_SURE = 0.8  # correlation
 
 
 class BasicBlock(nn.Module):
@@ -77,19 +125,30 @@ class ResNet(nn.Module):
 
     Args:
         depths: Blocks in each of the four stages.
-        stem: "imagenet" (7x7 convolution of stride 2, then max pooling) or "cifar"
-            (3x3 convolution of stride 1, no pooling).
+        stem: "imagenet" (7x7 convolution of stride 2) or "cifar" (3x3 convolution of stride 1).
+        pool: "max" for 3x3 max pooling of stride 2 after the stem, or "none"; "max" for the
+            ImageNet stem unless given.
         num_classes: Size of the output.
+
+    Raises:
+        ArgumentError: ``pool`` is neither.
     """
+
+    layouts: ClassVar[tuple[Layout, ...]] = (KUANGLIU, PYTORCHCV, WEIAICUNZAI)
 
     def __init__(
         self,
         depths: Sequence[int],
         *,
         stem: Literal["imagenet", "cifar"],
+        pool: Pool | None = None,
         num_classes: int = 10,
     ) -> None:
         super().__init__()
+        if pool is None:
+            pool = "max" if stem == "imagenet" else "none"
+        if pool not in ("none", "max"):
+            raise ArgumentError(f"pool must be 'none' or 'max'; got {pool!r}")
         self.conv1 = (
             nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
             if stem == "imagenet"
@@ -97,7 +156,7 @@ class ResNet(nn.Module):
         )
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if pool == "max" else nn.Identity()
         self.layer1 = _stage(64, 64, depths[0], stride=1)
         self.layer2 = _stage(64, 128, depths[1], stride=2)
         self.layer3 = _stage(128, 256, depths[2], stride=2)
@@ -114,6 +173,31 @@ class ResNet(nn.Module):
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         logits: Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
         return logits
+
+    def told_options(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The options that the numbers in tensors tell, where no name and no shape tells them.
+
+        Pooling after the stem raises the means of what the next convolution sees, and so those in
+        the running statistics after that.
+
+        Args:
+            tensors: A state dict with this network's names and shapes.
+        """
+        if self.conv1.stride != (1, 1):
+            return {}  # the ImageNet stem, always with pooling
+        weight, bias = (tensors[f"bn1.{name}"].double() for name in ("weight", "bias"))
+        # the mean of relu(x) for normally distributed x
+        spread = weight.abs().clamp_min(1e-12)
+        z = bias / spread
+        density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
+        means = bias * torch.special.ndtr(z) + spread * density
+        expected = tensors["layer1.0.conv1.weight"].double().sum((2, 3)) @ means
+        found = tensors["layer1.0.bn1.running_mean"].double()
+        correlation = torch.corrcoef(torch.stack((expected, found)))[0, 1]
+        if not correlation > _SURE:  # not trained, or in another way
+            return {}
+        ratio = expected @ found / (expected @ expected)
+        return {"pool": "max" if ratio > _POOLED else "none"}
 
 
 def _stage(in_channels: int, channels: int, depth: int, *, stride: int) -> nn.Sequential:
@@ -146,6 +230,11 @@ def resnet18(*, num_classes: int = 10) -> ResNet:
     recipes={"default": DEFAULT, "original": ORIGINAL},
     weights=shipped_weights("resnet18_cifar"),
 )
-def resnet18_cifar(*, num_classes: int = 10) -> ResNet:
-    """Build ResNet-18 for 32x32 images, with random parameters."""
-    return ResNet((2, 2, 2, 2), stem="cifar", num_classes=num_classes)
+def resnet18_cifar(*, pool: Pool = "none", num_classes: int = 10) -> ResNet:
+    """Build ResNet-18 for 32x32 images, with random parameters.
+
+    Args:
+        pool: "max" for max pooling after the stem, as huyvnphan/PyTorch_CIFAR10 has it.
+        num_classes: Size of the output.
+    """
+    return ResNet((2, 2, 2, 2), stem="cifar", pool=pool, num_classes=num_classes)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifarzoo.errors import ArgumentError
+from cifarzoo.foreign import Layout
 from cifarzoo.models.recipes import GROWING, MUON
-from cifarzoo.models.resnet import BasicBlock
+from cifarzoo.models.resnet import KUANGLIU, PYTORCHCV, BasicBlock
 from cifarzoo.pretrained import shipped_weights
 from cifarzoo.registry import register_model
 
@@ -20,25 +24,36 @@ _SOURCE = (
 DEFAULT = MUON.replace(epochs=32, image_sizes=GROWING)
 """A sixth of the paper's epochs, with Muon, the first half of them on smaller images."""
 
+Shortcut = Literal["pad", "conv"]
+
 
 class SmallResNet(nn.Module):
     """Residual network of three stages with 16, 32 and 64 channels.
 
-    Source: He et al. 2015, arXiv:1512.03385, section 4.2. Shortcuts have no parameters (option A):
-    where a stage begins, every second pixel is kept, and zeros stand for the new channels.
+    Source: He et al. 2015, arXiv:1512.03385, section 4.2. Its shortcuts have no parameters (option
+    A, "pad"): where a stage begins, every second pixel is kept, and zeros stand for the new
+    channels. Others take convolutions of 1x1 there (option B, "conv").
 
     Args:
         blocks: Blocks in each stage; the network has ``6 * blocks + 2`` layers.
+        shortcut: "pad" or "conv".
         num_classes: Size of the output.
+
+    Raises:
+        ArgumentError: ``shortcut`` is neither.
     """
 
-    def __init__(self, blocks: int, *, num_classes: int = 10) -> None:
+    layouts: ClassVar[tuple[Layout, ...]] = (KUANGLIU, PYTORCHCV)
+
+    def __init__(self, blocks: int, *, shortcut: Shortcut = "pad", num_classes: int = 10) -> None:
         super().__init__()
+        if shortcut not in ("pad", "conv"):
+            raise ArgumentError(f"shortcut must be 'pad' or 'conv'; got {shortcut!r}")
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _stage(16, 16, blocks)
-        self.layer2 = _stage(16, 32, blocks)
-        self.layer3 = _stage(32, 64, blocks)
+        self.layer1 = _stage(16, 16, blocks, shortcut)
+        self.layer2 = _stage(16, 32, blocks, shortcut)
+        self.layer3 = _stage(32, 64, blocks, shortcut)
         self.fc = nn.Linear(64, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -63,17 +78,16 @@ class _PaddedShortcut(nn.Module):
         return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.added // 2, self.added - self.added // 2))
 
 
-def _stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
+def _stage(in_channels: int, channels: int, blocks: int, shortcut: Shortcut) -> nn.Sequential:
     if in_channels == channels:
         return nn.Sequential(*(BasicBlock(channels, channels) for _ in range(blocks)))
-    first = BasicBlock(
-        in_channels, channels, stride=2, shortcut=_PaddedShortcut(channels - in_channels)
-    )
+    padded = _PaddedShortcut(channels - in_channels) if shortcut == "pad" else None
+    first = BasicBlock(in_channels, channels, stride=2, shortcut=padded)
     return nn.Sequential(first, *(BasicBlock(channels, channels) for _ in range(blocks - 1)))
 
 
 @register_model(
-    description="ResNet-20 for 32x32 images.",
+    description="ResNet-20 for 32x32 images, with padded shortcuts.",
     source=_SOURCE,
     parameters=269_722,
     macs=40_552_426,
@@ -81,58 +95,58 @@ def _stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
     recipes={"default": DEFAULT},
     weights=shipped_weights("resnet20"),
 )
-def resnet20(*, num_classes: int = 10) -> SmallResNet:
+def resnet20(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
     """Build ResNet-20, with random parameters."""
-    return SmallResNet(3, num_classes=num_classes)
+    return SmallResNet(3, shortcut=shortcut, num_classes=num_classes)
 
 
 @register_model(
-    description="ResNet-32 for 32x32 images.",
+    description="ResNet-32 for 32x32 images, with padded shortcuts.",
     source=_SOURCE,
     parameters=464_154,
     macs=68_864_874,
     stated_accuracy=92.49,
     recipes={"default": DEFAULT},
 )
-def resnet32(*, num_classes: int = 10) -> SmallResNet:
+def resnet32(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
     """Build ResNet-32, with random parameters."""
-    return SmallResNet(5, num_classes=num_classes)
+    return SmallResNet(5, shortcut=shortcut, num_classes=num_classes)
 
 
 @register_model(
-    description="ResNet-44 for 32x32 images.",
+    description="ResNet-44 for 32x32 images, with padded shortcuts.",
     source=_SOURCE,
     parameters=658_586,
     macs=97_177_322,
     stated_accuracy=92.83,
     recipes={"default": DEFAULT},
 )
-def resnet44(*, num_classes: int = 10) -> SmallResNet:
+def resnet44(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
     """Build ResNet-44, with random parameters."""
-    return SmallResNet(7, num_classes=num_classes)
+    return SmallResNet(7, shortcut=shortcut, num_classes=num_classes)
 
 
 @register_model(
-    description="ResNet-56 for 32x32 images.",
+    description="ResNet-56 for 32x32 images, with padded shortcuts.",
     source=_SOURCE,
     parameters=853_018,
     macs=125_489_770,
     stated_accuracy=93.03,
     recipes={"default": DEFAULT},
 )
-def resnet56(*, num_classes: int = 10) -> SmallResNet:
+def resnet56(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
     """Build ResNet-56, with random parameters."""
-    return SmallResNet(9, num_classes=num_classes)
+    return SmallResNet(9, shortcut=shortcut, num_classes=num_classes)
 
 
 @register_model(
-    description="ResNet-110 for 32x32 images.",
+    description="ResNet-110 for 32x32 images, with padded shortcuts.",
     source=_SOURCE,
     parameters=1_727_962,
     macs=252_895_786,
     stated_accuracy=93.39,
     recipes={"default": DEFAULT},
 )
-def resnet110(*, num_classes: int = 10) -> SmallResNet:
+def resnet110(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
     """Build ResNet-110, with random parameters."""
-    return SmallResNet(18, num_classes=num_classes)
+    return SmallResNet(18, shortcut=shortcut, num_classes=num_classes)

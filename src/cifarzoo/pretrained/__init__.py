@@ -9,7 +9,7 @@ from typing import Any
 
 from cifarzoo.registry import WeightsInfo
 
-__all__ = ["FOLDER", "shipped_weights"]
+__all__ = ["FOLDER", "shipped_seeds", "shipped_weights"]
 
 FOLDER = Path(__file__).parent
 
@@ -20,6 +20,15 @@ def shipped_weights(model: str) -> dict[str, WeightsInfo]:
         tag: WeightsInfo(path=FOLDER / entry["file"], sha256=entry["sha256"])
         for tag, entry in _index().get(model, {}).items()
     }
+
+
+def shipped_seeds(model: str, tag: str) -> list[dict[str, Any]]:
+    """Accuracy and time of every seed trained like these weights.
+
+    Empty when only the metadata of the file tells of them.
+    """
+    seeds: list[dict[str, Any]] = _index().get(model, {}).get(tag, {}).get("seeds", [])
+    return seeds
 
 
 @functools.cache

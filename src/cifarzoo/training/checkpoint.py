@@ -13,6 +13,7 @@ import torch
 
 from cifarzoo.errors import CheckpointError, InputError
 from cifarzoo.files import write_bytes
+from cifarzoo.run_folder import CHECKPOINT_NAME
 
 __all__ = [
     "CHECKPOINT_NAME",
@@ -22,7 +23,6 @@ __all__ = [
     "write_checkpoint",
 ]
 
-CHECKPOINT_NAME = "checkpoint.pt"
 _FORMAT = 1
 
 

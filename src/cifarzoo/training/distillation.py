@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.card import get_card
-from cifarzoo.data.classes import class_numbers
+from cifarzoo.data.classes import class_numbers, names_of_outputs
 from cifarzoo.device import autocast
 from cifarzoo.errors import ArgumentError
 from cifarzoo.recipe import Recipe
@@ -43,27 +43,44 @@ class Distillation:
     Args:
         teacher: The trained network, in evaluation mode and on ``device``.
         recipe: Weight and temperature.
-        classes: Names of the student's classes, where they are known: the teacher's outputs are
-            taken by name, of more classes only those.
         device: Where.
         precision: Dtype of the teacher's forward pass.
     """
 
     def __init__(
-        self,
-        teacher: nn.Module,
-        recipe: Recipe,
-        *,
-        classes: Sequence[str] | None = None,
-        device: torch.device,
-        precision: torch.dtype,
+        self, teacher: nn.Module, recipe: Recipe, *, device: torch.device, precision: torch.dtype
     ) -> None:
-        numbers = class_numbers(classes, get_card(teacher).classes, whose="the teacher")
-        self._numbers = None if numbers is None else torch.tensor(numbers, device=device)
+        self._numbers: Tensor | None = None  # of the student's classes among the teacher's
         self._teacher = teacher
         self._weight = recipe.distillation_weight
         self._temperature = recipe.distillation_temperature
         self._device, self._precision = device, precision
+
+    @torch.no_grad()
+    def match(self, images: Tensor, classes: Sequence[str] | None, num_classes: int) -> None:
+        """Take the teacher's outputs by the student's class names; of more classes only those.
+
+        Args:
+            images: (B, 3, H, W), normalized; the teacher is asked about the first one.
+            classes: Names of the student's classes, where they are known.
+            num_classes: Outputs of the student.
+
+        Raises:
+            InputError: The teacher knows some of the student's classes and not the others.
+            ArgumentError: The teacher has another number of classes.
+        """
+        with autocast(self._device, self._precision):
+            outputs = self._teacher(images[:1]).shape[1]
+        known = names_of_outputs(get_card(self._teacher).classes, outputs)
+        numbers = class_numbers(classes, known, whose="the teacher")
+        if numbers is not None:
+            self._numbers = torch.tensor(numbers, device=self._device)
+        taught = outputs if numbers is None else len(numbers)
+        if taught != num_classes:
+            raise ArgumentError(
+                f"the teacher tells {taught} classes apart, the model {num_classes}; "
+                "choose a teacher trained on the same classes"
+            )
 
     def blend(self, loss: Tensor, logits: Tensor, images: Tensor) -> Tensor:
         """The loss by the labels, and what the teacher thinks of the same images.
@@ -75,19 +92,11 @@ class Distillation:
 
         Returns:
             Scalar: (1 - w) loss + w T^2 KL(teacher || student), both softened by T.
-
-        Raises:
-            ArgumentError: The teacher knows another number of classes.
         """
         with torch.no_grad(), autocast(self._device, self._precision):
             taught = self._teacher(images)
             if self._numbers is not None:
                 taught = taught.index_select(1, self._numbers)
-        if taught.shape != logits.shape:
-            raise ArgumentError(
-                f"the teacher tells {taught.shape[1]} classes apart, the model {logits.shape[1]}; "
-                "choose a teacher trained on the same classes"
-            )
         temperature = self._temperature
         divergence = F.kl_div(
             (logits / temperature).log_softmax(1),

@@ -20,6 +20,7 @@ from cifarzoo.data.batches import (
     check_normalized,
 )
 from cifarzoo.errors import InputError
+from cifarzoo.names import whole_number
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.distributed import World
 
@@ -37,7 +38,6 @@ class Feed:
         source: An `ImageSet`, a `Loader`, or any iterable of ``(images, labels)`` batches: uint8
             images (B, 3, H, W) are normalized here, float ones are taken as normalized.
         steps: Batches in an epoch; ``len(source)`` unless given.
-        numbers: For each label its number in the model; the labels themselves unless given.
         preprocessing: Normalization of uint8 images.
         device: Where batches go.
         dtype: Of the images.
@@ -51,34 +51,28 @@ class Feed:
         device: torch.device,
         dtype: torch.dtype,
         steps: int | None = None,
-        numbers: Sequence[int] | None = None,
     ) -> None:
         self.source = source
         self._preprocessing = preprocessing
         self._device = device
         self._dtype = dtype
-        if steps is not None and (not isinstance(steps, int) or steps < 1):
+        whole = whole_number(steps)
+        if steps is not None and (whole is None or whole < 1):
             raise InputError(f"steps_per_epoch must be a positive whole number; got {steps!r}")
         self._has_fixed_steps = steps is not None
-        self.steps = steps if steps is not None else _length(source)
+        self.steps = whole if whole is not None else _length(source)
         if self.steps < 1:
             raise InputError("the data has no batch; lower batch_size, or give it more images")
         self._running: Iterator[tuple[Tensor, Tensor]] | None = None
         self._is_ours = isinstance(source, Loader)  # whose images and labels are known to be right
-        self._numbers = None if numbers is None else torch.tensor(numbers, device=device)
-        self.num_classes: int | None = None  # of the network, once that is known
-        self._late = _LateChecks(device)
+        self._has_begun = False
+        self._numbers: Tensor | None = None  # of the labels in the model, where they differ
+        self._num_labels: int | None = None  # how many there are, once the model is known
+        self._late = _LateChecks(device, preprocessing)
 
     @classmethod
     def for_training(
-        cls,
-        source: Source,
-        recipe: Recipe,
-        world: World,
-        *,
-        steps: int | None,
-        numbers: Sequence[int] | None = None,
-        **place: Any,
+        cls, source: Source, recipe: Recipe, world: World, *, steps: int | None, **place: Any
     ) -> Feed:
         """Batches of ``source`` as ``recipe`` wants them; each process gets its share."""
         if isinstance(source, ImageSet):
@@ -93,12 +87,10 @@ class Feed:
                 world_size=world.size,
                 **place,
             )
-        return cls(source, steps=steps, numbers=numbers, **place)
+        return cls(source, steps=steps, **place)
 
     @classmethod
-    def for_evaluation(
-        cls, source: Source, *, numbers: Sequence[int] | None = None, **place: Any
-    ) -> Feed:
+    def for_evaluation(cls, source: Source, **place: Any) -> Feed:
         """Batches of ``source`` in order, unchanged but for the normalization.
 
         Raises:
@@ -111,7 +103,32 @@ class Feed:
                 f"validation data is measured every epoch; {type(source).__name__} has no length: "
                 "pass an ImageSet, a list of batches, a Loader or a DataLoader"
             )
-        return cls(source, numbers=numbers, **place)
+        return cls(source, **place)
+
+    def match(self, num_classes: int, numbers: Sequence[int] | None) -> None:
+        """Learn what labels mean to the network; what `epoch` yields later has its numbers.
+
+        Args:
+            num_classes: Outputs of the network.
+            numbers: For each label its number in the network; the labels themselves unless given.
+
+        Raises:
+            InputError: A label of a Loader has no output: its batches are not looked at singly.
+        """
+        self._numbers = None if numbers is None else torch.tensor(numbers, device=self._device)
+        self._num_labels = num_classes if numbers is None else len(numbers)
+        if isinstance(self.source, Loader):
+            check_labels(self.source.labels, self._num_labels)
+
+    def renumber(self, labels: Tensor) -> Tensor:
+        """Labels (B,) of a batch that came before `match`, checked, by the network's numbers.
+
+        Raises:
+            InputError: A label has no output.
+        """
+        if self._num_labels is not None:
+            check_labels(labels, self._num_labels)
+        return labels if self._numbers is None else self._numbers[labels]
 
     def epoch(
         self, *, skip: int = 0, resumed_rng: Tensor | None = None
@@ -182,13 +199,11 @@ class Feed:
 
     def check_late(self) -> None:
         """Raise InputError when a batch that came on an accelerator was wrong; waits for it."""
-        self._late.check(self.num_classes if self._numbers is None else len(self._numbers))
+        self._late.check(self._num_labels)
 
     def _place(self, batch: Any, number: int) -> tuple[Tensor, Tensor]:
         """The batch on the device, normalized, its labels by the model's numbers."""
-        images, labels = as_pair(batch)
-        if not self._is_ours:
-            labels = self._check(images, labels, number)
+        images, labels = as_pair(batch) if self._is_ours else self._check(batch, number)
         if images.dtype == torch.uint8:
             images = self._preprocessing.normalize(images.to(self._device, non_blocking=True))
         labels = labels.to(self._device, non_blocking=True)
@@ -196,50 +211,57 @@ class Feed:
             labels = self._numbers[labels]
         return images.to(self._device, self._dtype, non_blocking=True), labels
 
-    def _check(self, images: Tensor, labels: Tensor, number: int) -> Tensor:
-        """Refuse a batch that would train or measure something wrong; the labels, fit for use."""
-        known = self.num_classes if self._numbers is None else len(self._numbers)
+    def _check(self, batch: Any, number: int) -> tuple[Tensor, Tensor]:
+        """Refuse a batch that would train or measure something wrong; else it is fit for use."""
+        known, is_first = self._num_labels, not self._has_begun
+        self._has_begun = True
         try:
+            images, labels = as_pair(batch)
             check_batch(images, labels)  # normalizing would broadcast one channel to three
-            if images.is_floating_point() and images.device.type == "cpu":
-                check_normalized(images)
-            if known is not None and labels.device.type == "cpu":
+            # the first batch is worth waiting for; what lies on a CPU needs no waiting
+            is_read = is_first or images.device.type == "cpu"
+            if images.dtype != torch.uint8 and (is_read or not images.is_floating_point()):
+                check_normalized(images, self._preprocessing)
+            if known is not None and (is_first or labels.device.type == "cpu"):
                 check_labels(labels, known)
         except InputError as error:
             raise InputError(f"batch {number}: {error}" if number else str(error)) from None
         on_cpu = images.device.type == labels.device.type == "cpu"
-        if on_cpu or known is None or not number:  # the first batch is looked at before it is used
-            return labels
+        if on_cpu or is_first or known is None or not number:
+            return images, labels
         self._late.note(images, labels, number)
-        return labels.clamp(0, known - 1)  # an index beyond the end would stop the accelerator
+        # an index beyond the end would stop the accelerator
+        return images, labels.clamp(0, known - 1)
 
 
 class _LateChecks:
     """Ranges of batches that lie on an accelerator: noted there, read when the losses are."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, preprocessing: Preprocessing) -> None:
         self._device = device
+        self._preprocessing = preprocessing
         self._ranges: list[Tensor] = []
-        self._numbers: list[int] = []
+        self._batches: list[tuple[int, int]] = []  # number and size of each
 
     def note(self, images: Tensor, labels: Tensor, number: int) -> None:
         """Remember the extremes of a batch, without waiting for them."""
-        shown = images if images.is_floating_point() else images.new_zeros(1)  # any byte is right
+        # any byte is right
+        shown = images if images.is_floating_point() else torch.zeros(1, device=images.device)
         extremes = [*torch.aminmax(labels), *torch.aminmax(shown)]
         self._ranges.append(torch.stack([x.to(self._device, torch.float32) for x in extremes]))
-        self._numbers.append(number)
+        self._batches.append((number, len(images)))
 
     def check(self, num_classes: int | None) -> None:
         """Raise InputError for the first batch that was wrong, and forget them all."""
         if not self._ranges:
             return
-        rows, numbers = torch.stack(self._ranges).tolist(), self._numbers
-        self._ranges, self._numbers = [], []
-        for number, (low, high, darkest, brightest) in zip(numbers, rows, strict=True):
+        rows, batches = torch.stack(self._ranges).tolist(), self._batches
+        self._ranges, self._batches = [], []
+        for (number, count), (low, high, darkest, brightest) in zip(batches, rows, strict=True):
             try:
                 if num_classes is not None:
                     check_labels(torch.tensor([int(low), int(high)]), num_classes)
-                check_image_range(darkest, brightest)
+                check_image_range(darkest, brightest, count, self._preprocessing)
             except InputError as error:
                 raise InputError(f"batch {number}: {error}") from None
 

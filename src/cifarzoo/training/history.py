@@ -10,6 +10,7 @@ from typing import Any
 
 from cifarzoo.errors import InputError
 from cifarzoo.files import write_text
+from cifarzoo.frozen import freeze_fields
 
 __all__ = ["EpochRecord", "History"]
 
@@ -53,6 +54,9 @@ class History:
     """
 
     records: tuple[EpochRecord, ...] = ()
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
     def __len__(self) -> int:
         return len(self.records)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cifarzoo.card import unwrap
+from cifarzoo.compute.cpu import cpu_kernels
 from cifarzoo.data.augment import downsample
 from cifarzoo.data.batches import check_logits
 from cifarzoo.device import autocast
@@ -41,8 +42,8 @@ class Learner:
         world: The processes that average their gradients.
         steps_per_epoch: Optimizer steps in an epoch.
         teacher: A trained network to learn from as well.
-        classes: Names of the classes, in the order of the outputs, for the teacher's sake.
         compiled: Let torch.compile fuse the network.
+        kernels: Let the averaged network compute as the network itself does, see `cpu_kernels`.
     """
 
     def __init__(
@@ -57,13 +58,14 @@ class Learner:
         world: World,
         steps_per_epoch: int,
         teacher: nn.Module | None = None,
-        classes: Sequence[str] | None = None,
         compiled: bool = False,
+        kernels: bool = True,
     ) -> None:
         self.model = model
         self._still = frozen_normalizations(unwrap(model))
         self._modes = [(module, module.training) for module in model.modules()]
         self.recipe = recipe
+        self._kernels = kernels
         self.device, self.precision = device, precision
         self._world = world
         self._network = world.wrap(model, device)
@@ -94,7 +96,7 @@ class Learner:
         self._frozen: list[nn.Parameter] = []
         self._mix: Mixer | None = None
         self._distillation = (
-            Distillation(teacher, recipe, classes=classes, device=device, precision=precision)
+            Distillation(teacher, recipe, device=device, precision=precision)
             if teacher is not None
             else None
         )
@@ -140,6 +142,13 @@ class Learner:
         self.train()
         self._mix = build_mixer(self.recipe, num_classes)
         return num_classes
+
+    def match_teacher(
+        self, images: Tensor, classes: Sequence[str] | None, num_classes: int
+    ) -> None:
+        """Understand the teacher, if there is one, by the names of the classes."""
+        if self._distillation is not None:
+            self._distillation.match(images, classes, num_classes)
 
     def step(
         self, images: Tensor, labels: Tensor, *, loss_out: Tensor, correct_out: Tensor
@@ -215,9 +224,10 @@ class Learner:
         """
         if self._ema is None:
             return
-        with autocast(self.device, self.precision):
-            measure_normalizations(self._ema.module, images, still=self._still)
-        self._world.share(self._ema.module)
+        network = self._ema.module
+        with cpu_kernels(network, enabled=self._kernels), autocast(self.device, self.precision):
+            measure_normalizations(network, images, still=self._still)
+        self._world.share(network)
 
     @torch.no_grad()
     def validate(self, feed: Feed) -> tuple[float, float]:

@@ -14,8 +14,9 @@ __all__ = ["frozen_normalizations", "measure_normalizations"]
 def frozen_normalizations(model: nn.Module) -> list[str]:
     """Names of the normalizations in the frozen part of ``model``: all their parameters are frozen.
 
-    One without parameters follows the layer before it, in the order of registration. In training
-    mode they would move their statistics, and the frozen part would not stay what it is.
+    In training mode they would move their statistics, and the frozen part would not stay what it
+    is. One without parameters belongs to its neighbour: the nearest module with parameters before
+    it in the module that holds both, or else after it, or else the neighbour of their holder.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
@@ -23,15 +24,23 @@ def frozen_normalizations(model: nn.Module) -> list[str]:
         >>> frozen_normalizations(model)
         ['1']
     """
-    found: list[str] = []
-    is_frozen = False
-    for name, module in model.named_modules():
-        own = [*module.parameters(recurse=False)]
-        if own:
-            is_frozen = not any(parameter.requires_grad for parameter in own)
-        if isinstance(module, _NormBase) and is_frozen:
-            found.append(name)
-    return found
+    norms = [name for name, module in model.named_modules() if isinstance(module, _NormBase)]
+    return [name for name in norms if _is_frozen(model, name)]
+
+
+def _is_frozen(model: nn.Module, name: str) -> bool:
+    """Whether the parameters of the module called ``name``, or of its neighbour, are all frozen."""
+    module = model.get_submodule(name)
+    while not any(True for _ in module.parameters()):
+        if not name:
+            return False  # nothing in the model has parameters
+        holder, _, own = name.rpartition(".")
+        siblings = [*model.get_submodule(holder).named_children()]
+        place = [child for child, _ in siblings].index(own)
+        near = [each for _, each in (*siblings[:place][::-1], *siblings[place + 1 :])]
+        module = next((each for each in near if [*each.parameters()]), module)
+        name = holder
+    return not any(parameter.requires_grad for parameter in module.parameters())
 
 
 @torch.no_grad()

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from cifarzoo.card import ModelCard, attach_card, get_card
 from cifarzoo.compute.seeding import seeded
-from cifarzoo.data import ImageSet
-from cifarzoo.data.batches import check_batch, check_labels
-from cifarzoo.data.classes import class_names, class_numbers
+from cifarzoo.data import ImageSet, Loader
+from cifarzoo.data.batches import check_batch
+from cifarzoo.data.classes import class_names, class_numbers, names_of_outputs
 from cifarzoo.device import compile_pays
 from cifarzoo.errors import CheckpointError, InputError, NonFiniteLossError
 from cifarzoo.optimizers import OptimizerFactory
@@ -56,6 +56,7 @@ class Run:
         world: World,
         stop: StopRequest,
         teacher: nn.Module | None,
+        kernels: bool,
         train: Source,
         val: Source | None,
         steps_per_epoch: int | None,
@@ -66,27 +67,14 @@ class Run:
         self.loggers = loggers if world.is_main else ()
         self.card = get_card(model)
         self.image_set = train if isinstance(train, ImageSet) else None
-        self.names, self.classes, numbers = _name_classes(train, self.card)
-        val_numbers = None
-        if val is not None:
-            val_numbers = class_numbers(class_names(val), self.classes, whose="the training images")
-        # a label without an output may stand in any batch, not only the first
-        self.all_labels = [
-            s.labels
-            for s, moved in ((train, numbers), (val, val_numbers))
-            if isinstance(s, ImageSet) and moved is None
-        ]
+        self.names, self.val_names = class_names(train), class_names(val)
         place: dict[str, Any] = {
             "preprocessing": self.card.preprocessing,
             "device": self.device,
             "dtype": self.precision,
         }
-        self.train = Feed.for_training(
-            train, recipe, world, steps=steps_per_epoch, numbers=numbers, **place
-        )
-        self.val = (
-            Feed.for_evaluation(val, numbers=val_numbers, **place) if val is not None else None
-        )
+        self.train = Feed.for_training(train, recipe, world, steps=steps_per_epoch, **place)
+        self.val = Feed.for_evaluation(val, **place) if val is not None else None
         all_steps = recipe.epochs * self.train.steps
         self.compiled = compile_pays(device, all_steps) if compile == "auto" else compile
         self.learner = Learner(
@@ -99,8 +87,8 @@ class Run:
             world=world,
             steps_per_epoch=self.train.steps,
             teacher=teacher,
-            classes=self.classes,
             compiled=self.compiled,
+            kernels=kernels,
         )
         self.records: list[EpochRecord] = []
         self.step = 0  # finished steps of the running epoch
@@ -145,7 +133,7 @@ class Run:
         began = last_look = time.perf_counter()
         for images, labels in batches:
             if not self.is_started:
-                self.start(images, labels)
+                labels = self.start(images, labels)
             row = meter[self.step]
             learner.step(images, labels, loss_out=row[0], correct_out=row[1])
             self.step += 1
@@ -187,16 +175,17 @@ class Run:
         with seeded(self.recipe.seed, self.device):
             self.learner.settle(self.train.again(_SETTLING))
 
-    def start(self, images: Tensor, labels: Tensor) -> None:
-        """Check the first batch, then tell the loggers; nothing is trained or written before."""
+    def start(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Check the first batch, then tell the loggers; nothing is trained or written before.
+
+        Returns:
+            The labels, by the network's numbers.
+        """
         check_batch(images, labels)
         num_classes = self.learner.probe(images)
-        if self.names is not None and len(self.names) < num_classes:
-            raise InputError(
-                f"the network has {num_classes} outputs and the images {len(self.names)} classes "
-                f"({', '.join(self.names[:3])}{', ...' if self.names[3:] else ''}); build it with "
-                f"num_classes={len(self.names)}, or give the images the names of all classes"
-            )
+        classes = self.match_classes(num_classes)
+        labels = self.train.renumber(labels)
+        self.learner.match_teacher(images, classes, num_classes)
         for name, parameter in self.learner.model.named_parameters():
             if not parameter.isfinite().all():
                 raise InputError(
@@ -205,14 +194,6 @@ class Run:
                 )
         if not self.is_resumed:
             self.learner.prepare(lambda: self.preparing_images(images))
-        for each in (labels, *self.all_labels):
-            check_labels(each, num_classes)
-        self.train.num_classes = num_classes
-        if self.val is not None:
-            self.val.num_classes = num_classes
-        classes = self.classes[:num_classes] if self.classes is not None else None
-        if self.names is None and num_classes != self.card.num_classes:
-            classes = None  # they are those of a head that is no longer there
         if (classes, num_classes) != (self.card.classes, self.card.num_classes):
             named = dataclasses.replace(self.card, num_classes=num_classes, classes=classes)
             attach_card(self.learner.model, named)
@@ -231,6 +212,34 @@ class Run:
         for logger in self.loggers:
             logger.on_start(run)
             self.told.append(logger)
+        return labels
+
+    def match_classes(self, num_classes: int) -> tuple[str, ...] | None:
+        """Let both feeds take labels by name; the names of the network's classes, once trained.
+
+        Raises:
+            InputError: The network knows some of the classes and not the others, or has more
+                outputs than the images have classes; or a label has no output.
+        """
+        known, names = names_of_outputs(self.card.classes, num_classes), self.names
+        if names is not None and len(names) < num_classes:
+            raise InputError(
+                f"the network has {num_classes} outputs and the images {len(names)} classes "
+                f"({', '.join(names[:3])}{', ...' if names[3:] else ''}); build it with "
+                f"num_classes={len(names)}, or give the images the names of all classes"
+            )
+        numbers = class_numbers(names, known)
+        if names is None or numbers is not None:
+            classes = known
+        elif isinstance(self.train.source, Loader):  # its labels are the first of its names
+            classes = names[:num_classes]
+        else:  # a data set with more names than outputs may change its labels on the way
+            classes = names_of_outputs(names, num_classes) or known
+        self.train.match(num_classes, numbers)
+        if self.val is not None:
+            numbers = class_numbers(self.val_names, classes, whose="the training images")
+            self.val.match(num_classes, numbers)
+        return classes
 
     def preparing_images(self, batch: Tensor) -> Tensor:
         """What a network may see beforehand: the first images of the set, or else the batch."""
@@ -331,19 +340,3 @@ class Run:
         raise KeyboardInterrupt(
             f"stopped in epoch {len(self.records) + 1} after step {self.step}; {where}"
         )
-
-
-def _name_classes(
-    train: Source, card: ModelCard
-) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None, tuple[int, ...] | None]:
-    """The images' class names; those of the network once it is trained; the labels' new numbers.
-
-    Raises:
-        InputError: The network knows some of the classes and not the others.
-    """
-    names = class_names(train)
-    numbers = class_numbers(names, card.classes)
-    if numbers is not None and len(numbers) < card.num_classes:
-        numbers = None  # refused once the outputs are counted
-    keeps = names is None or numbers is not None
-    return names, card.classes if keeps else names, numbers

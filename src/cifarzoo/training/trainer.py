@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from cifarzoo.card import get_card, unwrap
+from cifarzoo.card import ModelCard, get_card, unwrap
 from cifarzoo.compute.cpu import cpu_kernels, fast_layout, keep_freed_memory
 from cifarzoo.compute.seeding import seeded
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.data import ImageSet
 from cifarzoo.device import (
     Precision,
+    describe_machine,
     resolve_device,
     resolve_precision,
 )
 from cifarzoo.errors import ArgumentError, CheckpointError
 from cifarzoo.files import make_directory
 from cifarzoo.optimizers import OptimizerFactory
-from cifarzoo.recipe import Recipe
+from cifarzoo.recipe import Augmentation, Recipe
+from cifarzoo.run_folder import claimed, keep, remove_if_empty
 from cifarzoo.schedulers import SchedulerFactory
 from cifarzoo.training.checkpoint import (
     CHECKPOINT_NAME,
@@ -38,7 +41,9 @@ from cifarzoo.training.feed import Source
 from cifarzoo.training.history import History
 from cifarzoo.training.interrupt import stop_on_interrupt
 from cifarzoo.training.loggers import Logger
+from cifarzoo.training.provenance import describe_run
 from cifarzoo.training.run import Run
+from cifarzoo.weights import WEIGHTS_NAME
 
 __all__ = ["Trainer"]
 
@@ -63,10 +68,13 @@ class Trainer:
         compile: Fuse the network with torch.compile, which takes up to a minute at first. "auto"
             does so on a GPU when the run is long enough to win that back; on CPUs it was slower.
         loggers: Told of the run's start, progress, epochs and end.
-        output: Folder for the checkpoint, written after every epoch; none unless given.
+        output: Folder of the run, as the command line leaves and reads it: ``run.json`` and
+            ``recipe.toml`` from the beginning, the checkpoint after every epoch, and at the end
+            ``weights.safetensors`` and ``history.json``. Nothing is written unless given.
         teacher: The trained network that ``recipe.teacher`` names, to learn from.
         kernels: Let layers compute in the way that is fastest on a CPU, see `cpu_kernels`; results
             are equal but for rounding. False leaves everything to torch.
+        metadata: Further facts to keep with the run, as `save_weights` takes them.
 
     Raises:
         ArgumentError: The device, precision or recipe cannot be used.
@@ -94,6 +102,7 @@ class Trainer:
         output: str | Path | None = None,
         teacher: nn.Module | None = None,
         kernels: bool = True,
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         recipe = Recipe() if recipe is None else recipe
         if not isinstance(recipe, Recipe):
@@ -117,7 +126,9 @@ class Trainer:
             raise ArgumentError(f"compile must be True, False or 'auto'; got {compile!r}")
         self.compile: bool | Literal["auto"] = compile
         self.loggers = _as_loggers(loggers)
+        self._makes_output = output is not None and not Path(output).exists()
         self.output = make_directory(output) if output is not None else None
+        self.metadata = dict(metadata or {})
         self.optimizer: str | OptimizerFactory = optimizer or recipe.optimizer
         self.scheduler: str | SchedulerFactory = scheduler or recipe.scheduler
 
@@ -152,7 +163,7 @@ class Trainer:
         Raises:
             ArgumentError: A Trainer is at work in another thread.
             InputError: The data is not as described.
-            CheckpointError: The checkpoint is damaged, belongs to another run, or one is in
+            CheckpointError: The checkpoint is damaged, belongs to another run, or a run is in
                 ``output`` already and ``resume`` is off.
             NonFiniteLossError: The loss became NaN or infinite; the last checkpoint is kept.
             KeyboardInterrupt: Ctrl-C; the step was finished and the state saved.
@@ -167,6 +178,7 @@ class Trainer:
             stop_on_interrupt() as stop,
             # dropout and mixing draw from torch's global generators: they are ours for the run only
             seeded(self.recipe.seed + world.rank, self.device),
+            self._kept(train, val, steps_per_epoch, saved, is_main=world.is_main) as keep_result,
         ):
             run = Run(
                 self.model,
@@ -181,13 +193,53 @@ class Trainer:
                 world=world,
                 stop=stop,
                 teacher=teacher,
+                kernels=self.kernels,
                 train=train,
                 val=val,
                 steps_per_epoch=steps_per_epoch,
             )
             if saved is not None:
                 run.restore(saved)
-            return run.finish()
+            history = run.finish()
+            keep_result(history)
+            return history
+
+    @contextlib.contextmanager
+    def _kept(
+        self,
+        train: Source,
+        val: Source | None,
+        steps_per_epoch: int | None,
+        saved: dict[str, Any] | None,
+        *,
+        is_main: bool,
+    ) -> Iterator[Callable[[History], object]]:
+        """Claim the output folder for the block; yields what writes the result there."""
+        if self.output is None or not is_main:
+            yield lambda history: None
+            return
+        output = self.output
+        has_fixed_steps = steps_per_epoch is not None
+        facts = describe_run(self, train, val, has_fixed_steps=has_fixed_steps)
+        was_finished = saved is not None and len(saved["records"]) == self.recipe.epochs
+        with contextlib.ExitStack() as cleared:
+            if self._makes_output:
+                cleared.callback(remove_if_empty, output)
+            noted = cleared.enter_context(
+                claimed(output, facts, self.recipe, resumed=saved is not None)
+            )
+
+            def write(history: History) -> None:
+                if was_finished and (output / WEIGHTS_NAME).exists():
+                    return  # somebody may have added to them
+                now = {
+                    "recipe": self.recipe.to_dict(),
+                    "precision": facts["precision"],
+                    "machine": describe_machine(self.device),
+                }
+                keep(output, self.model, {**noted, **now}, history.to_list())
+
+            yield write
 
     @contextlib.contextmanager
     def _fast(self, image_size: int | None) -> Iterator[None]:
@@ -221,6 +273,11 @@ class Trainer:
                     f"{self.checkpoint} exists; continue it with resume=True, or choose another "
                     "output folder"
                 )
+            if self.output is not None and (self.output / WEIGHTS_NAME).exists():
+                raise CheckpointError(
+                    f"{self.output / WEIGHTS_NAME} exists and would be replaced; choose another "
+                    "output folder"
+                )
             return None
         source = self.output if resume is True else Path(resume)
         if source is None:
@@ -233,8 +290,10 @@ class Trainer:
                 "choose another output folder"
             )
         saved = read_checkpoint(found)
-        check_same("model", _identity(saved["card"]), _identity(get_card(self.model).to_dict()))
-        check_same("recipe", saved["recipe"], self.recipe.to_dict())
+        check_same(
+            "model", _identity(ModelCard.from_dict(saved["card"])), _identity(get_card(self.model))
+        )
+        check_same("recipe", _complete(saved["recipe"]), self.recipe.to_dict())
         return saved
 
 
@@ -275,6 +334,13 @@ def _check_options(model: nn.Module, recipe: Recipe) -> None:
             )
 
 
-def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(card: ModelCard) -> dict[str, Any]:
     """What makes a model another one; the layers are compared when they are loaded."""
-    return {key: card[key] for key in ("name", "options", "preprocessing")}
+    plain = card.to_dict()
+    return {key: plain[key] for key in ("name", "options", "preprocessing")}
+
+
+def _complete(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved recipe with the fields that came later, as they are when nobody sets them."""
+    augmentation = {**dataclasses.asdict(Augmentation()), **recipe["augmentation"]}
+    return {**Recipe().to_dict(), **recipe, "augmentation": augmentation}

@@ -1,0 +1,93 @@
+"""What `train --resume` needs to know: the run in a folder, and whether this is all of it.
+
+A run of the command line can always go on here. One of a program can where it was made of what the
+command line has too: a model of the zoo as it is built, and images of a known set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import cifarzoo
+from cifarzoo import ImageSet, Recipe
+from cifarzoo.card import ModelCard, attach_card
+from cifarzoo.cli.application import name_data
+from cifarzoo.errors import CheckpointError, DataError
+from cifarzoo.run_folder import network_sha256, read_claim
+from cifarzoo.training.checkpoint import find_checkpoint
+
+__all__ = ["build_network", "check_images", "read_run"]
+
+
+def read_run(path: Path) -> tuple[Path, dict[str, Any], Recipe]:
+    """The checkpoint of the run at ``path``, the facts about the run, and its recipe.
+
+    Args:
+        path: The run's folder, or a checkpoint in it.
+
+    Raises:
+        CheckpointError: There is none, or only the program that began the run can continue it.
+    """
+    checkpoint = find_checkpoint(path)
+    folder = checkpoint.parent
+    if not (folder / "run.json").exists():
+        raise _only_in_python(folder, "there is no run.json in it, which tells of the run")
+    facts, recipe = read_claim(folder)
+    facts = name_data(facts)
+    resuming = facts.get("resuming")
+    if resuming is None:  # begun here
+        return checkpoint, facts, recipe
+    reasons = [f"it has {reason}" for reason in resuming["only_in_python"]]
+    if facts["model"] not in cifarzoo.list_models():
+        reasons.append(f"its model {facts['model']!r} is not of the zoo")
+    if "data" not in facts and "data_name" in facts:
+        reasons.append(f"it trains on {facts['data_name']!r}, no set of --data")
+    elif "val_size" not in facts and "val_name" in facts:
+        reasons.append(f"it measures {facts['val_name']!r} every epoch")
+    if reasons:
+        raise _only_in_python(folder, ", ".join(reasons))
+    return checkpoint, facts, recipe
+
+
+def check_images(
+    checkpoint: Path, facts: dict[str, Any], train: ImageSet, val: ImageSet | None
+) -> None:
+    """Raise when these are not the images that the run was started with."""
+    for role, images in (("data_sha256", train), ("val_sha256", val)):
+        found = images.sha256() if images is not None else None
+        if facts.get(role, found) == found:
+            continue
+        if facts.get("resuming") is None:
+            raise DataError(
+                f"the images are not those that {checkpoint} was started with; see --root"
+            )
+        raise _only_in_python(
+            checkpoint.parent, f"its images are not those of {facts['data']}, or a part of them"
+        )
+
+
+def build_network(checkpoint: Path, facts: dict[str, Any], recipe: Recipe) -> nn.Module:
+    """The network of a run that a program began; raises when the program has changed it."""
+    resuming = facts["resuming"]
+    card = ModelCard.from_dict(resuming["card"])
+    network = cifarzoo.create_model(
+        card.name, num_classes=card.num_classes, seed=recipe.seed, **card.options
+    )
+    if resuming["network_sha256"] != network_sha256(network):
+        raise _only_in_python(checkpoint.parent, f"its {card.name!r} is not as the zoo builds it")
+    built = cifarzoo.get_card(network)
+    attach_card(network, dataclasses.replace(built, preprocessing=card.preprocessing))
+    return network
+
+
+def _only_in_python(folder: Path, reason: str) -> CheckpointError:
+    """The error that says how a run of a program goes on."""
+    return CheckpointError(
+        f"the run in {folder} was begun by a Python program, and only that can continue it: "
+        f"{reason}. In the program, write Trainer(model, recipe, ..., output={str(folder)!r})"
+        ".fit(train, ..., resume=True), with the same model, recipe and data"
+    )

@@ -1,0 +1,67 @@
+"""What a run is made of, beside its recipe: model, data, precision, versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cifarzoo.card import get_card
+from cifarzoo.data import ImageSet
+from cifarzoo.run_folder import network_sha256
+from cifarzoo.weights import library_versions
+
+if TYPE_CHECKING:
+    from cifarzoo.training.feed import Source
+    from cifarzoo.training.trainer import Trainer
+
+__all__ = ["describe_run"]
+
+
+def describe_run(
+    trainer: Trainer, train: Source, val: Source | None, *, has_fixed_steps: bool
+) -> dict[str, Any]:
+    """The facts about a run that are kept in its folder, as plain data.
+
+    ``resuming`` tells whether the command line can build it again: the network is compared by its
+    checksum, and what a program alone can provide is named.
+
+    Args:
+        trainer: The Trainer.
+        train: Its training data.
+        val: Its validation data.
+        has_fixed_steps: Whether a number of steps is stated for an epoch.
+    """
+    card = get_card(trainer.model)
+    alone = {
+        f"training data that is a {type(train).__name__}": not isinstance(train, ImageSet),
+        f"validation data that is a {type(val).__name__}": not isinstance(val, ImageSet | None),
+        "a stated number of steps_per_epoch": has_fixed_steps,
+        "an optimizer of its own": not isinstance(trainer.optimizer, str),
+        "a scheduler of its own": not isinstance(trainer.scheduler, str),
+        "a teacher": trainer.teacher is not None,
+    }
+    return {
+        "model": card.name,
+        **_describe_images("data", train, trainer.metadata),
+        **_describe_images("val", val, trainer.metadata),
+        "precision": str(trainer.precision).removeprefix("torch."),
+        "compile": trainer.compile,
+        "versions": library_versions(),
+        "resuming": {
+            "card": card.to_dict(),
+            "network_sha256": network_sha256(trainer.model),
+            "only_in_python": [name for name, is_so in alone.items() if is_so],
+        },
+        **trainer.metadata,
+    }
+
+
+def _describe_images(role: str, images: Source | None, known: dict[str, Any]) -> dict[str, Any]:
+    """Name, number and checksum of a set; what is known already is not computed again."""
+    if not isinstance(images, ImageSet):
+        return {}
+    checksum = f"{role}_sha256"
+    return {
+        f"{role}_name": images.name,
+        f"{role}_images": len(images),
+        checksum: known[checksum] if checksum in known else images.sha256(),
+    }

@@ -1,0 +1,147 @@
+"""`cifarzoo predict`: many files, some of them bad."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+import cifarzoo
+from cifarzoo.cli import app
+
+
+def run(*arguments: object, code: int = 0, stdin: bytes | None = None) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = cifarzoo.create_model("simple", seed=0)
+    return cifarzoo.save_weights(model, tmp_path_factory.mktemp("weights") / "w.safetensors")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with three pictures, one of them deeper, and two other files."""
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    for place, name in enumerate(("b.png", "a.JPG", "deep/c.webp")):
+        Image.new("RGB", (40, 30), (80 * place, 9, 99)).save(folder / name)
+    (folder / "list.txt").write_text("a, b")
+    (folder / ".DS_Store").write_bytes(b"\0")
+    return folder
+
+
+def names(result: Result) -> list[str]:
+    return [Path(line.split(": ")[0]).name for line in result.stdout.splitlines()]
+
+
+def test_a_folder_is_answered_with_all_in_it(weights: Path, photos: Path) -> None:
+    result = run("predict", weights, photos)
+    assert names(result) == ["a.JPG", "b.png", "c.webp"]
+    assert f"{photos}: files passed over, for they are no images: 1" in result.stderr
+
+
+def test_one_bad_file_is_reported_and_the_others_are_answered(weights: Path, photos: Path) -> None:
+    (photos / "bad.jpg").write_bytes((photos / "a.JPG").read_bytes()[:400])
+    (photos / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    result = run("predict", weights, photos, code=1)
+    assert names(result) == ["a.JPG", "b.png", "c.webp"]
+    errors = result.stderr.splitlines()
+    assert any("bad.jpg" in line and line.startswith("error: cannot read") for line in errors)
+    assert any("phone.heic: it is HEIC" in line for line in errors)
+    assert errors[-1] == "2 of 5 could not be read"
+
+
+def test_json_holds_the_errors(weights: Path, photos: Path) -> None:
+    (photos / "bad.jpg").write_bytes(b"")
+    result = run("predict", weights, photos / "b.png", photos / "bad.jpg", "--json", code=1)
+    good, bad = json.loads(result.stdout)
+    assert good["file"] == str(photos / "b.png")
+    assert good["note"] == "resized from 40x30 to 32x32"
+    assert bad["file"] == str(photos / "bad.jpg")
+    assert "it is empty" in bad["error"]
+    assert "label" not in bad
+
+
+def test_a_minus_is_standard_input(weights: Path, photos: Path) -> None:
+    path = photos / "b.png"
+    found = run("predict", weights, "-", stdin=path.read_bytes())
+    expected = run("predict", weights, path)
+    assert found.stdout.startswith("-: ")
+    assert found.stdout.split(": ", 1)[1] == expected.stdout.split(": ", 1)[1]
+    assert "it is empty" in run("predict", weights, "-", code=1, stdin=b"").stderr
+
+
+def test_patterns_that_the_shell_left_are_expanded(weights: Path, photos: Path) -> None:
+    assert names(run("predict", weights, photos / "**" / "*.[pw]*")) == ["b.png", "c.webp"]
+    odd = photos / "[1].png"
+    Image.new("RGB", (4, 4)).save(odd)
+    assert names(run("predict", weights, odd)) == ["[1].png"]
+    assert "no file fits" in run("predict", weights, photos / "*.bmp", code=1).stderr
+
+
+def test_a_folder_without_images_is_an_error(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    result = run("predict", weights, tmp_path, code=1)
+    assert f"there are no images in the folder {tmp_path}; other files in it: 1" in result.stderr
+
+
+def test_more_files_than_go_at_once_keep_their_order(weights: Path, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(file, format="PNG")
+    for place in range(103):
+        (tmp_path / f"{place:03}.png").write_bytes(file.getvalue())
+    found = json.loads(run("predict", weights, tmp_path, "--json").stdout)
+    assert [Path(entry["file"]).stem for entry in found] == [f"{place:03}" for place in range(103)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "right", "wrong"),
+    [
+        (("data", "--no-download"), "pass --download, or set --root or $CIFARZOO_DATA", "True"),
+        (
+            ("train", "simple", "--data", "sample", "--set", "batch_size=9999"),
+            "--set batch_size=2000 or less",
+            "drop_last=",
+        ),
+    ],
+)
+def test_errors_speak_of_options(
+    arguments: tuple[str, ...], right: str, wrong: str, tmp_path: Path
+) -> None:
+    place = ("--root", tmp_path) if arguments[0] == "data" else ("--output", tmp_path / "run")
+    result = run(*arguments, *place, code=1)
+    assert right in result.stderr
+    assert wrong not in result.stderr
+
+
+def test_an_empty_name_is_no_folder(weights: Path) -> None:
+    result = run("predict", weights, "", code=1)  # as of a variable of the shell that is not set
+    assert "cannot read an image from '': there is no such file" in result.stderr
+
+
+def test_what_stands_in_standard_input_is_called_so(weights: Path) -> None:
+    result = run("predict", weights, "-", code=1, stdin=b"text")
+    assert "cannot read an image from standard input: it is none" in result.stderr
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may open every folder")
+def test_a_folder_that_may_not_be_opened_is_reported(weights: Path, photos: Path) -> None:
+    closed = photos / "closed"
+    closed.mkdir(mode=0)
+    try:
+        result = run("predict", weights, photos, code=1)
+    finally:
+        closed.chmod(0o700)
+    assert names(result) == ["a.JPG", "b.png", "c.webp"]
+    assert f"from {closed}: it is a folder that may not be opened" in result.stderr
