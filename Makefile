@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 QUICKSTART := build/quickstart
+# tests at once, each on one core
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help environment quickstart test check docs bench clean
@@ -20,7 +22,7 @@ quickstart: $(VENV)/.installed ## Install, then list, summarize, train, evaluate
 environment: $(VENV)/.installed ## Create the environment and install
 
 test: $(VENV)/.installed-test ## Run the tests with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term
 
 check: $(VENV)/.installed-dev ## Format, lint, types, direction of imports
 	$(BIN)/ruff format --check .

@@ -157,7 +157,7 @@ def test_a_recipe_file_is_a_recipe(tmp_path: Path) -> None:
         (("train", "simple", "--data", "sample", "--set", "epochs"), "--set takes NAME=VALUE"),
         (("train", "simple", "--data", "sample", "--set", "epochs=-1"), "epochs must be"),
         (("train", "simple", "--data", "sample", "--recipe", "orig"), "did you mean 'original'?"),
-        (("train", "simple", "--data", "sample", "--val-size", "9999"), "split size must be"),
+        (("train", "simple", "--data", "sample", "--val-size", "9999"), "--val-size must be"),
         (("train", "--resume", "nowhere"), "there is no checkpoint"),
         (("train", "simple", "--resume", "x", "--set", "a=1"), "as it was; leave out --set, model"),
         (("evaluate", "lost.safetensors", "--data", "sample"), "there is no weights file"),

@@ -6,6 +6,7 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import Result
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 import cifarzoo
 from cifarzoo.cli import app
+from cifarzoo.evaluation.inference import TestTimeAugmentation
 
 
 def run(*arguments: object, code: int = 0, stdin: bytes | None = None) -> Result:
@@ -114,6 +116,13 @@ def test_more_files_than_go_at_once_keep_their_order(weights: Path, tmp_path: Pa
             "--set batch_size=2000 or less",
             "drop_last=",
         ),
+        (("train", "nosuch", "--data", "sample"), "See `cifarzoo models`.", "list_models"),
+        (("train", "simple", "--set", "optimizer=sgdd"), "did you mean 'sgd'?", "list_optimizers"),
+        (
+            ("train", "simple", "--data", "sample", "--val-size", "5000"),
+            "--val-size must be a whole number in 1..1999",
+            "split size",
+        ),
     ],
 )
 def test_errors_speak_of_options(
@@ -145,3 +154,19 @@ def test_a_folder_that_may_not_be_opened_is_reported(weights: Path, photos: Path
         closed.chmod(0o700)
     assert names(result) == ["a.JPG", "b.png", "c.webp"]
     assert f"from {closed}: it is a folder that may not be opened" in result.stderr
+
+
+def test_a_set_that_is_not_where_it_was_said_belongs_there(weights: Path, tmp_path: Path) -> None:
+    result = run(
+        *("report", weights, "--data", "sample", "--cifar10-c", tmp_path),
+        *("-o", tmp_path / "report.html"),
+        code=1,
+    )
+    assert f"in {tmp_path}; get CIFAR-10-C.tar" in result.stderr
+    assert "put it there, or name the folder that holds CIFAR-10-C instead" in result.stderr
+    assert "--root" not in result.stderr
+
+
+@pytest.mark.parametrize("views", get_args(TestTimeAugmentation))
+def test_every_way_to_average_views_can_be_asked_for(views: str) -> None:
+    assert "unknown model" in run("evaluate", "nosuch", "--tta", views, code=1).stderr

@@ -78,10 +78,15 @@ def in_options(text: str, command: Any) -> str:
     """``text`` with the options of ``command`` in place of Python's arguments.
 
     So the library's "pass download=True" becomes "pass --download"; a field of the recipe, where
-    there is ``--set`` for it, becomes "--set clip_norm=1".
+    there is ``--set`` for it, becomes "--set clip_norm=1". A function that lists names becomes the
+    command that does, or is left out: the message names the near ones.
     """
+    text = re.sub(r"\blist_models\([^)]*\)", "`cifarzoo models`", text)
+    text = re.sub(r" See list_\w+\(\)\.", "", text)
     options = {option.name: option for option in getattr(command, "params", ()) if option.opts}
     fields: set[str] = set()
+    if "val_size" in options:
+        text = text.replace("split size", "--val-size")
     if "changes" in options:
         from cifarzoo.recipe import Recipe
 
@@ -89,6 +94,8 @@ def in_options(text: str, command: Any) -> str:
 
     def name(match: re.Match[str]) -> str:
         argument, value = match.groups()
+        if re.search(r"\w\([^()]*$", text[: match.start()]):  # a line of a program: it stays one
+            return match[0]
         option = options.get(argument)
         if option is None or not option.opts[0].startswith("--"):
             return f"--set {match[0]}" if argument in fields else match[0]
@@ -133,7 +140,7 @@ PrecisionName = Annotated[
     Literal["auto", "float32", "bfloat16"], typer.Option("--precision", help="Of the computation.")
 ]
 Views = Annotated[
-    Literal["none", "flip", "flip_shift"],
+    Literal["none", "flip", "flip_shift", "flip_shift_unsure"],
     typer.Option(help="Average views: the mirror image too, or six; unsure: six for a quarter."),
 ]
 _SET_NAMES: dict[str, DataName] = {

@@ -113,9 +113,13 @@ def _read(
     path = next((p for p in (base / folder / name, base / name) if p.is_file()), None)
     if path is None:
         there = base / folder if (base / folder).is_dir() else base
+        elsewhere = (
+            f"set root= or $CIFARZOO_DATA to the folder that holds {folder}"
+            if root is None
+            else f"name the folder that holds {folder} instead"
+        )
         raise DataNotFoundError(
-            f"no {name} in {there}; get {source}, and set root= or $CIFARZOO_DATA to the folder "
-            f"that holds {folder}"
+            f"no {name} in {there}; get {source}, and put it there, or {elsewhere}"
         )
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)

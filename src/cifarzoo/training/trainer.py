@@ -25,6 +25,7 @@ from cifarzoo.device import (
 )
 from cifarzoo.errors import ArgumentError, CheckpointError
 from cifarzoo.files import make_directory
+from cifarzoo.frozen import thaw
 from cifarzoo.optimizers import OptimizerFactory
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.run_folder import claimed, keep, remove_if_empty
@@ -328,7 +329,7 @@ def _check_options(model: nn.Module, recipe: Recipe) -> None:
         found = built.get(name)
         if (list(found) if isinstance(found, tuple) else found) != value:
             raise ArgumentError(
-                f"the recipe is made for {name}={value!r}; build the model with "
+                f"the recipe is made for {name}={thaw(value)!r}; build the model with "
                 "create_model(name, **recipe.model_options), or train this one with "
                 "recipe.replace(model_options={})"
             )
