@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
         attach_card,
         get_card,
     )
+    from cifarzoo.compute.cpu import cpu_kernels
     from cifarzoo.data import (
         ImageSet,
         Loader,
@@ -104,6 +105,7 @@ __all__ = [
     "attach_card",
     "calibrate",
     "compare",
+    "cpu_kernels",
     "create_model",
     "evaluate",
     "export_onnx",
@@ -142,6 +144,7 @@ _HOMES = {
         "attach_card",
         "get_card",
     ),
+    "cifarzoo.compute.cpu": ("cpu_kernels",),
     "cifarzoo.data": (
         "ImageSet",
         "Loader",
