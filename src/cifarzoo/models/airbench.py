@@ -131,6 +131,7 @@ class ConvGroup(nn.Module):
         self.conv3 = _convolution(channels, channels) if depth == 3 else None
         self.norm3 = _normalization(channels) if depth == 3 else None
         self.activation = nn.GELU()
+        self.depth = depth
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, channels, H // 2, W // 2)."""
