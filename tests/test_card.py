@@ -13,7 +13,13 @@ from torch import nn
 from torchvision.transforms import v2
 
 from cifarzoo import ImageSet, ModelCard, Preprocessing, get_card
-from cifarzoo.card import CIFAR10_CLASSES, CIFAR10_PREPROCESSING, attach_card, unwrap
+from cifarzoo.card import (
+    CIFAR10_CLASSES,
+    CIFAR10_PREPROCESSING,
+    attach_card,
+    names_of_outputs,
+    unwrap,
+)
 from cifarzoo.errors import ArgumentError
 
 CARD = ModelCard(
@@ -194,3 +200,9 @@ def test_a_card_keeps_what_it_was_given() -> None:
     assert ModelCard.from_dict(data) == card
     data["options"]["widths"].append(4)
     assert len({card, ModelCard.from_dict(card.to_dict())}) == 1
+
+
+def test_names_of_a_head_that_was_replaced_are_not_its_names() -> None:
+    assert names_of_outputs(CIFAR10_CLASSES[:5], 5) == CIFAR10_CLASSES[:5]
+    assert names_of_outputs(CIFAR10_CLASSES[:5], 2) is None
+    assert names_of_outputs(None, 2) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cifarzoo.card import ModelCard, get_card, unwrap
+from cifarzoo.card import ModelCard, get_card, names_of_outputs, unwrap
 from cifarzoo.compute.twin import evaluating
+from cifarzoo.frozen import FrozenDict
 from cifarzoo.names import keyword_options
 
 __all__ = ["BUILDERS", "Builder", "Plan", "describe", "other_sizes", "plan", "variants"]
@@ -51,6 +53,15 @@ class Plan:
 
 def plan(builder: Builder, options: Mapping[str, Any]) -> Plan | None:
     """Plan a network; None for builders that cannot do without memory."""
+    try:
+        return _plan(builder, FrozenDict(options))
+    except TypeError:  # an option has no hash
+        return _plan.__wrapped__(builder, FrozenDict(options))
+
+
+@functools.lru_cache(maxsize=64)
+def _plan(builder: Builder, options: FrozenDict) -> Plan | None:
+    """`plan`, once for each network: loading weights asks several times."""
     try:
         with torch.device("meta"), _NoDrawing():
             models = [builder(num_classes=count, **options) for count in (10, 11)]
@@ -104,7 +115,7 @@ def describe(model: nn.Module) -> ModelCard:
         count = _count_outputs(inner, tensors)
     if count is None or count == card.num_classes:
         return card
-    classes = card.classes if card.classes is not None and len(card.classes) == count else None
+    classes = names_of_outputs(card.classes, count)
     return dataclasses.replace(card, num_classes=count, classes=classes)
 
 

@@ -7,7 +7,7 @@ never meet images prepared for another one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ __all__ = [
     "Preprocessing",
     "attach_card",
     "get_card",
+    "names_of_outputs",
     "unwrap",
 ]
 
@@ -144,6 +145,14 @@ def get_card(model: nn.Module) -> ModelCard:
     inner = unwrap(model)
     card = inner.__dict__.get("card")
     return card if isinstance(card, ModelCard) else ModelCard(name=type(inner).__name__)
+
+
+def names_of_outputs(names: Sequence[str] | None, outputs: int) -> tuple[str, ...] | None:
+    """The class names on a model's card, unless the model has another number of outputs.
+
+    A card that was made before its last layer was replaced names classes that are no longer there.
+    """
+    return tuple(names) if names and len(names) == outputs else None
 
 
 def unwrap(model: nn.Module) -> nn.Module:

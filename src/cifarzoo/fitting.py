@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cifarzoo.builds import BUILDERS, Builder, describe, plan, variants
@@ -231,11 +232,10 @@ def _convert(
     for each, tensor in converted.items():
         # a buffer may mark something by infinity, but running statistics do not
         is_finite = each in parameters or ".running_" in each
-        if (
-            tensor.is_floating_point()
-            and not (tensor.isfinite() if is_finite else ~tensor.isnan()).all()
-        ):
-            bad.append(each)
+        if tensor.is_floating_point() and tensor.numel():
+            extremes = torch.stack(torch.aminmax(tensor))  # NaN, where there is one
+            if not (extremes.isfinite() if is_finite else ~extremes.isnan()).all():
+                bad.append(each)
     if bad:
         raise WeightsError(
             f"{name} holds numbers that are NaN or infinite, as a training that failed leaves "

@@ -130,6 +130,8 @@ def read_names(
         WeightsError: The network is found more than once, with different numbers.
     """
     expected = list(expected)
+    if not rename and found.keys() == {*expected}:  # no other reading can be whole
+        return _read(found, expected, "", None, {})
     readings = [
         _read(found, expected, prefix, layout, rename or {})
         for prefix in _prefixes(found, len(expected))

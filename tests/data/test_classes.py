@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 from cifarzoo import ImageSet, Loader
-from cifarzoo.data.classes import align, class_names, class_numbers, names_of_outputs
+from cifarzoo.data.classes import align, class_names, class_numbers
 from cifarzoo.errors import InputError
 
 KNOWN = ("airplane", "bird", "cat", "dog", "ship")
@@ -49,12 +49,6 @@ def test_case_counts_where_it_tells_classes_apart() -> None:
     letters = ("A", "B", "a", "b")
     assert class_numbers(("b", "a"), letters) == (3, 2)
     assert class_numbers(("a", "b", "A", "B"), letters) == (2, 3, 0, 1)
-
-
-def test_names_of_a_head_that_was_replaced_are_not_its_names() -> None:
-    assert names_of_outputs(KNOWN, 5) == KNOWN
-    assert names_of_outputs(KNOWN, 2) is None
-    assert names_of_outputs(None, 2) is None
 
 
 @pytest.mark.parametrize("names", [("dog", "unicorn"), ("airplane", "unicorn"), KNOWN[1:] + ("x",)])

@@ -21,7 +21,6 @@ __all__ = [
     "class_names",
     "class_numbers",
     "describe_numbers",
-    "names_of_outputs",
     "renumber",
 ]
 
@@ -54,14 +53,6 @@ def class_names(source: Any) -> tuple[str, ...] | None:
         if source is None:
             return None
     return None
-
-
-def names_of_outputs(names: Sequence[str] | None, outputs: int) -> tuple[str, ...] | None:
-    """The class names on a model's card, unless the model has another number of outputs.
-
-    A card that was made before its last layer was replaced names classes that are no longer there.
-    """
-    return tuple(names) if names and len(names) == outputs else None
 
 
 def class_numbers(

@@ -126,7 +126,7 @@ def _to_rgb(image: PILImage, packing: str) -> tuple[Tensor, tuple[str, ...]]:
         pixels, more = on_white(pixels, alpha)
         return pixels, (*notes, *more)
     if image.mode == "F":
-        gray, notes = reduce_depth(torch.from_numpy(np.array(image)), 32)
+        gray, notes = reduce_depth(torch.from_numpy(np.array(image)))
         return gray.repeat(3, 1, 1), notes
     if image.mode == "I":
         low, high = image.getextrema()

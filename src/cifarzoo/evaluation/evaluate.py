@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card
+from cifarzoo.card import get_card, names_of_outputs
 from cifarzoo.data import ImageSet
-from cifarzoo.data.classes import class_names, class_numbers, describe_numbers, names_of_outputs
+from cifarzoo.data.classes import class_names, class_numbers, describe_numbers
 from cifarzoo.device import Precision
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.calibration import check_temperature

@@ -7,9 +7,9 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card
+from cifarzoo.card import get_card, names_of_outputs
 from cifarzoo.data import ImageSet
-from cifarzoo.data.classes import class_numbers, names_of_outputs
+from cifarzoo.data.classes import class_numbers
 from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.inference import TestTimeAugmentation, collect_logits

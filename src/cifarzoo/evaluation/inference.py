@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card
+from cifarzoo.card import get_card, names_of_outputs
 from cifarzoo.compute.cpu import cpu_kernels, keep_freed_memory
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.data import ImageSet, Loader
@@ -23,7 +23,7 @@ from cifarzoo.data.batches import (
     check_normalized,
     check_shape,
 )
-from cifarzoo.data.classes import class_names, class_numbers, names_of_outputs, renumber
+from cifarzoo.data.classes import class_names, class_numbers, renumber
 from cifarzoo.device import (
     Precision,
     autocast,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card
+from cifarzoo.card import get_card, names_of_outputs
 from cifarzoo.data import ImageSet
 from cifarzoo.data.image import convert_image
 from cifarzoo.data.photo import is_file
@@ -174,9 +174,8 @@ def classify(
         model, ImageSet(pixels, unknown, ("unknown",)), device=device, precision=precision
     )
     probabilities = (logits / temperature).softmax(1)
-    names = get_card(model).classes or ()
-    if len(names) != logits.shape[1]:
-        names = tuple(str(i) for i in range(logits.shape[1]))
+    outputs = logits.shape[1]
+    names = names_of_outputs(get_card(model).classes, outputs) or tuple(map(str, range(outputs)))
     return [_name(row, names, image) for row, image in zip(probabilities, prepared, strict=True)]
 
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card
-from cifarzoo.data.classes import class_numbers, names_of_outputs
+from cifarzoo.card import get_card, names_of_outputs
+from cifarzoo.data.classes import class_numbers
 from cifarzoo.device import autocast
 from cifarzoo.errors import ArgumentError
 from cifarzoo.recipe import Recipe

@@ -203,7 +203,7 @@ class Feed:
 
     def _place(self, batch: Any, number: int) -> tuple[Tensor, Tensor]:
         """The batch on the device, normalized, its labels by the model's numbers."""
-        images, labels = as_pair(batch) if self._is_ours else self._check(batch, number)
+        images, labels = batch if self._is_ours else self._check(batch, number)
         if images.dtype == torch.uint8:
             images = self._preprocessing.normalize(images.to(self._device, non_blocking=True))
         labels = labels.to(self._device, non_blocking=True)

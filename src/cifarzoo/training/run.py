@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import ModelCard, attach_card, get_card
+from cifarzoo.card import ModelCard, attach_card, get_card, names_of_outputs
 from cifarzoo.compute.seeding import seeded
 from cifarzoo.data import ImageSet, Loader
 from cifarzoo.data.batches import check_batch
-from cifarzoo.data.classes import class_names, class_numbers, names_of_outputs
+from cifarzoo.data.classes import class_names, class_numbers
 from cifarzoo.device import compile_pays
 from cifarzoo.errors import CheckpointError, InputError, NonFiniteLossError
 from cifarzoo.optimizers import OptimizerFactory
