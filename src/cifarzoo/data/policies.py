@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from cifarzoo.compute.seeding import own_generator
 from cifarzoo.data.draws import (
     draw_auto_augment,
     draw_color_jitter,
@@ -34,7 +35,6 @@ from cifarzoo.data.operations import (
 )
 from cifarzoo.errors import ArgumentError, CifarZooError, DuplicateNameError, InputError
 from cifarzoo.names import check_options, keyword_options, unknown_name
-from cifarzoo.seeding import own_generator
 
 __all__ = [
     "BatchAugmentation",
