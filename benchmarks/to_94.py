@@ -35,8 +35,8 @@ from rich.table import Table
 
 import cifarzoo
 from cifarzoo import ImageSet, Recipe
-from cifarzoo.device import resolve_precision
-from cifarzoo.files import write_text
+from cifarzoo.compute.place import resolve_precision
+from cifarzoo.files.writing import write_text
 
 MODEL = "airbench94"
 # the published code takes six views of every image

@@ -10,7 +10,7 @@ from typing import Any
 import cifarzoo
 from cifarzoo import Recipe
 from cifarzoo.evaluation import evaluate_views
-from cifarzoo.files import write_text
+from cifarzoo.files.writing import write_text
 
 __all__ = ["run_if_missing"]
 

@@ -20,7 +20,7 @@ from machine import describe_machine
 
 import cifarzoo
 from cifarzoo import Augmentation, Recipe
-from cifarzoo.files import write_text
+from cifarzoo.files.writing import write_text
 from cifarzoo.models.recipes import ORIGINAL
 
 RESULTS = Path(__file__).parent / "results" / "why_71.json"

@@ -26,9 +26,11 @@ from torch import nn
 from typer.testing import CliRunner
 
 import cifarzoo
-from cifarzoo import cli, models, schedulers, timm_schedulers
-from cifarzoo.builds import other_sizes
+from cifarzoo import cli, models
 from cifarzoo.names import keyword_options
+from cifarzoo.recipe.schedulers import registry as schedulers
+from cifarzoo.recipe.schedulers import timm
+from cifarzoo.zoo.builds import other_sizes
 
 # what each section of benchmarks/throughput.py measures
 SECTIONS = {
@@ -146,7 +148,7 @@ def scheduler_table() -> str:
         options = keyword_options(factory).values()
         shown = ", ".join(f"`{option.name}={option.default!r}`" for option in options)
         rows.append((f"`{name}`", inspect.getdoc(factory).splitlines()[0], shown))
-    theirs = ", ".join(f"`timm.{name}`" for name in timm_schedulers.NAMES)
+    theirs = ", ".join(f"`timm.{name}`" for name in timm.NAMES)
     text = f"\n\nFurther names are timm's, with timm's options: {theirs}."
     return table(("name", "schedule", "options"), rows) + text + "\n"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import cifarzoo
 from cifarzoo.cli.zoo import short_count
-from cifarzoo.pretrained import FOLDER, shipped_seeds
+from cifarzoo.zoo.locate import FOLDER, shipped_seeds
 
 # test accuracy in percent as others state it for the same network, last or best epoch
 PUBLISHED = {

@@ -12,7 +12,10 @@ import pytest
 from file_server import FileServer, serve_files
 
 import cifarzoo
-from cifarzoo import ImageSet, WeightsInfo, registry, schedulers
+from cifarzoo import ImageSet, WeightsInfo
+from cifarzoo.data import policies
+from cifarzoo.recipe.schedulers import registry as schedulers
+from cifarzoo.zoo import registry
 
 hypothesis.settings.register_profile(
     "default",
@@ -81,6 +84,7 @@ def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models and schedulers that a test registers are forgotten when it ends."""
     monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
     monkeypatch.setattr(schedulers, "_FACTORIES", dict(schedulers._FACTORIES))
+    monkeypatch.setattr(policies, "_FACTORIES", dict(policies._FACTORIES))
 
 
 @pytest.fixture

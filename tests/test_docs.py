@@ -13,7 +13,8 @@ import pytest
 import typer
 
 import cifarzoo
-from cifarzoo import cli, registry
+from cifarzoo import cli
+from cifarzoo.zoo import registry
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

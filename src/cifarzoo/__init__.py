@@ -14,19 +14,10 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-# the function now: its module, once imported, would take its place
-from cifarzoo.summary import summary
 from cifarzoo.version import __version__
 
+
 if TYPE_CHECKING:  # each of these is imported when it is first asked for, see __getattr__
-    from cifarzoo.card import (
-        CIFAR10_CLASSES,
-        CIFAR10_PREPROCESSING,
-        ModelCard,
-        Preprocessing,
-        attach_card,
-        get_card,
-    )
     from cifarzoo.compute.cpu import cpu_kernels
     from cifarzoo.data import (
         ImageSet,
@@ -53,16 +44,9 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
     from cifarzoo.evaluation.predict import predict
     from cifarzoo.export import export_onnx
     from cifarzoo.factory import create_model, load_model
-    from cifarzoo.optimizers import list_optimizers
     from cifarzoo.recipe import Augmentation, Recipe
-    from cifarzoo.registry import (
-        ModelSpec,
-        WeightsInfo,
-        get_model_info,
-        list_models,
-        register_model,
-    )
-    from cifarzoo.schedulers import list_schedulers, register_scheduler
+    from cifarzoo.recipe.optimizers import list_optimizers
+    from cifarzoo.recipe.schedulers import list_schedulers, register_scheduler
     from cifarzoo.training import (
         ConsoleLogger,
         CSVLogger,
@@ -74,7 +58,23 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
         Trainer,
     )
     from cifarzoo.verification import Verification, verify_weights
-    from cifarzoo.weights import load_weights, read_metadata, save_weights
+    from cifarzoo.zoo.card import (
+        CIFAR10_CLASSES,
+        CIFAR10_PREPROCESSING,
+        ModelCard,
+        Preprocessing,
+        attach_card,
+        get_card,
+    )
+    from cifarzoo.zoo.registry import (
+        ModelSpec,
+        WeightsInfo,
+        get_model_info,
+        list_models,
+        register_model,
+    )
+    from cifarzoo.zoo.summary import summary
+    from cifarzoo.zoo.weights import load_weights, read_metadata, save_weights
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -136,7 +136,7 @@ __all__ = [
 # where each public name is defined: torch and what else a name needs is imported with it, so that
 # `cifarzoo --help` answers at once
 _HOMES = {
-    "cifarzoo.card": (
+    "cifarzoo.zoo.card": (
         "CIFAR10_CLASSES",
         "CIFAR10_PREPROCESSING",
         "ModelCard",
@@ -170,16 +170,16 @@ _HOMES = {
     ),
     "cifarzoo.export": ("export_onnx",),
     "cifarzoo.factory": ("create_model", "load_model"),
-    "cifarzoo.optimizers": ("list_optimizers",),
+    "cifarzoo.recipe.optimizers": ("list_optimizers",),
     "cifarzoo.recipe": ("Augmentation", "Recipe"),
-    "cifarzoo.registry": (
+    "cifarzoo.zoo.registry": (
         "ModelSpec",
         "WeightsInfo",
         "get_model_info",
         "list_models",
         "register_model",
     ),
-    "cifarzoo.schedulers": ("list_schedulers", "register_scheduler"),
+    "cifarzoo.recipe.schedulers": ("list_schedulers", "register_scheduler"),
     "cifarzoo.training": (
         "ConsoleLogger",
         "CSVLogger",
@@ -191,7 +191,8 @@ _HOMES = {
         "Trainer",
     ),
     "cifarzoo.verification": ("Verification", "verify_weights"),
-    "cifarzoo.weights": ("load_weights", "read_metadata", "save_weights"),
+    "cifarzoo.zoo.summary": ("summary",),
+    "cifarzoo.zoo.weights": ("load_weights", "read_metadata", "save_weights"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

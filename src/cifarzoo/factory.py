@@ -9,17 +9,17 @@ from typing import Any
 from torch import nn
 
 import cifarzoo.models  # noqa: F401  (registers the zoo's own models)
-from cifarzoo.card import CIFAR10_CLASSES, ModelCard, Preprocessing, attach_card
 from cifarzoo.compute.seeding import own_generator
-from cifarzoo.download import addresses, download
 from cifarzoo.errors import ArgumentError, UnknownNameError, WeightsError
-from cifarzoo.files import cache_directory, file_digest
-from cifarzoo.fitting import choose_options, fill
+from cifarzoo.files.downloads import addresses, download
+from cifarzoo.files.progress import byte_bar
+from cifarzoo.files.writing import cache_directory, file_digest
 from cifarzoo.models.input import check_input
 from cifarzoo.names import check_options, whole_number
-from cifarzoo.progress import byte_bar
-from cifarzoo.registry import ModelSpec, get_model_info
-from cifarzoo.weights import find_weights, read_card, read_content
+from cifarzoo.zoo.card import CIFAR10_CLASSES, ModelCard, Preprocessing, attach_card
+from cifarzoo.zoo.fitting import choose_options, fill
+from cifarzoo.zoo.registry import ModelSpec, get_model_info
+from cifarzoo.zoo.weights import find_weights, read_card, read_content
 
 __all__ = ["create_model", "load_model", "locate_weights"]
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
+from cifarzoo.compute.place import Precision
 from cifarzoo.data import ImageSet
-from cifarzoo.device import Precision
 from cifarzoo.errors import ArgumentError, CifarZooError
 from cifarzoo.evaluation.evaluate import evaluate
 from cifarzoo.factory import create_model, locate_weights
 from cifarzoo.frozen import freeze_fields
 from cifarzoo.recipe import Recipe
-from cifarzoo.registry import get_model_info
-from cifarzoo.weights import read_metadata
+from cifarzoo.zoo.registry import get_model_info
+from cifarzoo.zoo.weights import read_metadata
 
 __all__ = ["PROVENANCE", "TOLERANCE", "Verification", "tolerance", "verify_weights"]
 

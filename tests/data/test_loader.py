@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from cifarzoo import Augmentation, ImageSet, Loader, Preprocessing
-from cifarzoo.card import CIFAR10_PREPROCESSING
 from cifarzoo.errors import ArgumentError
+from cifarzoo.zoo.card import CIFAR10_PREPROCESSING
 
 Batch = tuple[Tensor, Tensor]
 

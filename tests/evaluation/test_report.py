@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 
 import cifarzoo
 from cifarzoo import EvaluationReport, ImageSet, Preprocessing
-from cifarzoo.card import ModelCard, attach_card
 from cifarzoo.errors import ArgumentError, InputError, MissingExtraError, OutputError
 from cifarzoo.evaluation import evaluate_views
 from cifarzoo.evaluation.inference import TestTimeAugmentation, collect_logits
+from cifarzoo.zoo.card import ModelCard, attach_card
 
 
 class Brightness(nn.Module):

@@ -150,7 +150,7 @@ def test_reference_trains_as_the_published_code_does(
     images, labels = some_images(sample_train)[:80], sample_train.labels[:80]
     monkeypatch.setattr(plain, "BATCH", 80)
     monkeypatch.setattr(plain, "epochs_of", lambda x, y, epochs: [(x, y)] * epochs)
-    monkeypatch.setattr("cifarzoo.muon.computes_bfloat16", lambda device: False)
+    monkeypatch.setattr("cifarzoo.recipe.muon.computes_bfloat16", lambda device: False)
     torch.manual_seed(0)
     widths = (32, 48, 64)
     published, ours = plain.Network(widths), cifarzoo.create_model("airbench94", widths=widths)

@@ -27,7 +27,7 @@ from cifarzoo import (
     TensorBoardLogger,
 )
 from cifarzoo.errors import ArgumentError, MissingExtraError, OutputError
-from cifarzoo.training import run as run_module
+from cifarzoo.training import loop as run_module
 from cifarzoo.training.loggers import RunStart, StepProgress
 
 FIELDS = [

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 
 from cifarzoo import Augmentation, ImageSet, Loader, Logger, Recipe, Trainer, create_model, get_card
 from cifarzoo.errors import CheckpointError, OutputError
-from cifarzoo.training import run as run_module
+from cifarzoo.training import loop as run_module
 from cifarzoo.training.checkpoint import read_checkpoint
 from cifarzoo.training.feed import Source
 from cifarzoo.training.history import EpochRecord

@@ -35,7 +35,7 @@ from cifarzoo import (
     get_card,
     predict,
 )
-from cifarzoo.device import compile_pays
+from cifarzoo.compute.place import compile_pays
 from cifarzoo.errors import (
     ArgumentError,
     CheckpointError,
@@ -44,7 +44,7 @@ from cifarzoo.errors import (
     OutputError,
 )
 from cifarzoo.training import learner as learner_module
-from cifarzoo.training import run as run_module
+from cifarzoo.training import loop as run_module
 from cifarzoo.training.checkpoint import read_checkpoint
 from cifarzoo.training.loggers import StepProgress
 

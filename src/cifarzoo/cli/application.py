@@ -223,7 +223,7 @@ def split_tag(text: str) -> tuple[str, str]:
 def weights_file(weights: str) -> Path:
     """The file that `open_weights` opened."""
     from cifarzoo.factory import locate_weights
-    from cifarzoo.weights import find_weights
+    from cifarzoo.zoo.weights import find_weights
 
     path = Path(weights)
     if path.exists():

@@ -30,7 +30,7 @@ from cifarzoo.cli.application import (
     weights_file,
 )
 from cifarzoo.errors import ArgumentError, DataError, WeightsError
-from cifarzoo.files import make_directory
+from cifarzoo.files.writing import make_directory
 
 __all__ = ["calibrate", "evaluate", "report"]
 
@@ -56,7 +56,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure weights on the test images."""
-    from cifarzoo.evaluation.report import check_report_path
+    from cifarzoo.evaluation.report.report import check_report_path
 
     for path in save or []:
         check_report_path(path)
@@ -167,16 +167,16 @@ def report(
 
 def _leave_out_what_has_no_weights(weights: list[str]) -> list[str]:
     """Those that a report can be about, as of `runs/*`; the others are noted on standard error."""
-    from cifarzoo.run_folder import CHECKPOINT_NAME, is_run
-    from cifarzoo.weights import WEIGHTS_NAME
+    from cifarzoo.runs import RunFolder
 
     problems = {}
     for each in weights:
         path = Path(each)
-        if path.is_dir() and not (path / WEIGHTS_NAME).is_file():
-            if (path / CHECKPOINT_NAME).is_file():
+        folder = RunFolder(path)
+        if path.is_dir() and not folder.weights.is_file():
+            if folder.checkpoint.is_file():
                 problems[each] = f"not finished; `cifarzoo train --resume {each}` goes on"
-            elif is_run(path):
+            elif folder.is_run():
                 problems[each] = "has not come to a checkpoint yet, or ended before"
             else:
                 problems[each] = "not the folder of a run"

@@ -23,7 +23,7 @@ from cifarzoo.cli.application import (
     print_json,
 )
 from cifarzoo.errors import CifarZooError, InputError
-from cifarzoo.progress import count_bar
+from cifarzoo.files.progress import count_bar
 
 if TYPE_CHECKING:
     from cifarzoo import Prediction

@@ -62,7 +62,7 @@ def models(
 @app.command(epilog="Example: `cifarzoo info deep_bn`")
 def info(model: Annotated[str, typer.Argument(help="Name.")], as_json: AsJson = False) -> None:
     """Tell what is known about a model: size, source, recipes, weights."""
-    from cifarzoo.builds import other_sizes
+    from cifarzoo.zoo.builds import other_sizes
 
     spec = cifarzoo.get_model_info(model)
     if as_json:

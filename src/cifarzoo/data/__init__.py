@@ -1,10 +1,10 @@
 """Images: the sets, their files, and batches of them."""
 
-from cifarzoo.data.cifar import load_cifar10, load_cifar100
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.data.loader import Loader
-from cifarzoo.data.sample import load_sample
-from cifarzoo.data.shifted import load_cifar10_1, load_cifar10c, load_cifar10h
+from cifarzoo.data.sets.cifar import load_cifar10, load_cifar100
+from cifarzoo.data.sets.sample import load_sample
+from cifarzoo.data.sets.shifted import load_cifar10_1, load_cifar10c, load_cifar10h
 
 __all__ = [
     "ImageSet",

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifarzoo.card import CIFAR10_PREPROCESSING, Preprocessing
 from cifarzoo.data.columns import find_columns
 from cifarzoo.data.depth import reduce_depth
 from cifarzoo.data.image import from_numpy, to_uint8
 from cifarzoo.data.labels import as_labels
 from cifarzoo.errors import InputError
+from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
 
 __all__ = [
     "Batches",

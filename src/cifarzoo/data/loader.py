@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cifarzoo.card import CIFAR10_PREPROCESSING, Preprocessing
 from cifarzoo.data.augment import crop, crop_rows, cut_out, flip_first, reflect_pad
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.errors import ArgumentError
 from cifarzoo.names import whole_number
 from cifarzoo.recipe import Augmentation
+from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
 
 __all__ = ["Loader"]
 

@@ -6,14 +6,6 @@ from cifarzoo.evaluation.corruptions import corrupt
 from cifarzoo.evaluation.cost import Cost, measure_cost
 from cifarzoo.evaluation.evaluate import evaluate, evaluate_views
 from cifarzoo.evaluation.humans import HumanComparison, compare_with_humans
-from cifarzoo.evaluation.page import PageEntry, make_entry, write_page
-from cifarzoo.evaluation.plots import (
-    plot_confusion_matrix,
-    plot_history,
-    plot_predictions,
-    plot_reliability,
-    plot_robustness,
-)
 from cifarzoo.evaluation.predict import Prediction, predict
 from cifarzoo.evaluation.report import (
     ClassScore,
@@ -21,8 +13,16 @@ from cifarzoo.evaluation.report import (
     EvaluationReport,
     ReliabilityBin,
 )
+from cifarzoo.evaluation.report.page import PageEntry, make_entry, write_page
+from cifarzoo.evaluation.report.plots import (
+    plot_confusion_matrix,
+    plot_history,
+    plot_predictions,
+    plot_reliability,
+    plot_robustness,
+)
+from cifarzoo.evaluation.report.tensorboard import log_report
 from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
-from cifarzoo.evaluation.tensorboard import log_report
 
 __all__ = [
     "Calibration",

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.device import Precision
+from cifarzoo.compute.place import Precision
 from cifarzoo.errors import ArgumentError
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_logits

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from cifarzoo.compute.cpu import cpu_kernels, keep_freed_memory
 from cifarzoo.compute.cpu.pages import peak_memory
-from cifarzoo.compute.twin import evaluating
-from cifarzoo.device import (
+from cifarzoo.compute.place import (
     Precision,
     autocast,
     resolve_device,
     resolve_precision,
 )
-from cifarzoo.summary import summary
+from cifarzoo.compute.twin import evaluating
+from cifarzoo.zoo.summary import summary
 
 __all__ = ["Cost", "measure_cost"]
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card, names_of_outputs
+from cifarzoo.compute.place import Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.classes import class_names, class_numbers, describe_numbers
-from cifarzoo.device import Precision
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.calibration import check_temperature
 from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_views
 from cifarzoo.evaluation.report import ClassScore, EvaluationReport, ReliabilityBin
+from cifarzoo.zoo.card import get_card, names_of_outputs
 
 __all__ = ["evaluate", "evaluate_views"]
 

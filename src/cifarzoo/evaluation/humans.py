@@ -7,12 +7,12 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card, names_of_outputs
+from cifarzoo.compute.place import Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.classes import class_numbers
-from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.inference import TestTimeAugmentation, collect_logits
+from cifarzoo.zoo.card import get_card, names_of_outputs
 
 __all__ = ["HumanComparison", "compare_with_humans"]
 

@@ -10,8 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card, names_of_outputs
 from cifarzoo.compute.cpu import cpu_kernels, keep_freed_memory
+from cifarzoo.compute.place import (
+    Precision,
+    autocast,
+    resolve_device,
+    resolve_precision,
+)
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.data import ImageSet, Loader
 from cifarzoo.data.batches import (
@@ -24,13 +29,8 @@ from cifarzoo.data.batches import (
     check_shape,
 )
 from cifarzoo.data.classes import class_names, class_numbers, renumber
-from cifarzoo.device import (
-    Precision,
-    autocast,
-    resolve_device,
-    resolve_precision,
-)
 from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.zoo.card import get_card, names_of_outputs
 
 __all__ = ["Images", "TestTimeAugmentation", "collect_logits", "collect_views"]
 

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card, names_of_outputs
+from cifarzoo.compute.place import Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.image import convert_image
 from cifarzoo.data.photo import is_file
-from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.calibration import check_temperature
 from cifarzoo.evaluation.inference import collect_logits
 from cifarzoo.frozen import freeze_fields
+from cifarzoo.zoo.card import get_card, names_of_outputs
 
 __all__ = ["Prediction", "Prepared", "classify", "find_images", "predict", "prepare"]
 

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from cifarzoo.card import get_card
+from cifarzoo.compute.place import Precision
 from cifarzoo.data import ImageSet, load_cifar10c
 from cifarzoo.data.classes import align
-from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifarzoo.evaluation.inference import collect_logits
 from cifarzoo.frozen import freeze_fields, thaw
+from cifarzoo.zoo.card import get_card
 
 __all__ = ["RobustnessReport", "evaluate_robustness"]
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
-from cifarzoo.foreign import Layout
-from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation, Recipe
-from cifarzoo.registry import register_model
+from cifarzoo.zoo.foreign import Layout
+from cifarzoo.zoo.locate import shipped_weights
+from cifarzoo.zoo.registry import register_model
 
 __all__ = ["AirBench", "ConvGroup", "airbench94", "airbench95", "airbench96"]
 

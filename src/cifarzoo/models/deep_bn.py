@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from cifarzoo.models.listing import plain_listing
 from cifarzoo.models.recipes import MUON, ORIGINAL
-from cifarzoo.pretrained import shipped_weights
-from cifarzoo.registry import register_model
+from cifarzoo.zoo.locate import shipped_weights
+from cifarzoo.zoo.registry import register_model
 
 __all__ = ["DeepBN", "deep_bn"]
 

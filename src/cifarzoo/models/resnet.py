@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
-from cifarzoo.foreign import Layout
 from cifarzoo.models.recipes import GROWING, MUON, ORIGINAL
-from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation
-from cifarzoo.registry import register_model
+from cifarzoo.zoo.foreign import Layout
+from cifarzoo.zoo.locate import shipped_weights
+from cifarzoo.zoo.registry import register_model
 
 __all__ = ["BasicBlock", "ResNet", "resnet18", "resnet18_cifar"]
 

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
-from cifarzoo.foreign import Layout
 from cifarzoo.models.recipes import GROWING, MUON
 from cifarzoo.models.resnet import KUANGLIU, PYTORCHCV, BasicBlock
-from cifarzoo.pretrained import shipped_weights
-from cifarzoo.registry import register_model
+from cifarzoo.zoo.foreign import Layout
+from cifarzoo.zoo.locate import shipped_weights
+from cifarzoo.zoo.registry import register_model
 
 __all__ = ["SmallResNet", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"]
 

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.models.recipes import MUON, ORIGINAL
-from cifarzoo.pretrained import shipped_weights
 from cifarzoo.recipe import Augmentation
-from cifarzoo.registry import register_model
+from cifarzoo.zoo.locate import shipped_weights
+from cifarzoo.zoo.registry import register_model
 
 __all__ = ["Simple", "simple"]
 

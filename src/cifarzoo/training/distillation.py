@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card, names_of_outputs
+from cifarzoo.compute.place import autocast
 from cifarzoo.data.classes import class_numbers
-from cifarzoo.device import autocast
 from cifarzoo.errors import ArgumentError
 from cifarzoo.recipe import Recipe
+from cifarzoo.zoo.card import get_card, names_of_outputs
 
 __all__ = ["Distillation", "check_teacher"]
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cifarzoo.card import Preprocessing
 from cifarzoo.data import ImageSet, Loader
 from cifarzoo.data.batches import (
     Batches,
@@ -23,6 +22,7 @@ from cifarzoo.errors import InputError
 from cifarzoo.names import whole_number
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.distributed import World
+from cifarzoo.zoo.card import Preprocessing
 
 __all__ = ["Feed", "Source"]
 

@@ -10,21 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from cifarzoo.card import unwrap
 from cifarzoo.compute.cpu import cpu_kernels
+from cifarzoo.compute.place import autocast
 from cifarzoo.data.augment import downsample
 from cifarzoo.data.batches import check_logits
-from cifarzoo.device import autocast
 from cifarzoo.errors import InputError
-from cifarzoo.optimizers import OptimizerFactory, build_optimizer
 from cifarzoo.recipe import Recipe
-from cifarzoo.schedulers import SchedulerFactory, build_scheduler
+from cifarzoo.recipe.optimizers import OptimizerFactory, build_optimizer
+from cifarzoo.recipe.schedulers import SchedulerFactory, build_scheduler
 from cifarzoo.training.averages import Lookahead, build_ema
 from cifarzoo.training.distillation import Distillation
 from cifarzoo.training.distributed import World
 from cifarzoo.training.feed import Feed
+from cifarzoo.training.mixing import Mixer, build_mixer
 from cifarzoo.training.normalization import frozen_normalizations, measure_normalizations
-from cifarzoo.training.targets import Mixer, build_mixer
+from cifarzoo.zoo.card import unwrap
 
 __all__ = ["Learner"]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import MissingExtraError
-from cifarzoo.files import make_directory
+from cifarzoo.files.writing import make_directory
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.history import EpochRecord, History
 

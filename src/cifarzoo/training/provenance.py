@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cifarzoo.card import get_card
 from cifarzoo.data import ImageSet
-from cifarzoo.run_folder import network_sha256
-from cifarzoo.weights import library_versions
+from cifarzoo.runs import network_sha256
+from cifarzoo.zoo.card import get_card
+from cifarzoo.zoo.weights import library_versions
 
 if TYPE_CHECKING:
     from cifarzoo.training.feed import Source

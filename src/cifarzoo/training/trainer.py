@@ -12,26 +12,20 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from cifarzoo.card import ModelCard, get_card, unwrap
 from cifarzoo.compute.cpu import cpu_kernels, fast_layout, keep_freed_memory
+from cifarzoo.compute.machine import describe_machine
+from cifarzoo.compute.place import Precision, resolve_device, resolve_precision
 from cifarzoo.compute.seeding import seeded
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.data import ImageSet
-from cifarzoo.device import (
-    Precision,
-    describe_machine,
-    resolve_device,
-    resolve_precision,
-)
 from cifarzoo.errors import ArgumentError, CheckpointError
-from cifarzoo.files import make_directory
+from cifarzoo.files.writing import make_directory
 from cifarzoo.frozen import thaw
-from cifarzoo.optimizers import OptimizerFactory
 from cifarzoo.recipe import Augmentation, Recipe
-from cifarzoo.run_folder import claimed, keep, remove_if_empty
-from cifarzoo.schedulers import SchedulerFactory
+from cifarzoo.recipe.optimizers import OptimizerFactory
+from cifarzoo.recipe.schedulers import SchedulerFactory
+from cifarzoo.runs import RunFolder
 from cifarzoo.training.checkpoint import (
-    CHECKPOINT_NAME,
     check_same,
     find_checkpoint,
     read_checkpoint,
@@ -42,9 +36,9 @@ from cifarzoo.training.feed import Source
 from cifarzoo.training.history import History
 from cifarzoo.training.interrupt import stop_on_interrupt
 from cifarzoo.training.loggers import Logger
+from cifarzoo.training.loop import Run
 from cifarzoo.training.provenance import describe_run
-from cifarzoo.training.run import Run
-from cifarzoo.weights import WEIGHTS_NAME
+from cifarzoo.zoo.card import ModelCard, get_card, unwrap
 
 __all__ = ["Trainer"]
 
@@ -136,7 +130,7 @@ class Trainer:
     @property
     def checkpoint(self) -> Path | None:
         """Where the checkpoint is written; None without an output folder."""
-        return self.output / CHECKPOINT_NAME if self.output is not None else None
+        return RunFolder(self.output).checkpoint if self.output is not None else None
 
     def fit(
         self,
@@ -219,26 +213,26 @@ class Trainer:
         if self.output is None or not is_main:
             yield lambda history: None
             return
-        output = self.output
+        run = RunFolder(self.output)
         has_fixed_steps = steps_per_epoch is not None
         facts = describe_run(self, train, val, has_fixed_steps=has_fixed_steps)
         was_finished = saved is not None and len(saved["records"]) == self.recipe.epochs
         with contextlib.ExitStack() as cleared:
             if self._makes_output:
-                cleared.callback(remove_if_empty, output)
+                cleared.callback(run.remove_if_empty)
             noted = cleared.enter_context(
-                claimed(output, facts, self.recipe, resumed=saved is not None)
+                run.claimed(facts, self.recipe, resumed=saved is not None)
             )
 
             def write(history: History) -> None:
-                if was_finished and (output / WEIGHTS_NAME).exists():
+                if was_finished and run.weights.exists():
                     return  # somebody may have added to them
                 now = {
                     "recipe": self.recipe.to_dict(),
                     "precision": facts["precision"],
                     "machine": describe_machine(self.device),
                 }
-                keep(output, self.model, {**noted, **now}, history.to_list())
+                run.keep(self.model, {**noted, **now}, history.to_list())
 
             yield write
 
@@ -274,10 +268,10 @@ class Trainer:
                     f"{self.checkpoint} exists; continue it with resume=True, or choose another "
                     "output folder"
                 )
-            if self.output is not None and (self.output / WEIGHTS_NAME).exists():
+            weights = RunFolder(self.output).weights if self.output is not None else None
+            if weights is not None and weights.exists():
                 raise CheckpointError(
-                    f"{self.output / WEIGHTS_NAME} exists and would be replaced; choose another "
-                    "output folder"
+                    f"{weights} exists and would be replaced; choose another output folder"
                 )
             return None
         source = self.output if resume is True else Path(resume)

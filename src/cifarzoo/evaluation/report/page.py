@@ -1,0 +1,287 @@
+"""The evaluation report as one HTML page that needs nothing else, neither network nor files."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from markupsafe import Markup
+from torch import Tensor, nn
+
+from cifarzoo.compute.place import Precision
+from cifarzoo.data import ImageSet
+from cifarzoo.data.classes import align
+from cifarzoo.errors import InputError
+from cifarzoo.evaluation.comparison import compare
+from cifarzoo.evaluation.cost import Cost, measure_cost
+from cifarzoo.evaluation.evaluate import evaluate_views
+from cifarzoo.evaluation.inference import TestTimeAugmentation
+from cifarzoo.evaluation.report import EvaluationReport
+from cifarzoo.evaluation.report.charts import Series, line_chart, reliability_chart
+from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
+from cifarzoo.files.writing import file_digest, write_text
+from cifarzoo.frozen import FrozenDict, freeze_fields
+from cifarzoo.zoo.weights import find_weights, read_metadata
+
+__all__ = ["PageEntry", "make_entry", "render_page", "write_page"]
+
+_ERRORS = 24  # images in the gallery
+
+
+@dataclasses.dataclass(frozen=True)
+class PageEntry:
+    """A model on the page.
+
+    Args:
+        report: Its evaluation without test-time augmentation.
+        with_tta: Its evaluations with test-time augmentation, shown beside.
+        cost: What a prediction costs.
+        robustness: Its accuracy under corruptions.
+        history: Its training, as ``History.to_list()`` or a weights file's metadata has it.
+        provenance: Where its weights come from: names and what to write.
+    """
+
+    report: EvaluationReport
+    with_tta: Sequence[EvaluationReport] = ()
+    cost: Cost | None = None
+    robustness: RobustnessReport | None = None
+    history: Sequence[Mapping[str, Any]] = ()
+    provenance: Mapping[str, str] = FrozenDict()
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
+
+
+def make_entry(
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    weights: str | Path | None = None,
+    label: str | None = None,
+    robustness: bool = False,
+    files: str | Path | None = None,
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
+) -> PageEntry:
+    """Evaluate a model in every way the page shows.
+
+    Args:
+        model: The network.
+        images: The test images.
+        weights: Its weights file, for the training history and the provenance in it.
+        label: What to call it; the model's own name unless given.
+        robustness: Also on corrupted images, which takes 75 more passes.
+        files: Folder of the official corrupted images, instead of those made here.
+        device: "auto", or any torch device.
+        precision: "auto" takes bfloat16 where the device computes it natively.
+    """
+    ways: tuple[TestTimeAugmentation, ...] = ("none", "flip", "flip_shift")
+    plain, *others = evaluate_views(model, images, ways, device=device, precision=precision)
+    history, provenance = _read_provenance(weights) if weights is not None else ((), {})
+    return PageEntry(
+        report=dataclasses.replace(plain, model=label or plain.model),
+        with_tta=others,
+        cost=measure_cost(model, device=device, precision=precision),
+        robustness=evaluate_robustness(
+            model, images, files=files, device=device, precision=precision
+        )
+        if robustness
+        else None,
+        history=history,
+        provenance=provenance,
+    )
+
+
+def _read_provenance(path: str | Path) -> tuple[Sequence[Mapping[str, Any]], dict[str, str]]:
+    """Training history and origin of a weights file, as far as it has them."""
+    found = find_weights(path)
+    facts = read_metadata(found)
+    metadata = facts.get("metadata", {})
+    shown = {key: metadata.get(key) for key in ("command", "recipe", "data", "data_sha256")}
+    shown = {**shown, "versions": metadata.get("versions") or facts.get("versions")}
+    provenance = {
+        key.replace("_", " "): value if isinstance(value, str) else json.dumps(value)
+        for key, value in shown.items()
+        if value
+    }
+    if "train_seconds" in metadata:
+        provenance["training time"] = f"{metadata['train_seconds']:,.0f} s"
+    return metadata.get("history", ()), {**provenance, "weights sha256": file_digest(found)}
+
+
+def write_page(
+    path: str | Path, entries: Sequence[PageEntry], images: ImageSet | None = None
+) -> Path:
+    """Write the page.
+
+    Args:
+        path: The HTML file.
+        entries: One or more models, evaluated on the same images.
+        images: Those images, for the gallery of errors; without them it is left out.
+
+    Raises:
+        InputError: There is no model, or their images differ.
+        OutputError: The file cannot be written; an older one is still whole.
+    """
+    return write_text(path, render_page(entries, images))
+
+
+def render_page(entries: Sequence[PageEntry], images: ImageSet | None = None) -> str:
+    """The page as text; see `write_page`."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    if not entries:
+        raise InputError("a page needs at least one report")
+    first = entries[0].report
+    if not all(entry.report.has_images_of(first) for entry in entries):
+        raise InputError("all models of a page must be evaluated on the same images")
+    if images is not None:
+        images = align(images, [score.name for score in first.classes])
+    if images is not None and tuple(images.labels.tolist()) != first.labels:
+        raise InputError(f"the images are not those of the report: {images.name}, {first.data}")
+    environment = Environment(
+        loader=PackageLoader("cifarzoo.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("report.html")
+    return template.render(
+        first=first,
+        models=[_view(entry, number, images) for number, entry in enumerate(entries)],
+        comparisons=[compare(first, entry.report) for entry in entries[1:]],
+        selective=_selective_chart(entries),
+        robust=_robustness_chart(entries),
+        data=_embedded(entries),
+    )
+
+
+def _view(entry: PageEntry, number: int, images: ImageSet | None) -> dict[str, Any]:
+    """What the template shows of a model."""
+    report = entry.report
+    bins = [(b.count, b.confidence, b.accuracy) for b in report.reliability]
+    errors = report.confident_errors(_ERRORS)
+    return {
+        "number": number,
+        "entry": entry,
+        "report": report,
+        "reliability": reliability_chart(bins, title=f"Reliability of {report.model}"),
+        "curves": _curves(entry.history),
+        "rows": _confusion_rows(report),
+        "errors": [(error, _data_uri(images.images[error.index])) for error in errors]
+        if images is not None
+        else [],
+    }
+
+
+def _confusion_rows(report: EvaluationReport) -> list[dict[str, Any]]:
+    names = [score.name for score in report.classes]
+    rows = []
+    for true, counts in enumerate(report.confusion):
+        total = sum(counts)
+        cells = [
+            {
+                "count": count,
+                "share": count / max(total, 1),
+                "title": f"{names[true]} taken for {names[predicted]}: {count:,} of {total:,}",
+                "is_hit": predicted == true,
+            }
+            for predicted, count in enumerate(counts)
+        ]
+        rows.append({"name": names[true], "cells": cells})
+    return rows
+
+
+def _curves(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Loss and accuracy against epochs; nothing without a history."""
+    charts = []
+    for kind in ("loss", "accuracy"):
+        series = [
+            Series(
+                "training" if part == "train" else "validation",
+                points,
+                colour=0 if part == "train" else 1,
+                is_dashed=part == "train",
+            )
+            for part in ("train", "val")
+            if (points := _points(history, f"{part}_{kind}"))
+        ]
+        if series:
+            title = f"{kind.capitalize()} while training"
+            picture = line_chart(
+                series, title=title, x_label="epoch", y_label=kind, in_percent=kind == "accuracy"
+            )
+            charts.append({"title": title, "picture": picture})
+    return charts
+
+
+def _points(history: Sequence[Mapping[str, Any]], column: str) -> list[tuple[float, float]]:
+    """Against epochs; a run that was continued may have been validated in a part of them."""
+    pairs = ((record["epoch"], record.get(column)) for record in history)
+    return [(epoch, value) for epoch, value in pairs if value is not None]
+
+
+def _selective_chart(entries: Sequence[PageEntry]) -> Markup:
+    series = [
+        Series(entry.report.model, entry.report.selective_accuracy(), colour=number)
+        for number, entry in enumerate(entries)
+    ]
+    return line_chart(
+        series,
+        title="Accuracy on the most confident images",
+        x_label="share of images answered",
+        y_label="accuracy",
+        in_percent=True,
+    )
+
+
+def _robustness_chart(entries: Sequence[PageEntry]) -> Markup | None:
+    """Mean accuracy over the corruptions against their severity, from the clean images on."""
+    series = [
+        Series(
+            entry.report.model,
+            [(0, entry.robustness.clean_accuracy), *entry.robustness.mean_by_severity],
+            colour=number,
+        )
+        for number, entry in enumerate(entries)
+        if entry.robustness is not None
+    ]
+    if not series:
+        return None
+    return line_chart(
+        series,
+        title="Accuracy under corruptions",
+        x_label="severity",
+        y_label="mean accuracy",
+        in_percent=True,
+    )
+
+
+def _data_uri(image: Tensor) -> str:
+    """A uint8 image (3, H, W) as a PNG within the page."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _embedded(entries: Sequence[PageEntry]) -> Markup:
+    """The reports as JSON within the page, for a program that reads it."""
+    reports = [
+        {
+            "reports": [r.to_dict() for r in (entry.report, *entry.with_tta)],
+            "cost": entry.cost and dataclasses.asdict(entry.cost),
+            "robustness": entry.robustness and entry.robustness.to_dict(),
+        }
+        for entry in entries
+    ]
+    # a script element ends at the first "</"
+    return Markup(json.dumps(reports).replace("</", "<\\/"))
