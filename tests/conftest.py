@@ -13,7 +13,7 @@ from file_server import FileServer, serve_files
 
 import cifarzoo
 from cifarzoo import ImageSet, WeightsInfo
-from cifarzoo.data import policies
+from cifarzoo.recipe.augmentation import registry as augmentations
 from cifarzoo.recipe.schedulers import registry as schedulers
 from cifarzoo.zoo import registry
 
@@ -84,7 +84,7 @@ def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models and schedulers that a test registers are forgotten when it ends."""
     monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
     monkeypatch.setattr(schedulers, "_FACTORIES", dict(schedulers._FACTORIES))
-    monkeypatch.setattr(policies, "_FACTORIES", dict(policies._FACTORIES))
+    monkeypatch.setattr(augmentations, "_FACTORIES", dict(augmentations._FACTORIES))
 
 
 @pytest.fixture

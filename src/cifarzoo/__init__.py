@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from cifarzoo.version import __version__
 
-
 if TYPE_CHECKING:  # each of these is imported when it is first asked for, see __getattr__
     from cifarzoo.compute.cpu import cpu_kernels
     from cifarzoo.data import (

@@ -11,9 +11,9 @@ from runs import PLAIN, make_batches, make_trainer, weights
 from torch import Tensor
 
 from cifarzoo import CIFAR10_PREPROCESSING, ImageSet, Loader, create_model
+from cifarzoo.data.feed import Feed
 from cifarzoo.errors import InputError
 from cifarzoo.training.checkpoint import read_checkpoint
-from cifarzoo.training.feed import Feed
 
 Batch = tuple[Tensor, Tensor]
 

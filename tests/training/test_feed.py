@@ -15,9 +15,9 @@ from strategies import image_sets
 from torch import Tensor
 
 from cifarzoo import ImageSet, Loader
+from cifarzoo.data.feed import Feed
 from cifarzoo.errors import InputError
 from cifarzoo.training.distributed import World
-from cifarzoo.training.feed import Feed
 from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
 
 PLACE: dict[str, Any] = {

@@ -26,10 +26,10 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
 
 from cifarzoo import Augmentation, ImageSet, Loader, Logger, Recipe, Trainer, create_model, get_card
+from cifarzoo.data.feed import Source
 from cifarzoo.errors import CheckpointError, OutputError
 from cifarzoo.training import loop as run_module
 from cifarzoo.training.checkpoint import read_checkpoint
-from cifarzoo.training.feed import Source
 from cifarzoo.training.history import EpochRecord
 
 EVERYTHING = Recipe(

@@ -1,65 +1,86 @@
-"""Where and how precisely a computation runs: device, precision, autocast."""
+"""Where and how precisely a computation runs, resolved once."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
-from typing import Literal
+from typing import Literal, TypeAlias, Union
 
 import torch
+from torch import nn
 
 from cifarzoo.compute.machine import computes_bfloat16
 from cifarzoo.errors import ArgumentError
 
-__all__ = [
-    "Precision",
-    "autocast",
-    "compile_pays",
-    "resolve_device",
-    "resolve_precision",
-]
+__all__ = ["Device", "Place", "Precision", "compile_pays"]
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Device: TypeAlias = Union[str, torch.device, "Place", None]
+"""What ``device=`` takes: "auto", any torch device, None for where the model is, or a `Place`."""
 
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _STEPS_WORTH_COMPILING = 3000
 
 
-def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """Turn "auto" into the fastest device present: CUDA, then MPS, then the CPU.
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A device, and the dtype that networks compute in there.
 
-    Raises:
-        ArgumentError: The device does not exist on this machine.
+    Args:
+        device: Where tensors lie.
+        precision: Of mixed precision; parameters stay float32.
     """
-    if isinstance(device, str) and device == "auto":
-        if torch.cuda.is_available():
-            # torchrun gives each process of a machine its own number, hence its own GPU
-            local = os.environ.get("LOCAL_RANK")
-            return torch.device("cuda", int(local) if local else torch.cuda.current_device())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-        torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError, ImportError) as error:  # each backend has its own
-        reason = str(error).splitlines()[0]
-        raise ArgumentError(
-            f"device {str(device)!r} cannot be used here ({reason}); try 'auto' or 'cpu'"
-        ) from error
-    return resolved
 
+    device: torch.device
+    precision: torch.dtype = torch.float32
 
-def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Turn "auto" into bfloat16 where ``device`` computes it natively, else float32.
+    @classmethod
+    def find(
+        cls,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        *,
+        model: nn.Module | None = None,
+    ) -> Place:
+        """Turn what a user says into a place.
 
-    Raises:
-        ArgumentError: The precision is none of "auto", "float32", "bfloat16".
-    """
-    if precision == "auto":
-        return torch.bfloat16 if computes_bfloat16(device) else torch.float32
-    if precision == "float32":
-        return torch.float32
-    if precision == "bfloat16":
-        return torch.bfloat16
-    raise ArgumentError(f"precision must be 'auto', 'float32' or 'bfloat16'; got {precision!r}")
+        Args:
+            device: "auto" for the fastest device that is present: CUDA, then MPS, then the CPU;
+                None for the one that ``model`` is on; a place is taken as it is, whatever the
+                precision.
+            precision: "auto" takes bfloat16 where the device computes it natively, else float32.
+            model: The network that will compute.
+
+        Raises:
+            ArgumentError: The device does not exist on this machine, or the precision is unknown.
+        """
+        if isinstance(device, Place):
+            return device
+        if device is None:
+            first = next(model.parameters(), None) if model is not None else None
+            device = first.device if first is not None else "cpu"
+        found = _find_device(device)
+        if precision == "auto":
+            return cls(found, torch.bfloat16 if computes_bfloat16(found) else torch.float32)
+        if precision not in _DTYPES:
+            names = ", ".join(map(repr, _DTYPES))
+            raise ArgumentError(f"precision must be 'auto' or one of {names}; got {precision!r}")
+        return cls(found, _DTYPES[precision])
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """Mixed precision within the block; nothing at all for float32."""
+        if self.precision == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.precision)
+
+    @property
+    def precision_name(self) -> str:
+        """The precision in a word, as in "bfloat16"."""
+        return str(self.precision).removeprefix("torch.")
+
+    def __str__(self) -> str:
+        return f"{self.device} in {self.precision_name}"
 
 
 def compile_pays(device: torch.device, steps: int) -> bool:
@@ -71,8 +92,22 @@ def compile_pays(device: torch.device, steps: int) -> bool:
     return device.type == "cuda" and steps >= _STEPS_WORTH_COMPILING
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
-    """Mixed precision in ``dtype`` on ``device``; nothing at all for float32."""
-    if dtype == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=dtype)
+def _find_device(device: str | torch.device) -> torch.device:
+    if isinstance(device, str) and device == "auto":
+        if torch.cuda.is_available():
+            device = "cuda"
+        else:
+            return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        if found.type == "cuda" and found.index is None:
+            # torchrun gives each process of a machine its own number, hence its own GPU
+            local = os.environ.get("LOCAL_RANK")
+            found = torch.device("cuda", int(local) if local else torch.cuda.current_device())
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, ImportError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]  # each backend raises its own
+        raise ArgumentError(
+            f"device {str(device)!r} cannot be used here ({reason}); try 'auto' or 'cpu'"
+        ) from error
+    return found

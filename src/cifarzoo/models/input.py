@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.jit import is_scripting  # type: ignore[attr-defined]  # torch does not export it
 
 from cifarzoo.errors import InputError
 
@@ -27,7 +28,7 @@ def check_input(network: nn.Module, size: int | None) -> None:
 
 
 def _check(module: nn.Module, input: tuple[Tensor]) -> None:  # noqa: A002  (torch's own word)
-    if not torch.jit.is_scripting():  # type: ignore[attr-defined]  # torch does not export it
+    if not is_scripting():
         _check_images(module, input[0])
 
 

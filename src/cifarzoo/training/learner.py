@@ -14,6 +14,7 @@ from cifarzoo.compute.cpu import cpu_kernels
 from cifarzoo.compute.place import autocast
 from cifarzoo.data.augment import downsample
 from cifarzoo.data.batches import check_logits
+from cifarzoo.data.feed import Feed
 from cifarzoo.errors import InputError
 from cifarzoo.recipe import Recipe
 from cifarzoo.recipe.optimizers import OptimizerFactory, build_optimizer
@@ -21,7 +22,6 @@ from cifarzoo.recipe.schedulers import SchedulerFactory, build_scheduler
 from cifarzoo.training.averages import Lookahead, build_ema
 from cifarzoo.training.distillation import Distillation
 from cifarzoo.training.distributed import World
-from cifarzoo.training.feed import Feed
 from cifarzoo.training.mixing import Mixer, build_mixer
 from cifarzoo.training.normalization import frozen_normalizations, measure_normalizations
 from cifarzoo.zoo.card import unwrap

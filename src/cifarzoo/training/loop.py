@@ -15,13 +15,13 @@ from cifarzoo.compute.seeding import seeded
 from cifarzoo.data import ImageSet, Loader
 from cifarzoo.data.batches import check_batch
 from cifarzoo.data.classes import class_names, class_numbers
+from cifarzoo.data.feed import Feed, Source
 from cifarzoo.errors import CheckpointError, InputError, NonFiniteLossError
 from cifarzoo.recipe import Recipe
 from cifarzoo.recipe.optimizers import OptimizerFactory
 from cifarzoo.recipe.schedulers import SchedulerFactory
 from cifarzoo.training.checkpoint import check_same, write_checkpoint
 from cifarzoo.training.distributed import World
-from cifarzoo.training.feed import Feed, Source
 from cifarzoo.training.history import EpochRecord, History
 from cifarzoo.training.interrupt import StopRequest
 from cifarzoo.training.learner import Learner

@@ -10,7 +10,7 @@ from cifarzoo.zoo.card import get_card
 from cifarzoo.zoo.weights import library_versions
 
 if TYPE_CHECKING:
-    from cifarzoo.training.feed import Source
+    from cifarzoo.data.feed import Source
     from cifarzoo.training.trainer import Trainer
 
 __all__ = ["describe_run"]

@@ -18,6 +18,7 @@ from cifarzoo.compute.place import Precision, resolve_device, resolve_precision
 from cifarzoo.compute.seeding import seeded
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.data import ImageSet
+from cifarzoo.data.feed import Source
 from cifarzoo.errors import ArgumentError, CheckpointError
 from cifarzoo.files.writing import make_directory
 from cifarzoo.frozen import thaw
@@ -32,7 +33,6 @@ from cifarzoo.training.checkpoint import (
 )
 from cifarzoo.training.distillation import check_teacher
 from cifarzoo.training.distributed import joined_world
-from cifarzoo.training.feed import Source
 from cifarzoo.training.history import History
 from cifarzoo.training.interrupt import stop_on_interrupt
 from cifarzoo.training.loggers import Logger

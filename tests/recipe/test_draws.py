@@ -11,14 +11,14 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms import v2
 
-from cifarzoo.data.draws import (
+from cifarzoo.recipe.augmentation.draws import (
     draw_auto_augment,
     draw_color_jitter,
     draw_erasing,
     draw_rand_augment,
     draw_trivial_augment,
 )
-from cifarzoo.data.operations import OPERATIONS
+from cifarzoo.recipe.augmentation.operations import OPERATIONS
 
 COUNT = 100_000
 ALL: list[Callable[[int, torch.Generator], tuple[Tensor, ...]]] = [

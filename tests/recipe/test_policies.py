@@ -9,23 +9,23 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from cifarzoo import ImageSet
-from cifarzoo.data import policies
-from cifarzoo.data.draws import (
-    draw_auto_augment,
-    draw_color_jitter,
-    draw_erasing,
-    draw_rand_augment,
-    draw_trivial_augment,
-)
-from cifarzoo.data.operations import apply_in_turn, apply_operations, erase
-from cifarzoo.data.policies import (
+from cifarzoo.errors import ArgumentError, DuplicateNameError, InputError, UnknownNameError
+from cifarzoo.recipe.augmentation import (
     adapt_transform,
     build_augmentation,
     check_augmentation,
     list_augmentations,
     register_augmentation,
 )
-from cifarzoo.errors import ArgumentError, DuplicateNameError, InputError, UnknownNameError
+from cifarzoo.recipe.augmentation import registry as augmentations
+from cifarzoo.recipe.augmentation.draws import (
+    draw_auto_augment,
+    draw_color_jitter,
+    draw_erasing,
+    draw_rand_augment,
+    draw_trivial_augment,
+)
+from cifarzoo.recipe.augmentation.operations import apply_in_turn, apply_operations, erase
 
 OURS = ("auto_augment", "color_jitter", "rand_augment", "random_erasing", "trivial_augment")
 STRONG: dict[str, dict[str, Any]] = {
@@ -46,7 +46,7 @@ def images(sample_test: ImageSet) -> Tensor:
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is forgotten when it ends."""
-    monkeypatch.setattr(policies, "_FACTORIES", dict(policies._FACTORIES))
+    monkeypatch.setattr(augmentations, "_FACTORIES", dict(augmentations._FACTORIES))
 
 
 def test_the_augmentations_of_the_field_are_there() -> None:

@@ -1,8 +1,8 @@
 """What augmentations draw: an operation and its magnitude for each image, or a rectangle.
 
 Each function here makes all draws for a batch. They depend on the generator, the number of images
-and their size alone, and lie on the generator's device. `cifarzoo.data.operations` carries them
-out, and `cifarzoo.data.policies` gives names to the whole.
+and their size alone, and lie on the generator's device. `operations` carries them out, and
+`policies` gives names to the whole.
 
 The draws of each image have the distribution of torchvision's transform of the same name.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cifarzoo.data.operations import OPERATIONS
+from cifarzoo.recipe.augmentation.operations import OPERATIONS
 
 __all__ = [
     "Draws",

@@ -1,7 +1,7 @@
 """Operations on uint8 images, many images at once, as pure functions of what was drawn.
 
 An augmentation draws an operation and a magnitude for each image; `apply_operations` carries them
-out. Nothing here draws random numbers, see `cifarzoo.data.draws` for that.
+out. Nothing here draws random numbers, see `cifarzoo.recipe.augmentation.draws` for that.
 
 Each image gets what torchvision's ``transforms.v2.functional`` gives that image alone, with nearest
 interpolation. The operations are those of AutoAugment (Cubuk et al. 2018, arXiv:1805.09501, list in

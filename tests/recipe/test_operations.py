@@ -11,8 +11,13 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as reference
 
 from cifarzoo import ImageSet
-from cifarzoo.data.operations import OPERATIONS, apply_in_turn, apply_operations, erase
 from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.recipe.augmentation.operations import (
+    OPERATIONS,
+    apply_in_turn,
+    apply_operations,
+    erase,
+)
 
 MOVING = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 ROUNDED = ("Brightness", "Color", "Contrast", "Sharpness", "AutoContrast", "Hue")
