@@ -35,7 +35,7 @@ from rich.table import Table
 
 import cifarzoo
 from cifarzoo import ImageSet, Recipe
-from cifarzoo.compute.place import resolve_precision
+from cifarzoo.compute.place import Place
 from cifarzoo.files.writing import write_text
 
 MODEL = "airbench94"
@@ -88,7 +88,7 @@ def main() -> None:
 
 def run_plain(seed: int) -> dict[str, float]:
     """The published training, in a process that nothing of ours has touched."""
-    dtype = str(resolve_precision("auto", DEVICE)).removeprefix("torch.")
+    dtype = Place.find(DEVICE).precision_name
     script = Path(__file__).with_name("plain_94.py")
     command = [sys.executable, str(script), "--seed", str(seed), "--dtype", dtype]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

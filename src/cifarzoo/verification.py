@@ -7,9 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
-from cifarzoo.compute.place import Precision
+from cifarzoo.compute.place import Device, Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.errors import ArgumentError, CifarZooError
 from cifarzoo.evaluation.evaluate import evaluate
@@ -89,7 +87,7 @@ def verify_weights(
     images: ImageSet,
     *,
     tag: str = "default",
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
 ) -> Verification:
     """Check pretrained weights: the file's sha256, its metadata, and the accuracy it states.
@@ -98,7 +96,7 @@ def verify_weights(
         model: A name of ``list_models(pretrained=True)``.
         images: The test images of CIFAR-10, or those of the embedded sample.
         tag: Which of the model's weights.
-        device: "auto", or any torch device.
+        device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes that of the weights: float32, or bfloat16 where the device computes
             it natively.
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from cifarzoo.compute import place as device_room
+from cifarzoo.compute import machine, place
 from cifarzoo.compute.machine import computes_bfloat16
-from cifarzoo.compute.place import autocast, resolve_device, resolve_precision
+from cifarzoo.compute.place import Place
 from cifarzoo.errors import ArgumentError
 
 CPU = torch.device("cpu")
@@ -18,9 +18,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def forget_the_processor() -> Iterator[None]:
-    device_room._processor_computes_bfloat16.cache_clear()
+    machine._processor_computes_bfloat16.cache_clear()
     yield
-    device_room._processor_computes_bfloat16.cache_clear()
+    machine._processor_computes_bfloat16.cache_clear()
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool) -> None:
@@ -43,24 +43,43 @@ def test_auto_is_the_fastest_device(
     monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, expected: str
 ) -> None:
     pretend(monkeypatch, cuda=cuda, mps=mps)
-    assert resolve_device() == resolve_device("auto") == torch.device(expected)
+    monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: None)
+    assert Place.find("auto", "float32").device == torch.device(expected)
 
 
-def test_auto_is_the_gpu_of_this_process_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["auto", "cuda", torch.device("cuda")])
+def test_each_process_of_torchrun_has_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, device: Any
+) -> None:
     pretend(monkeypatch, cuda=True, mps=False)
+    monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: None)
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert resolve_device("auto") == torch.device("cuda", 3)
+    assert Place.find(device, "float32").device == torch.device("cuda", 3)
+    assert Place.find("cuda:0", "float32").device == torch.device("cuda", 0)
+
+
+def test_none_is_where_the_model_is() -> None:
+    model = torch.nn.Linear(2, 2, device="meta")
+    assert Place.find(None, "float32", model=model).device == torch.device("meta")
+    assert Place.find(None, "float32", model=torch.nn.ReLU()).device == CPU
+    assert Place.find(None, "float32").device == CPU
+
+
+def test_a_place_is_taken_as_it_is() -> None:
+    place = Place(CPU, torch.bfloat16)
+    assert Place.find(place, "float32") is place
+    assert str(place) == "cpu in bfloat16"
 
 
 @pytest.mark.parametrize("device", ["cpu", CPU])
 def test_device_that_exists_is_taken(device: Any) -> None:
-    assert resolve_device(device) == CPU
+    assert Place.find(device).device == CPU
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cpu:x", "hpu", "vulkan", torch.device("vulkan")])
 def test_device_that_does_not_exist_is_refused(device: Any) -> None:
     with pytest.raises(ArgumentError) as refused:
-        resolve_device(device)
+        Place.find(device)
     message = str(refused.value)
     assert message.startswith(f"device {str(device)!r} cannot be used here (")
     assert message.endswith("); try 'auto' or 'cpu'")
@@ -75,8 +94,8 @@ def test_reason_of_the_backend_is_told(
         raise error("no such hardware\nand a long trace")
 
     monkeypatch.setattr(torch, "empty", fail)
-    with pytest.raises(ArgumentError, match=r"'cuda' cannot be used here \(no such hardware\);"):
-        resolve_device("cuda")
+    with pytest.raises(ArgumentError, match=r"'cuda:1' cannot be used here \(no such hardware\);"):
+        Place.find("cuda:1")
 
 
 @pytest.mark.parametrize(
@@ -86,18 +105,19 @@ def test_reason_of_the_backend_is_told(
         ("auto", False, torch.float32),
         ("float32", True, torch.float32),
         ("bfloat16", False, torch.bfloat16),
+        ("float16", True, torch.float16),
     ],
 )
 def test_precision(
     monkeypatch: pytest.MonkeyPatch, precision: Any, computes: bool, expected: torch.dtype
 ) -> None:
-    monkeypatch.setattr(device_room, "computes_bfloat16", lambda device: computes)
-    assert resolve_precision(precision, CPU) == expected
+    monkeypatch.setattr(place, "computes_bfloat16", lambda device: computes)
+    assert Place.find("cpu", precision).precision == expected
 
 
 def test_unknown_precision_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="'auto', 'float32' or 'bfloat16'; got 'float16'"):
-        resolve_precision("float16", CPU)  # type: ignore[arg-type]  # the point
+    with pytest.raises(ArgumentError, match="'auto' or one of 'float32', .*; got 'float64'"):
+        Place.find("cpu", "float64")  # type: ignore[arg-type]  # the point
 
 
 @pytest.mark.parametrize(
@@ -170,9 +190,9 @@ def test_processor_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_autocast_computes_in_the_precision(dtype: torch.dtype) -> None:
     matrix = torch.ones(2, 2)
-    with autocast(CPU, dtype):
+    with Place(CPU, dtype).autocast():
         assert (matrix @ matrix).dtype == dtype
     assert (matrix @ matrix).dtype == torch.float32

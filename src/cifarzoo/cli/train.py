@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cifarzoo import EvaluationReport, History, ImageSet, ModelSpec, Recipe
+    from cifarzoo.compute.place import Place
     from cifarzoo.runs import RunFolder
 
 __all__ = ["train"]
@@ -76,7 +77,7 @@ def train(
 ) -> None:
     """Train a model, evaluate its last epoch on all test images, and keep everything."""
     from cifarzoo.cli.resume import build_network, check_images, read_run
-    from cifarzoo.compute.place import resolve_device, resolve_precision
+    from cifarzoo.compute.place import Place
     from cifarzoo.evaluation import log_report
     from cifarzoo.runs import RunFolder
 
@@ -124,8 +125,7 @@ def train(
         network = cifarzoo.create_model(
             name, num_classes=len(train_set.classes), seed=chosen.seed, **chosen.model_options
         )
-    place = resolve_device(device)
-    number = str(resolve_precision(precision, place)).removeprefix("torch.")
+    place = Place.find(device, precision)
     if resume is not None:
         run = RunFolder(resume.parent)
     else:
@@ -133,7 +133,7 @@ def train(
         run = RunFolder(output) if output else RunFolder.new(label)
         facts["command"] = shlex.join(["cifarzoo", *sys.argv[1:]])
     typer.echo(
-        f"{name} on {len(train_set):,} images of {train_set.name}, {place} in {number}\n"
+        f"{name} on {len(train_set):,} images of {train_set.name}, {place}\n"
         f"{describe(chosen)}\nrun folder {run.path}",
         err=True,
     )
@@ -145,7 +145,6 @@ def train(
             network,
             chosen,
             device=place,
-            precision=precision,
             compile=compile_network,
             loggers=loggers,
             output=run.path,
@@ -162,7 +161,7 @@ def train(
         command = shlex.join(["cifarzoo", "train", "--resume", str(run.path)])
         raise KeyboardInterrupt(f"{where}; continue with: {command}") from None
     held_out = val_set if facts["val_size"] else None
-    reports, kept = _keep_reports(run, network, history, test_set, held_out, device, precision)
+    reports, kept = _keep_reports(run, network, history, test_set, held_out, place)
     _show_run(reports, history, kept)
     if tensorboard:
         log_report(run.path / "tensorboard", reports[0], images=test_set, recipe=chosen)
@@ -174,8 +173,7 @@ def _keep_reports(
     history: History,
     test_set: ImageSet,
     held_out: ImageSet | None,
-    device: str,
-    precision: PrecisionName,
+    place: Place,
 ) -> tuple[list[EvaluationReport], list[Path]]:
     """Evaluate what the Trainer has left of ``run``; add the numbers to it, and the pictures.
 
@@ -186,7 +184,7 @@ def _keep_reports(
     from cifarzoo.evaluation import evaluate_views, plot_history
 
     reports, validation = (
-        evaluate_views(network, images, ("none", "flip"), device=device, precision=precision)
+        evaluate_views(network, images, ("none", "flip"), device=place)
         if images is not None
         else []
         for images in (test_set, held_out)

@@ -100,7 +100,7 @@ def _find_device(device: str | torch.device) -> torch.device:
             return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         found = torch.device(device)
-        if found.type == "cuda" and found.index is None:
+        if found == torch.device("cuda"):  # without a number
             # torchrun gives each process of a machine its own number, hence its own GPU
             local = os.environ.get("LOCAL_RANK")
             found = torch.device("cuda", int(local) if local else torch.cuda.current_device())

@@ -6,6 +6,7 @@ from cifarzoo.evaluation.corruptions import corrupt
 from cifarzoo.evaluation.cost import Cost, measure_cost
 from cifarzoo.evaluation.evaluate import evaluate, evaluate_views
 from cifarzoo.evaluation.humans import HumanComparison, compare_with_humans
+from cifarzoo.evaluation.inference import embeddings, probabilities
 from cifarzoo.evaluation.predict import Prediction, predict
 from cifarzoo.evaluation.report import (
     ClassScore,
@@ -40,6 +41,7 @@ __all__ = [
     "compare",
     "compare_with_humans",
     "corrupt",
+    "embeddings",
     "evaluate",
     "evaluate_robustness",
     "evaluate_views",
@@ -52,5 +54,6 @@ __all__ = [
     "plot_reliability",
     "plot_robustness",
     "predict",
+    "probabilities",
     "write_page",
 ]

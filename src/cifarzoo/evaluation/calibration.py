@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.compute.place import Precision
+from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.errors import ArgumentError
 from cifarzoo.evaluation import metrics
-from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_logits
+from cifarzoo.evaluation.inference import Images, collect_logits
+from cifarzoo.evaluation.views import TestTimeAugmentation
 from cifarzoo.frozen import freeze_fields
 
 __all__ = ["Calibration", "calibrate", "check_temperature", "fit_temperature"]
@@ -45,7 +45,7 @@ def calibrate(
     images: Images,
     *,
     tta: TestTimeAugmentation = "none",
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
 ) -> Calibration:
     """Fit a temperature on images held out from training; never on those it is reported on.
@@ -57,7 +57,7 @@ def calibrate(
         model: The network.
         images: Held-out images, as `evaluate` takes them.
         tta: Test-time augmentation, the one that will be used.
-        device: "auto", or any torch device.
+        device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:
@@ -69,7 +69,8 @@ def calibrate(
         >>> found.loss[1] <= found.loss[0]
         True
     """
-    logits, labels = collect_logits(model, images, tta=tta, device=device, precision=precision)
+    place = Place.find(device, precision, model=model)
+    logits, labels = collect_logits(model, images, tta=tta, place=place)
     temperature = fit_temperature(logits, labels)
     both = (logits.double(), logits.double() / temperature)
     losses = [metrics.negative_log_likelihood(x, labels) for x in both]

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.compute.place import Precision
+from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.image import convert_image
 from cifarzoo.data.photo import is_file
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.calibration import check_temperature
-from cifarzoo.evaluation.inference import collect_logits
+from cifarzoo.evaluation.inference import probabilities
 from cifarzoo.frozen import freeze_fields
 from cifarzoo.zoo.card import get_card, names_of_outputs
 
@@ -78,7 +78,7 @@ def predict(
     images: list[Any] | tuple[Any, ...] | Iterator[Any] | ImageSet,
     *,
     temperature: float = ...,
-    device: str | torch.device = ...,
+    device: Device = ...,
     precision: Precision = ...,
 ) -> list[Prediction]: ...
 @overload
@@ -87,7 +87,7 @@ def predict(
     images: Any,
     *,
     temperature: float = ...,
-    device: str | torch.device = ...,
+    device: Device = ...,
     precision: Precision = ...,
 ) -> Prediction | list[Prediction]: ...
 def predict(
@@ -95,7 +95,7 @@ def predict(
     images: Any,
     *,
     temperature: float = 1.0,
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
 ) -> Prediction | list[Prediction]:
     """Classify an image, or several.
@@ -112,7 +112,7 @@ def predict(
             other iterable in order, a batch (N, 3, H, W) or (N, H, W, 3), an ImageSet, or a folder,
             whose images are taken with those of the folders in it, sorted by path.
         temperature: What the logits are divided by, as `calibrate` finds it.
-        device: "auto", or any torch device.
+        device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: As for ``evaluate``.
 
     Returns:
@@ -132,9 +132,10 @@ def predict(
     several = _several(images)
     # one after the other: a generator's or a folder's full-size photos need not fit into memory
     waiting = iter([prepare(images)]) if several is None else _prepare_each(several)
+    place = Place.find(device, precision, model=model)
     found: list[Prediction] = []
     while part := list(itertools.islice(waiting, _AT_ONCE)):
-        found += classify(model, part, temperature=temperature, device=device, precision=precision)
+        found += classify(model, part, temperature=temperature, device=place)
     if not found:
         raise InputError("there are no images to classify")
     return found[0] if several is None else found
@@ -164,19 +165,17 @@ def classify(
     prepared: Sequence[Prepared],
     *,
     temperature: float = 1.0,
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
 ) -> list[Prediction]:
     """What ``model`` sees in images that are ready for it; arguments as for `predict`."""
     pixels = torch.stack([image.pixels for image in prepared])
-    unknown = torch.zeros(len(pixels), dtype=torch.int64)
-    logits, _ = collect_logits(
-        model, ImageSet(pixels, unknown, ("unknown",)), device=device, precision=precision
+    found = probabilities(
+        model, pixels, temperature=temperature, device=device, precision=precision
     )
-    probabilities = (logits / temperature).softmax(1)
-    outputs = logits.shape[1]
+    outputs = found.shape[1]
     names = names_of_outputs(get_card(model).classes, outputs) or tuple(map(str, range(outputs)))
-    return [_name(row, names, image) for row, image in zip(probabilities, prepared, strict=True)]
+    return [_name(row, names, image) for row, image in zip(found, prepared, strict=True)]
 
 
 def find_images(folder: str | os.PathLike[str]) -> tuple[list[Path], int]:

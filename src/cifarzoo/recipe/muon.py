@@ -91,11 +91,18 @@ class MuonSGD(Optimizer):
         for i, update in enumerate(updates):
             same_shape[tuple(update.shape)].append(i)
         for members in same_shape.values():
-            rows = torch.stack([_as_rows(updates[i]) for i in members])
-            for i, step in zip(members, orthogonalize(rows, group["steps"]), strict=True):
-                # a filter bank may begin at zero, as the last of a residual branch
-                filters[i].mul_(len(filters[i]) ** 0.5 / filters[i].norm().clamp_min(1e-7))
-                filters[i].sub_(_as_filters(step, filters[i].shape), alpha=group["lr"])
+            # all of one shape at once: on a GPU each operation waits for its launch
+            steps = orthogonalize(
+                torch.stack([_as_rows(updates[i]) for i in members]), group["steps"]
+            )
+            rows = torch.stack([_as_rows(filters[i]) for i in members])
+            # a filter bank may begin at zero, as the last of a residual branch
+            norms = torch.linalg.matrix_norm(rows, keepdim=True).clamp_min_(1e-7)
+            rows = rows.mul_(rows.shape[1] ** 0.5 / norms).sub_(steps, alpha=group["lr"])
+            shape = filters[members[0]].shape
+            torch._foreach_copy_(
+                [filters[i] for i in members], [_as_filters(row, shape) for row in rows]
+            )
 
     def _with_momentum(
         self, parameters: list[nn.Parameter], gradients: Any, group: dict[str, Any]

@@ -13,9 +13,9 @@ from typing import Any
 from cifarzoo.errors import ArgumentError
 from cifarzoo.files.writing import write_text
 from cifarzoo.frozen import FrozenDict, FrozenList, thaw
-from cifarzoo.names import check_options, real_number
+from cifarzoo.names import check_options
 from cifarzoo.recipe.augmentation import Augmentation
-from cifarzoo.recipe.fields import take_number
+from cifarzoo.recipe.fields import freeze_plain, take_number
 from cifarzoo.recipe.optimizers import check_group_options, check_optimizer
 from cifarzoo.recipe.schedulers import check_scheduler
 
@@ -66,6 +66,9 @@ class Recipe:
             (Hinton et al. 2015, arXiv:1503.02531).
         distillation_temperature: What the logits of both are divided by, before they are compared.
         clip_norm: Largest gradient norm; 0 turns clipping off.
+        accumulate: Parts that each batch is passed in, one after the other, where it does not fit
+            into memory at once; their gradients add up to those of the whole. Batch normalization
+            sees each part by itself.
         seed: Seed of data order, augmentation and dropout.
 
     Raises:
@@ -103,6 +106,7 @@ class Recipe:
     distillation_weight: float = 0.9
     distillation_temperature: float = 1.0
     clip_norm: float = 0.0
+    accumulate: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -111,7 +115,7 @@ class Recipe:
             if not isinstance(options, Mapping):
                 raise ArgumentError(f"{name} must be a mapping of names to values; got {options!r}")
             # tuples and lists are one thing in TOML and JSON, so they are one thing here
-            object.__setattr__(self, name, _plain(options, name))
+            object.__setattr__(self, name, freeze_plain(options, name))
         if not isinstance(self.augmentation, Augmentation):
             raise ArgumentError(
                 f"augmentation must be an Augmentation; got {self.augmentation!r}: its parts are "
@@ -133,6 +137,7 @@ class Recipe:
         if not isinstance(self.teacher, str):
             raise ArgumentError(f"teacher must be a model's name, or ''; got {self.teacher!r}")
         take_number(self, "clip_norm", 0, 1e9)
+        take_number(self, "accumulate", 1, self.batch_size, whole=True)
         take_number(self, "seed", 0, 2**63 - 1, whole=True)
         check_optimizer(self.optimizer)
         check_group_options(self.groups)
@@ -265,22 +270,6 @@ def _suffix(path: str | Path) -> str:
 
 def _field_names(cls: type[Recipe] | type[Augmentation]) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]
-
-
-def _plain(value: Any, name: str) -> Any:
-    """Freeze nested data, tuples and arrays as lists; refuse what JSON and TOML cannot hold."""
-    if isinstance(value, Mapping):
-        return FrozenDict({str(key): _plain(item, name) for key, item in value.items()})
-    if isinstance(value, list | tuple):
-        return FrozenList(_plain(item, name) for item in value)
-    if isinstance(value, bool | str):
-        return value
-    number = real_number(value)
-    if number is not None:
-        return number
-    if hasattr(value, "tolist"):  # an array or a tensor
-        return _plain(value.tolist(), name)
-    raise ArgumentError(f"{name} holds plain numbers, strings and lists; got {value!r}")
 
 
 def _check_image_sizes(pairs: Any) -> FrozenList:

@@ -5,91 +5,102 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.compute.place import compile_pays
 from cifarzoo.compute.seeding import seeded
 from cifarzoo.data import ImageSet, Loader
 from cifarzoo.data.batches import check_batch
 from cifarzoo.data.classes import class_names, class_numbers
 from cifarzoo.data.feed import Feed, Source
+from cifarzoo.data.loader import Transform
 from cifarzoo.errors import CheckpointError, InputError, NonFiniteLossError
 from cifarzoo.recipe import Recipe
-from cifarzoo.recipe.optimizers import OptimizerFactory
-from cifarzoo.recipe.schedulers import SchedulerFactory
+from cifarzoo.training.best import Best
 from cifarzoo.training.checkpoint import check_same, write_checkpoint
-from cifarzoo.training.distributed import World
 from cifarzoo.training.history import EpochRecord, History
 from cifarzoo.training.interrupt import StopRequest
 from cifarzoo.training.learner import Learner
 from cifarzoo.training.loggers import Logger, RunStart, StepProgress
+from cifarzoo.training.setup import Setup
 from cifarzoo.zoo.card import ModelCard, attach_card, get_card, names_of_outputs
 
-__all__ = ["Run"]
+__all__ = ["Data", "Loop"]
 
 _PREPARING = 5000  # images
 _SETTLING = 10_000  # images: their statistics are as exact as those of all
 _TICK = 0.2  # seconds between two looks at the losses: progress costs nothing in between
 
 
-class Run:
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a run sees.
+
+    Args:
+        train: To learn from.
+        val: To measure after every epoch; None for nothing.
+        steps_per_epoch: Optimizer steps in an epoch, for a source without a length.
+        transform: A change of uint8 batches of an ImageSet, after the recipe's own.
+    """
+
+    train: Source
+    val: Source | None = None
+    steps_per_epoch: int | None = None
+    transform: Transform | None = None
+
+
+class Loop:
     """One run of a Trainer: its epochs, what it measures, what it saves.
 
-    The arguments are those of `Trainer` and its ``fit``, and the surroundings of the run.
+    Args:
+        model: Trained in place; already on the device.
+        recipe: How.
+        setup: With what.
+        data: On what.
+        loggers: Told of what happens.
+        checkpoint: Where the state is saved; None for nowhere.
+        stop: Whether somebody wants the run to end.
+        keeps_best: Whether the network of the best epoch is handed over, not that of the last.
     """
 
     def __init__(
         self,
         model: nn.Module,
         recipe: Recipe,
+        setup: Setup,
+        data: Data,
         *,
-        optimizer: str | OptimizerFactory,
-        scheduler: str | SchedulerFactory,
-        device: torch.device,
-        precision: torch.dtype,
-        compile: bool | Literal["auto"],  # noqa: A002  (everybody calls it so)
         loggers: tuple[Logger, ...],
         checkpoint: Path | None,
-        world: World,
         stop: StopRequest,
-        teacher: nn.Module | None,
-        kernels: bool,
-        train: Source,
-        val: Source | None,
-        steps_per_epoch: int | None,
+        keeps_best: bool = False,
     ) -> None:
-        self.recipe, self.device, self.precision = recipe, device, precision
+        self.recipe, self.place, self.device = recipe, setup.place, setup.place.device
         self.checkpoint = checkpoint
-        self.world, self.stop = world, stop
-        self.loggers = loggers if world.is_main else ()
+        self.world, self.stop = setup.world, stop
+        self.loggers = loggers if self.world.is_main else ()
         self.card = get_card(model)
-        self.image_set = train if isinstance(train, ImageSet) else None
-        self.names, self.val_names = class_names(train), class_names(val)
-        place: dict[str, Any] = {
+        self.image_set = data.train if isinstance(data.train, ImageSet) else None
+        self.names, self.val_names = class_names(data.train), class_names(data.val)
+        surroundings: dict[str, Any] = {
             "preprocessing": self.card.preprocessing,
-            "device": self.device,
-            "dtype": self.precision,
+            "place": setup.place,
+            "rank": self.world.rank,
+            "world_size": self.world.size,
         }
-        self.train = Feed.for_training(train, recipe, world, steps=steps_per_epoch, **place)
-        self.val = Feed.for_evaluation(val, **place) if val is not None else None
-        all_steps = recipe.epochs * self.train.steps
-        self.compiled = compile_pays(device, all_steps) if compile == "auto" else compile
-        self.learner = Learner(
-            model,
+        self.train = Feed.for_training(
+            data.train,
             recipe,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            device=device,
-            precision=precision,
-            world=world,
-            steps_per_epoch=self.train.steps,
-            teacher=teacher,
-            compiled=self.compiled,
-            kernels=kernels,
+            steps=data.steps_per_epoch,
+            transform=data.transform,
+            **surroundings,
         )
+        self.val = Feed.for_validation(data.val, **surroundings) if data.val is not None else None
+        self.compiled = setup.compiled
+        self.learner = Learner(model, recipe, setup, steps_per_epoch=self.train.steps)
+        self.best = Best() if keeps_best else None
         self.records: list[EpochRecord] = []
         self.step = 0  # finished steps of the running epoch
         self.images = 0  # seen by this process in the running epoch
@@ -110,12 +121,15 @@ class Run:
                 self.step = self.images = 0
                 self.seconds = 0.0
                 self.save()
-                for logger in self.loggers:
-                    logger.on_epoch(record)
+                asked = [logger.on_epoch(record) is True for logger in self.loggers]
+                if self.world.any(any(asked), self.device):
+                    break
                 stopping = self.world.any(self.stop.requested, self.device)
                 if stopping and len(self.records) < self.recipe.epochs:
                     self.leave()
             self.learner.finish()
+            if self.best is not None:
+                self.best.hand_over(self.learner.model)
             return History(tuple(self.records))
         finally:
             self.learner.release()
@@ -156,8 +170,10 @@ class Run:
             self.settle()
         seconds = self.seconds + time.perf_counter() - began
         val_loss, val_accuracy = None, None
-        if self.val is not None:  # running statistics differ, and a schedule may go by the loss
-            val_loss, val_accuracy = self.world.mean(learner.validate(self.val), self.device)
+        if self.val is not None:
+            val_loss, val_accuracy = learner.validate(self.val)
+            if self.best is not None:
+                self.best.see(learner.judged, len(self.records) + 1, val_accuracy)
         learner.end_epoch(loss / count if val_loss is None else val_loss)
         return EpochRecord(
             epoch=len(self.records) + 1,
@@ -185,7 +201,7 @@ class Run:
         num_classes = self.learner.probe(images)
         classes = self.match_classes(num_classes)
         labels = self.train.renumber(labels)
-        self.learner.match_teacher(images, classes, num_classes)
+        self.learner.objective.match(images, classes, num_classes)
         for name, parameter in self.learner.model.named_parameters():
             if not parameter.isfinite().all():
                 raise InputError(
@@ -203,8 +219,9 @@ class Run:
             recipe=self.recipe,
             steps_per_epoch=self.train.steps,
             epochs_done=len(self.records),
+            history=History(tuple(self.records)),
             device=self.device,
-            precision=self.precision,
+            precision=self.place.precision,
             compiled=self.compiled,
             images=images,
         )
@@ -293,6 +310,7 @@ class Run:
             "epoch_rng": self.epoch_rng,
             "cuda_rng": torch.cuda.get_rng_state(self.device) if on_cuda else None,
             "records": [record.to_dict() for record in self.records],
+            "best": self.best.to_dict() if self.best is not None else None,
             "steps_per_epoch": self.train.steps,
             "step": self.step,
             "images": self.images,
@@ -315,6 +333,8 @@ class Run:
             ) from error
         self.train.load_state_dict(saved["data"])
         self.records = list(History.from_list(saved["records"]).records)
+        if self.best is not None:
+            self.best = Best.from_dict(saved.get("best"))
         self.step, self.images, self.seconds = saved["step"], saved["images"], saved["seconds"]
         self.meter[: self.step] = saved["meter"].to(self.device)
         attach_card(self.learner.model, ModelCard.from_dict(saved["card"]))

@@ -38,12 +38,15 @@ def describe_run(
         "an optimizer of its own": not isinstance(trainer.optimizer, str),
         "a scheduler of its own": not isinstance(trainer.scheduler, str),
         "a teacher": trainer.teacher is not None,
+        "a loss of its own": trainer.loss is not None,
+        "a transform of its own": trainer.transform is not None,
+        "the best epoch to keep": trainer.keep == "best",
     }
     return {
         "model": card.name,
         **_describe_images("data", train, trainer.metadata),
         **_describe_images("val", val, trainer.metadata),
-        "precision": str(trainer.precision).removeprefix("torch."),
+        "precision": trainer.place.precision_name,
         "compile": trainer.compile,
         "versions": library_versions(),
         "resuming": {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -35,7 +36,7 @@ def gradient(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def without_kinks(module: nn.Module) -> None:
-    """Put smooth functions in the place of those where a rounding decides which way a gradient goes.
+    """Put smooth functions in the place of those where a rounding turns a gradient.
 
     Those of models that call functions are replaced by the test.
     """
@@ -54,7 +55,8 @@ def without_kinks(module: nn.Module) -> None:
 def test_gradients_are_those_of_the_stock_layers(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(F, "relu", lambda x, inplace=False: F.silu(x))
+    for kind in ("relu", "relu_"):
+        monkeypatch.setattr(F, kind, lambda x, inplace=False: F.silu(x))
     monkeypatch.setattr(F, "max_pool2d", F.avg_pool2d)
     model = cifarzoo.create_model(name, seed=0)
     without_kinks(model)

@@ -10,21 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from markupsafe import Markup
 from torch import Tensor, nn
 
-from cifarzoo.compute.place import Precision
+from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.classes import align
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.comparison import compare
 from cifarzoo.evaluation.cost import Cost, measure_cost
 from cifarzoo.evaluation.evaluate import evaluate_views
-from cifarzoo.evaluation.inference import TestTimeAugmentation
 from cifarzoo.evaluation.report import EvaluationReport
 from cifarzoo.evaluation.report.charts import Series, line_chart, reliability_chart
 from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
+from cifarzoo.evaluation.views import TestTimeAugmentation
 from cifarzoo.files.writing import file_digest, write_text
 from cifarzoo.frozen import FrozenDict, freeze_fields
 from cifarzoo.zoo.weights import find_weights, read_metadata
@@ -66,7 +65,7 @@ def make_entry(
     label: str | None = None,
     robustness: bool = False,
     files: str | Path | None = None,
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
 ) -> PageEntry:
     """Evaluate a model in every way the page shows.
@@ -78,19 +77,18 @@ def make_entry(
         label: What to call it; the model's own name unless given.
         robustness: Also on corrupted images, which takes 75 more passes.
         files: Folder of the official corrupted images, instead of those made here.
-        device: "auto", or any torch device.
+        device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes bfloat16 where the device computes it natively.
     """
     ways: tuple[TestTimeAugmentation, ...] = ("none", "flip", "flip_shift")
-    plain, *others = evaluate_views(model, images, ways, device=device, precision=precision)
+    place = Place.find(device, precision, model=model)
+    plain, *others = evaluate_views(model, images, ways, device=place)
     history, provenance = _read_provenance(weights) if weights is not None else ((), {})
     return PageEntry(
         report=dataclasses.replace(plain, model=label or plain.model),
         with_tta=others,
-        cost=measure_cost(model, device=device, precision=precision),
-        robustness=evaluate_robustness(
-            model, images, files=files, device=device, precision=precision
-        )
+        cost=measure_cost(model, device=place),
+        robustness=evaluate_robustness(model, images, files=files, device=place)
         if robustness
         else None,
         history=history,
