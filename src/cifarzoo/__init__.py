@@ -19,14 +19,20 @@ from cifarzoo.version import __version__
 if TYPE_CHECKING:  # each of these is imported when it is first asked for, see __getattr__
     from cifarzoo.compute.cpu import cpu_kernels
     from cifarzoo.data import (
+        DatasetInfo,
         ImageSet,
         Loader,
+        get_dataset_info,
+        list_datasets,
         load_cifar10,
         load_cifar10_1,
         load_cifar10c,
         load_cifar10h,
         load_cifar100,
+        load_dataset,
+        load_folder,
         load_sample,
+        register_dataset,
     )
     from cifarzoo.errors import CifarZooError
     from cifarzoo.evaluation import (
@@ -36,19 +42,25 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
         Prediction,
         calibrate,
         compare,
+        embeddings,
+        list_metrics,
         plot_confusion_matrix,
         plot_history,
+        probabilities,
+        register_metric,
     )
     from cifarzoo.evaluation.evaluate import evaluate
     from cifarzoo.evaluation.predict import predict
     from cifarzoo.export import export_onnx
     from cifarzoo.factory import create_model, load_model
     from cifarzoo.recipe import Augmentation, Recipe
-    from cifarzoo.recipe.optimizers import list_optimizers
+    from cifarzoo.recipe.augmentation import list_augmentations, register_augmentation
+    from cifarzoo.recipe.optimizers import list_optimizers, register_optimizer
     from cifarzoo.recipe.schedulers import list_schedulers, register_scheduler
     from cifarzoo.training import (
         ConsoleLogger,
         CSVLogger,
+        EarlyStopping,
         EpochRecord,
         History,
         JSONLinesLogger,
@@ -84,6 +96,8 @@ __all__ = [
     "CifarZooError",
     "Comparison",
     "ConsoleLogger",
+    "DatasetInfo",
+    "EarlyStopping",
     "EpochRecord",
     "EvaluationReport",
     "History",
@@ -106,10 +120,15 @@ __all__ = [
     "compare",
     "cpu_kernels",
     "create_model",
+    "embeddings",
     "evaluate",
     "export_onnx",
     "get_card",
+    "get_dataset_info",
     "get_model_info",
+    "list_augmentations",
+    "list_datasets",
+    "list_metrics",
     "list_models",
     "list_optimizers",
     "list_schedulers",
@@ -118,14 +137,21 @@ __all__ = [
     "load_cifar10c",
     "load_cifar10h",
     "load_cifar100",
+    "load_dataset",
+    "load_folder",
     "load_model",
     "load_sample",
     "load_weights",
     "plot_confusion_matrix",
     "plot_history",
     "predict",
+    "probabilities",
     "read_metadata",
+    "register_augmentation",
+    "register_dataset",
+    "register_metric",
     "register_model",
+    "register_optimizer",
     "register_scheduler",
     "save_weights",
     "summary",
@@ -145,14 +171,20 @@ _HOMES = {
     ),
     "cifarzoo.compute.cpu": ("cpu_kernels",),
     "cifarzoo.data": (
+        "DatasetInfo",
         "ImageSet",
         "Loader",
+        "get_dataset_info",
+        "list_datasets",
         "load_cifar10",
         "load_cifar10_1",
         "load_cifar10c",
         "load_cifar10h",
         "load_cifar100",
+        "load_dataset",
+        "load_folder",
         "load_sample",
+        "register_dataset",
     ),
     "cifarzoo.errors": ("CifarZooError",),
     "cifarzoo.evaluation": (
@@ -162,15 +194,20 @@ _HOMES = {
         "Prediction",
         "calibrate",
         "compare",
+        "embeddings",
         "evaluate",
+        "list_metrics",
         "plot_confusion_matrix",
         "plot_history",
         "predict",
+        "probabilities",
+        "register_metric",
     ),
     "cifarzoo.export": ("export_onnx",),
     "cifarzoo.factory": ("create_model", "load_model"),
-    "cifarzoo.recipe.optimizers": ("list_optimizers",),
+    "cifarzoo.recipe.optimizers": ("list_optimizers", "register_optimizer"),
     "cifarzoo.recipe": ("Augmentation", "Recipe"),
+    "cifarzoo.recipe.augmentation": ("list_augmentations", "register_augmentation"),
     "cifarzoo.zoo.registry": (
         "ModelSpec",
         "WeightsInfo",
@@ -182,6 +219,7 @@ _HOMES = {
     "cifarzoo.training": (
         "ConsoleLogger",
         "CSVLogger",
+        "EarlyStopping",
         "EpochRecord",
         "History",
         "JSONLinesLogger",

@@ -11,9 +11,10 @@ from cifarzoo.compute.place import Device, Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.errors import ArgumentError, CifarZooError
 from cifarzoo.evaluation.evaluate import evaluate
-from cifarzoo.factory import create_model, locate_weights
+from cifarzoo.factory import create_model
 from cifarzoo.frozen import freeze_fields
 from cifarzoo.recipe import Recipe
+from cifarzoo.zoo.locate import locate_weights
 from cifarzoo.zoo.registry import get_model_info
 from cifarzoo.zoo.weights import read_metadata
 
@@ -119,7 +120,7 @@ def verify_weights(
     problems: list[str] = []
     try:
         path = locate_weights(spec, tag)
-        network = create_model(model, pretrained=path)
+        network = create_model(model, pretrained=tag)
         facts = read_metadata(path)
         metadata: Mapping[str, Any] = facts.get("metadata", {})
         problems += _check_provenance(metadata, model)

@@ -116,7 +116,7 @@ def test_precision(
 
 
 def test_unknown_precision_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="'auto' or one of 'float32', .*; got 'float64'"):
+    with pytest.raises(ArgumentError, match=r"'auto' or one of 'float32', .*; got 'float64'"):
         Place.find("cpu", "float64")  # type: ignore[arg-type]  # the point
 
 

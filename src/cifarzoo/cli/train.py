@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -123,8 +124,14 @@ def train(
         network = build_network(resume, facts, chosen)
     else:
         network = cifarzoo.create_model(
-            name, num_classes=len(train_set.classes), seed=chosen.seed, **chosen.model_options
+            name,
+            num_classes=len(train_set.classes),
+            seed=chosen.seed,
+            preprocessing=cifarzoo.get_dataset_info(facts["data"]).preprocessing,
+            **chosen.model_options,
         )
+        card = dataclasses.replace(cifarzoo.get_card(network), classes=train_set.classes)
+        cifarzoo.attach_card(network, card)
     place = Place.find(device, precision)
     if resume is not None:
         run = RunFolder(resume.parent)
@@ -180,7 +187,6 @@ def _keep_reports(
     Returns:
         The reports on the test images, without and with the mirrored image, and all files.
     """
-    from cifarzoo.data.sets.cifar import official_md5
     from cifarzoo.evaluation import evaluate_views, plot_history
 
     reports, validation = (
@@ -192,8 +198,8 @@ def _keep_reports(
     facts = name_data(cifarzoo.read_metadata(run.path)["metadata"])
     facts["validation_accuracy"] = {report.tta: report.accuracy for report in validation}
     facts["test_accuracy"] = {report.tta: report.accuracy for report in reports}
-    if facts["data"] in ("cifar10", "cifar100"):
-        facts["data_md5"] = official_md5(facts["data"])
+    if md5 := cifarzoo.get_dataset_info(facts["data"]).md5:
+        facts["data_md5"] = dict(md5)
     written = run.keep(network, facts, history.to_list())
     for report in reports:
         suffix = "" if report.tta == "none" else f"-{report.tta}"

@@ -11,7 +11,6 @@ from rich.table import Table
 import cifarzoo
 from cifarzoo.cli.application import (
     AsJson,
-    DataName,
     Download,
     Root,
     app,
@@ -100,7 +99,7 @@ def summary(
 
 @app.command(epilog="Example: `cifarzoo data cifar10 --root ~/data`")
 def data(
-    name: Annotated[DataName, typer.Argument(help="Which image set.")] = "cifar10",
+    name: Annotated[str, typer.Argument(help="Which image set.")] = "cifar10",
     root: Root = None,
     download: Download = True,
     as_json: AsJson = False,

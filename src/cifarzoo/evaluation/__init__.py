@@ -7,6 +7,7 @@ from cifarzoo.evaluation.cost import Cost, measure_cost
 from cifarzoo.evaluation.evaluate import evaluate, evaluate_views
 from cifarzoo.evaluation.humans import HumanComparison, compare_with_humans
 from cifarzoo.evaluation.inference import embeddings, probabilities
+from cifarzoo.evaluation.metrics import list_metrics, register_metric
 from cifarzoo.evaluation.predict import Prediction, predict
 from cifarzoo.evaluation.report import (
     ClassScore,
@@ -45,6 +46,7 @@ __all__ = [
     "evaluate",
     "evaluate_robustness",
     "evaluate_views",
+    "list_metrics",
     "log_report",
     "make_entry",
     "measure_cost",
@@ -55,5 +57,6 @@ __all__ = [
     "plot_robustness",
     "predict",
     "probabilities",
+    "register_metric",
     "write_page",
 ]

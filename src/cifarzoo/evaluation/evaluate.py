@@ -157,6 +157,7 @@ def _report(
         predicted=tuple(predicted.tolist()),
         confidence=tuple(confidence.tolist()),
         note=note,
+        metrics=metrics.measure_metrics(probabilities, labels),
     )
 
 

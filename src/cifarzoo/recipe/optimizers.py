@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import inspect
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from cifarzoo.errors import ArgumentError
+from cifarzoo.errors import ArgumentError, DuplicateNameError
 from cifarzoo.frozen import thaw
-from cifarzoo.names import check_factory, check_options, unknown_name
+from cifarzoo.names import check_options, unknown_name
 from cifarzoo.recipe.muon import MuonSGD
 
 __all__ = [
@@ -21,10 +25,14 @@ __all__ = [
     "check_optimizer",
     "list_optimizers",
     "parameter_groups",
+    "register_optimizer",
 ]
 
-OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
-"""``(parameter groups) -> Optimizer``."""
+OptimizerFactory = Callable[..., Optimizer]
+"""An optimizer's class, a partial of it, or a function of the parameter groups."""
+
+_Factory = TypeVar("_Factory", bound=OptimizerFactory)
+_FACTORIES: dict[str, OptimizerFactory] = {}
 
 # torch's and ours, known without importing timm, which takes longer than torch itself
 _WITHOUT_TIMM = ("adam", "adamw", "momentum", "muon_sgd", "sgd")
@@ -38,20 +46,62 @@ _GROUP_OPTIONS = {
 }
 
 
+def register_optimizer(name: str) -> Callable[[_Factory], _Factory]:
+    """Make an optimizer available by ``name`` in recipes and on the command line.
+
+    Args:
+        name: The name; must be new.
+
+    Returns:
+        A decorator that returns the factory unchanged: an optimizer's class, or a function of the
+        parameter groups. It is given ``lr``, and ``momentum`` if it has such a parameter; its
+        other keywords are the options that a recipe may set in ``optimizer_options``.
+
+    Raises:
+        DuplicateNameError: The name is taken.
+
+    Example:
+        >>> @register_optimizer("sign_sgd")
+        ... class SignSGD(torch.optim.SGD):
+        ...     def step(self, closure=None):
+        ...         for group in self.param_groups:
+        ...             for parameter in group["params"]:
+        ...                 parameter.grad.sign_()
+        ...         return super().step(closure)
+        >>> "sign_sgd" in list_optimizers()
+        True
+    """
+
+    def register(factory: _Factory) -> _Factory:
+        if name in list_optimizers() or not re.fullmatch(r"[\w.-]+", name):
+            raise DuplicateNameError(
+                f"optimizer {name!r} is already registered, or no name; choose another"
+            )
+        _FACTORIES[name] = factory
+        return factory
+
+    return register
+
+
 def list_optimizers() -> list[str]:
-    """Names of all optimizers, sorted: torch's, ours, and those of timm.
+    """Names of all optimizers, sorted: torch's, ours, those of timm, and those that are registered.
 
     Without "adahessian", which differentiates the gradients again, and those of other packages.
     """
     from timm.optim import list_optimizers as timm_names
 
     left_out = ["adahessian", "bnb*", "fused*"]
-    return sorted({*_WITHOUT_TIMM, *timm_names(exclude_filters=left_out)})
+    return sorted({*_WITHOUT_TIMM, *_FACTORIES, *timm_names(exclude_filters=left_out)})
 
 
 def check_optimizer(name: str) -> None:
-    """Raise UnknownNameError when no optimizer is called ``name``."""
-    if name not in _WITHOUT_TIMM and name not in list_optimizers():
+    """Raise UnknownNameError when no optimizer is called ``name``.
+
+    Of one that is named by where it is imported from, "module:name", only the form is checked.
+    """
+    if _is_path(name) or name in _WITHOUT_TIMM or name in _FACTORIES:
+        return
+    if name not in list_optimizers():
         raise unknown_name("optimizer", name, list_optimizers(), hint="See list_optimizers().")
 
 
@@ -141,8 +191,9 @@ def build_optimizer(
 
     Args:
         optimizer: "sgd" (with Nesterov momentum), "momentum" (SGD with classical momentum),
-            "adam", "adamw", "muon_sgd" (`MuonSGD`), any other name of `list_optimizers`, or a
-            factory that is given the parameter groups.
+            "adam", "adamw", "muon_sgd" (`MuonSGD`), any other name of `list_optimizers`; where to
+            import one from, "module:name"; an optimizer's class, a partial of one, or a function
+            that is given the parameter groups and returns an optimizer.
         model: Its trainable parameters are optimized.
         learning_rate: The peak learning rate.
         momentum: Momentum of those optimizers that have one.
@@ -154,23 +205,56 @@ def build_optimizer(
         UnknownNameError: No optimizer has this name.
         ArgumentError: It does not take one of the options, or there is nothing to train.
     """
+    if isinstance(optimizer, functools.partial):  # the groups' own would win
+        weight_decay = optimizer.keywords.get("weight_decay", weight_decay)
     parameters = parameter_groups(model, weight_decay, groups)
     if not parameters:
         raise ArgumentError("the model has no trainable parameters; set requires_grad on some")
-    if not isinstance(optimizer, str):
-        return _call_factory(optimizer, parameters)
+    given = thaw(options or {})
+    if not isinstance(optimizer, str):  # the recipe's options belong to the one that it names
+        return _call_factory(optimizer, parameters, learning_rate, momentum, {})
     check_optimizer(optimizer)
-    build = _build_without_timm if optimizer in _WITHOUT_TIMM else _build_timm
     try:
-        return build(optimizer, parameters, learning_rate, momentum, thaw(options or {}))
+        if _is_path(optimizer) or optimizer in _FACTORIES:
+            factory = _FACTORIES.get(optimizer) or _import(optimizer)
+            return _call_factory(factory, parameters, learning_rate, momentum, given)
+        build = _build_without_timm if optimizer in _WITHOUT_TIMM else _build_timm
+        return build(optimizer, parameters, learning_rate, momentum, given)
+    except ArgumentError:
+        raise
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"optimizer {optimizer!r} cannot be built: {error}") from error
 
 
-def _call_factory(factory: Any, parameters: list[dict[str, Any]]) -> Optimizer:
-    # a class would be called without the recipe's learning rate
-    check_factory("an optimizer", factory, "groups", "groups, lr=...")
-    built = factory(parameters)
+def _is_path(name: str) -> bool:
+    return re.fullmatch(r"[\w.]+:[\w.]+", name) is not None
+
+
+def _import(path: str) -> Any:
+    module, _, name = path.partition(":")
+    try:
+        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise ArgumentError(f"optimizer {path!r} cannot be imported: {error}") from error
+
+
+def _call_factory(
+    factory: Any,
+    groups: list[dict[str, Any]],
+    lr: float,
+    momentum: float,
+    options: dict[str, Any],
+) -> Optimizer:
+    """Build by a class, a partial, or a function, which is given what it has parameters for."""
+    if not callable(factory):
+        raise ArgumentError(
+            f"an optimizer is a name, a class, or a function of parameters; got {factory!r}"
+        )
+    parameters = inspect.signature(factory).parameters
+    kept = factory.keywords if isinstance(factory, functools.partial) else {}
+    known = {"lr": lr, "momentum": momentum}
+    arguments = {k: v for k, v in known.items() if k in parameters and k not in kept}
+    built = factory(groups, **{**arguments, **options})
     if not isinstance(built, Optimizer):
         raise ArgumentError(
             f"an optimizer factory must return a torch Optimizer; got {type(built).__name__}"

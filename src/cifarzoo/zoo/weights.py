@@ -151,8 +151,15 @@ def read_content(
     *,
     key: str | None = None,
     rename: Mapping[str, str] | None = None,
+    is_intact: bool = False,
 ) -> Content:
     """Read what `load_weights` can load; its arguments are those of it.
+
+    Args:
+        source: As there.
+        key: As there.
+        rename: As there.
+        is_intact: Whether the whole file was compared with a checksum already.
 
     Raises:
         WeightsError: It is missing, damaged, or no weights file.
@@ -164,7 +171,9 @@ def read_content(
         path = find_weights(source)
         is_torch = kind_of_file(path) == "torch"
         content = (
-            _from_tree(read_torch_file(path), str(path)) if is_torch else _read_safetensors(path)
+            _from_tree(read_torch_file(path), str(path))
+            if is_torch
+            else _read_safetensors(path, is_intact=is_intact)
         )
     return dataclasses.replace(content, key=key or content.key, rename=rename or {})
 
@@ -174,6 +183,7 @@ def find_weights(path: str | PathLike[str]) -> Path:
 
     Raises:
         WeightsError: There is none.
+        ArgumentError: ``path`` is something else.
     """
     try:
         path = Path(path)
@@ -188,7 +198,11 @@ def find_weights(path: str | PathLike[str]) -> Path:
             f"{path} holds no {WEIGHTS_NAME}; if it is a run that was stopped, finish it with "
             f"cifarzoo train --resume {path}"
         )
-    _check_exists(found)
+    if not found.is_file():
+        raise WeightsError(
+            f"there is no weights file {found}; name a weights file or the folder of a finished "
+            "run: pretrained models are those of list_models(pretrained=True)"
+        )
     return found
 
 
@@ -204,11 +218,15 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, Any]:
     Raises:
         WeightsError: The file is missing, damaged, or no weights file.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = find_weights(path)
     if kind_of_file(path) == "torch":
         return dict(_from_tree(read_torch_file(path), str(path)).facts)
+    return _read_header(path)
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
@@ -246,17 +264,17 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     return running.hexdigest()
 
 
-def _read_safetensors(path: Path) -> Content:
-    """The content of a safetensors file, its checksum compared if it carries one."""
+def _read_safetensors(path: Path, *, is_intact: bool) -> Content:
+    """The content of a safetensors file, its checksum compared if it carries one and must be."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    facts = read_metadata(path)
+    facts = _read_header(path)
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
-    if facts and tensors_sha256(tensors) != facts["sha256"]:
+    if facts and not is_intact and tensors_sha256(tensors) != facts["sha256"]:
         raise WeightsError(
             f"{path} is damaged: its sha256 differs from the one it carries; copy or fetch it again"
         )
@@ -298,14 +316,6 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
     return WeightsError(
         f"{path} is truncated or not a safetensors file: {error}; copy or fetch it again"
     )
-
-
-def _check_exists(path: Path) -> None:
-    if not path.is_file():
-        raise WeightsError(
-            f"there is no weights file {path}; name a weights file or the folder of a finished "
-            "run: pretrained models are those of list_models(pretrained=True)"
-        )
 
 
 def library_versions() -> dict[str, str]:

@@ -98,8 +98,7 @@ def make_entry(
 
 def _read_provenance(path: str | Path) -> tuple[Sequence[Mapping[str, Any]], dict[str, str]]:
     """Training history and origin of a weights file, as far as it has them."""
-    found = find_weights(path)
-    facts = read_metadata(found)
+    facts = read_metadata(path)
     metadata = facts.get("metadata", {})
     shown = {key: metadata.get(key) for key in ("command", "recipe", "data", "data_sha256")}
     shown = {**shown, "versions": metadata.get("versions") or facts.get("versions")}
@@ -110,7 +109,10 @@ def _read_provenance(path: str | Path) -> tuple[Sequence[Mapping[str, Any]], dic
     }
     if "train_seconds" in metadata:
         provenance["training time"] = f"{metadata['train_seconds']:,.0f} s"
-    return metadata.get("history", ()), {**provenance, "weights sha256": file_digest(found)}
+    return metadata.get("history", ()), {
+        **provenance,
+        "weights sha256": file_digest(find_weights(path)),
+    }
 
 
 def write_page(

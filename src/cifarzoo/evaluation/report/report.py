@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cifarzoo.errors import ArgumentError
+from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.report.plots import plot_confusion_matrix
 from cifarzoo.files.writing import atomic_path, write_text
-from cifarzoo.frozen import freeze_fields
+from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
 
 __all__ = [
     "ClassScore",
@@ -21,6 +21,8 @@ __all__ = [
     "ReliabilityBin",
     "check_report_path",
 ]
+
+_FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +102,7 @@ class EvaluationReport:
         predicted: The predicted one.
         confidence: The probability given to it.
         note: What was done to the labels, as in "labels were taken by the names"; else empty.
+        metrics: What the metrics say that were registered, by name; see `register_metric`.
     """
 
     model: str
@@ -121,6 +124,7 @@ class EvaluationReport:
     predicted: tuple[int, ...] = dataclasses.field(repr=False)
     confidence: tuple[float, ...] = dataclasses.field(repr=False)
     note: str = ""
+    metrics: Mapping[str, float] = FrozenDict()
 
     def has_images_of(self, other: EvaluationReport) -> bool:
         """Whether both are of the same images in the same order, as far as their classes tell.
@@ -175,11 +179,23 @@ class EvaluationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `from_dict` reads it back."""
-        return dataclasses.asdict(self)
+        data: dict[str, Any] = thaw(dataclasses.asdict(self))
+        return {"format": _FORMAT, **data}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> EvaluationReport:
-        """Read what `to_dict` wrote, also after a way through JSON."""
+        """Read what `to_dict` wrote, also after a way through JSON, and what older versions did.
+
+        Raises:
+            InputError: A newer version of the library wrote it.
+        """
+        data = dict(data)
+        written = data.pop("format", 0)  # the first had no number
+        if written > _FORMAT:
+            raise InputError(
+                f"the report has format {written}, and this version reads up to {_FORMAT}: upgrade "
+                "cifarzoo"
+            )
         classes = tuple(
             ClassScore(**{**c, "recall_interval": _pair(c["recall_interval"])})
             for c in data["classes"]
@@ -275,6 +291,7 @@ class EvaluationReport:
                 f"(bins of equal count: {self.adaptive_calibration_error:.4f})",
             ),
             ("Brier score", f"{self.brier_score:.4f}"),
+            *((name, f"{value:.4g}") for name, value in self.metrics.items()),
             ("images", f"{self.num_images:,}"),
         ]
 
