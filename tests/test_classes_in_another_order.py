@@ -15,7 +15,7 @@ import cifarzoo
 from cifarzoo import EvaluationReport, ImageSet, Loader, Recipe, Trainer
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation import compare_with_humans, evaluate_robustness
-from cifarzoo.evaluation.report.page import PageEntry, render_page
+from cifarzoo.evaluation.page import PageEntry, render_page
 
 CPU: dict[str, Any] = {"device": "cpu", "precision": "float32"}
 SHORT = Recipe(epochs=1, batch_size=50, learning_rate=0.01, scheduler="constant")

@@ -192,7 +192,7 @@ def test_the_readme_shows_what_was_measured(
 ) -> None:
     readme = ROOT / "README.md"
     current = readme.read_text(encoding="utf-8")
-    measured = ROOT / "benchmarks/results/to_94.json"
+    measured = ROOT / "research/results/to_94.json"
     tables = {"results": pages.results_table(), "to 94": pages.to_94_table(measured)}
     for name, table in tables.items():
         begin, end = f"<!-- {name} -->\n\n", f"\n<!-- end of {name} -->"

@@ -89,11 +89,11 @@ def test_every_public_name_is_where_the_package_looks_for_it() -> None:
         "assert set(cifarzoo.__all__) <= set(names) and 'training' in names\n"
         "for name in cifarzoo.__all__: getattr(cifarzoo, name)\n"
         "assert cifarzoo.training.Trainer is cifarzoo.Trainer\n"
-        "assert callable(cifarzoo.zoo.summary)\n"
+        "assert callable(cifarzoo.summary)\n"
         "from cifarzoo import *\n"
         "assert Trainer is cifarzoo.Trainer and evaluate is cifarzoo.evaluate\n"
         "from cifarzoo.zoo.summary import summary as again\n"
-        "assert again is cifarzoo.zoo.summary\n"
+        "assert again is cifarzoo.summary\n"
         "import pickle\n"
         "assert pickle.loads(pickle.dumps(cifarzoo.Recipe)) is cifarzoo.Recipe\n"
         "assert not hasattr(cifarzoo, 'trainning') and not hasattr(cifarzoo, '__path')\n"
@@ -102,11 +102,11 @@ def test_every_public_name_is_where_the_package_looks_for_it() -> None:
     modules_after(code)
 
 
-@pytest.mark.parametrize("module", ["registry", "summary"])
+@pytest.mark.parametrize("module", ["zoo.registry", "zoo.summary", "training", "models", "data"])
 def test_each_module_can_be_the_first_that_is_imported(module: str) -> None:
     code = (
         f"import cifarzoo.{module}\nimport cifarzoo\n"
-        "assert len(cifarzoo.list_models()) > 10 and callable(cifarzoo.zoo.summary)"
+        "assert len(cifarzoo.list_models()) > 10 and callable(cifarzoo.summary)"
     )
     modules_after(code)
 

@@ -148,7 +148,7 @@ def test_threads_share_a_network_of_the_zoo(switching: None, sample_test: ImageS
 
 
 LOOKS: dict[str, Callable[[nn.Module], Any]] = {
-    "summary": cifarzoo.zoo.summary,
+    "summary": cifarzoo.summary,
     "measure_cost": lambda model: measure_cost(model, **CPU),
 }
 

@@ -21,9 +21,9 @@ from cifarzoo.zoo.card import (
     attach_card,
 )
 from cifarzoo.zoo.fitting import Content, choose_options, fill
-from cifarzoo.zoo.locate import Found, find_of_model, find_weights
+from cifarzoo.zoo.locate import Found, find_of_model
 from cifarzoo.zoo.registry import get_model_info
-from cifarzoo.zoo.weights import read_card, read_content
+from cifarzoo.zoo.weights import find_weights, read_card, read_content
 
 __all__ = ["create_model", "load_model"]
 

@@ -39,13 +39,13 @@ import test_training_queue
 from cifarzoo.cli import main
 from cifarzoo.training import loop
 test_training_queue.register()
-write, killed = run.write_checkpoint, pathlib.Path("killed")
+write, killed = loop.write_checkpoint, pathlib.Path("killed")
 def write_and_die(path, state):
     write(path, state)
     if len(state["records"]) == 2 and not killed.exists():
         killed.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-run.write_checkpoint = write_and_die
+loop.write_checkpoint = write_and_die
 main()
 """
 

@@ -108,9 +108,15 @@ def test_several_ways_share_their_views(few: ImageSet, model: nn.Module) -> None
     assert sum(seen) == 6 * len(few) + 6 * len(few) // 4
 
 
-@pytest.mark.parametrize("images", ["cifar10", None, torch.zeros(2, 3, 32, 32)])
+@pytest.mark.parametrize("images", ["cifar10", None, torch.zeros(3, 32, 32)])
 def test_what_is_no_images_is_refused(images: Any, model: nn.Module) -> None:
     with pytest.raises(InputError, match="takes an ImageSet or batches"):
+        cifarzoo.evaluate(model, images)
+
+
+@pytest.mark.parametrize("images", [torch.zeros(2, 3, 32, 32), [torch.zeros(2, 3, 32, 32)]])
+def test_images_without_labels_cannot_be_evaluated(images: Any, model: nn.Module) -> None:
+    with pytest.raises(InputError, match="evaluation needs labels; pass pairs"):
         cifarzoo.evaluate(model, images)
 
 

@@ -9,8 +9,8 @@ import pytest
 from file_server import FileServer, Served
 
 from cifarzoo.errors import DataError, DownloadError, OutputError
+from cifarzoo.files import downloads
 from cifarzoo.files.downloads import download
-from cifarzoo.files.writing import downloads as downloads
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB, more than one piece
 HALF = len(CONTENT) // 2

@@ -17,7 +17,7 @@ from cifarzoo.errors import ArgumentError
 from cifarzoo.models import AirBench
 from cifarzoo.models.airbench import muon_recipe
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RESEARCH = Path(__file__).parents[2] / "research"
 PUBLISHED = {"airbench94": 1.97, "airbench95": 4.61, "airbench96": 9.92}
 
 
@@ -28,9 +28,9 @@ def build(name: str = "airbench94") -> AirBench:
 
 
 def plain_94() -> ModuleType:
-    """benchmarks/plain_94.py, the published training in plain PyTorch."""
+    """research/plain_94.py, the published training in plain PyTorch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
+        patch.syspath_prepend(str(RESEARCH))
         return importlib.import_module("plain_94")
 
 

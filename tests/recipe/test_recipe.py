@@ -73,6 +73,7 @@ INVALID = [
     ("distillation_weight", 1.5, "a number in [0, 1]"),
     ("distillation_temperature", 0, "a number in [0.1, 100]"),
     ("clip_norm", -1, "a number in [0, 1e+09]"),
+    ("accumulate", 0, "a whole number in [1, 1000]"),
     ("seed", -1, "a whole number in [0, 9.22337e+18]"),
     ("seed", 2**63, "a whole number in [0, 9.22337e+18]"),
     ("optimizer_options", 5, "a mapping of names to values"),

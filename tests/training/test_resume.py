@@ -299,7 +299,7 @@ def test_another_recipe_is_refused(stopped: Path, train: ImageSet) -> None:
     trainer = make_trainer(recipe, output=stopped)
     message = (
         r"belongs to another recipe: augmentation was .*'cutout': 0, 'contrast': 0.0, "
-        r"'brightness': 0.0}, is now .*'cutout': 4, 'contrast': 0.0, 'brightness': 0.0}; "
+        r"'brightness': 0.0, 'policies': \[\]}, is now .*'cutout': 4, .*}; "
         r"epochs was 2, is now 9; resume with the same one, or start a new run"
     )
     with pytest.raises(CheckpointError, match=message):

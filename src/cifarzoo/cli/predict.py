@@ -50,7 +50,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Say what is on pictures. One that cannot be read is reported, and the exit code is 1."""
-    from cifarzoo.evaluation.calibration import check_temperature
+    from cifarzoo.evaluation.inference import check_temperature
     from cifarzoo.evaluation.predict import classify
 
     check_temperature(temperature)

@@ -58,7 +58,8 @@ class Place:
         if isinstance(device, Place):
             return device
         if device is None:
-            first = next(model.parameters(), None) if model is not None else None
+            # whoever uses it says that something else is no model
+            first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
             device = first.device if first is not None else "cpu"
         found = _find_device(device)
         if precision == "auto":

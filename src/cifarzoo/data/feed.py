@@ -46,6 +46,7 @@ class Feed:
         place: Where batches go, and the dtype of the images.
         steps: Batches in an epoch; ``len(source)`` unless given.
         takes_soft: Whether labels may be shares of several classes, float (B, classes).
+        needs_labels: Whether a batch must not be images alone.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Feed:
         place: Place,
         steps: int | None = None,
         takes_soft: bool = False,
+        needs_labels: bool = True,
     ) -> None:
         self.source = source
         self._preprocessing = preprocessing
@@ -64,7 +66,7 @@ class Feed:
         if steps is not None and (whole is None or whole < 1):
             raise InputError(f"steps_per_epoch must be a positive whole number; got {steps!r}")
         self._fixed_steps = whole
-        self._takes_soft = takes_soft
+        self._takes_soft, self._needs_labels = takes_soft, needs_labels
         self._running: Iterator[tuple[Tensor, Tensor]] | None = None
         self._is_ours = isinstance(source, Loader)  # whose images and labels are known to be right
         self._has_begun = False
@@ -167,7 +169,7 @@ class Feed:
                 f"evaluation takes an ImageSet or batches (images, labels); got {source!r}: "
                 "load_cifar10('test') gives one"
             )
-        return cls(source, preprocessing=preprocessing, place=place)
+        return cls(source, preprocessing=preprocessing, place=place, needs_labels=False)
 
     @property
     def steps(self) -> int:
@@ -235,8 +237,7 @@ class Feed:
         for batch in itertools.islice(batches, self.steps - skip):
             count += 1
             images, labels = self._place(batch, count)
-            if labels is None:
-                raise InputError(f"batch {count} has no labels; pass pairs (images, labels)")
+            assert labels is not None  # which are needed here
             yield images, labels
         if count < self.steps:
             raise InputError(
@@ -312,7 +313,8 @@ class Feed:
         known, is_first = self._num_labels, not self._has_begun
         self._has_begun = True
         try:
-            if isinstance(batch, Tensor | np.ndarray) and batch.ndim == 4:  # images alone
+            is_alone = isinstance(batch, Tensor | np.ndarray) and batch.ndim == 4
+            if is_alone and not self._needs_labels:
                 images, labels = as_images(batch), None
                 check_shape(images)
             else:

@@ -8,6 +8,7 @@ from cifarzoo.evaluation.evaluate import evaluate, evaluate_views
 from cifarzoo.evaluation.humans import HumanComparison, compare_with_humans
 from cifarzoo.evaluation.inference import embeddings, probabilities
 from cifarzoo.evaluation.metrics import list_metrics, register_metric
+from cifarzoo.evaluation.page import PageEntry, make_entry, write_page
 from cifarzoo.evaluation.predict import Prediction, predict
 from cifarzoo.evaluation.report import (
     ClassScore,
@@ -15,7 +16,6 @@ from cifarzoo.evaluation.report import (
     EvaluationReport,
     ReliabilityBin,
 )
-from cifarzoo.evaluation.report.page import PageEntry, make_entry, write_page
 from cifarzoo.evaluation.report.plots import (
     plot_confusion_matrix,
     plot_history,

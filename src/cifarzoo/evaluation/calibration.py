@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.compute.place import Device, Place, Precision
-from cifarzoo.errors import ArgumentError
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.inference import Images, collect_logits
 from cifarzoo.evaluation.views import TestTimeAugmentation
 from cifarzoo.frozen import freeze_fields
 
-__all__ = ["Calibration", "calibrate", "check_temperature", "fit_temperature"]
+__all__ = ["Calibration", "calibrate", "fit_temperature"]
 
 _RANGE = (0.01, 100.0)
 
@@ -81,12 +79,6 @@ def calibrate(
         expected_calibration_error=(errors[0], errors[1]),
         num_images=len(labels),
     )
-
-
-def check_temperature(temperature: float) -> None:
-    """Raise ArgumentError unless logits can be divided by ``temperature`` and mean something."""
-    if not 0 < temperature < math.inf:
-        raise ArgumentError(f"temperature must be a positive number; got {temperature!r}")
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -10,8 +10,7 @@ from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.classes import class_names, class_numbers, describe_numbers
 from cifarzoo.evaluation import metrics
-from cifarzoo.evaluation.calibration import check_temperature
-from cifarzoo.evaluation.inference import Images, collect_views
+from cifarzoo.evaluation.inference import Images, check_temperature, collect_views
 from cifarzoo.evaluation.report import ClassScore, EvaluationReport, ReliabilityBin
 from cifarzoo.evaluation.views import TestTimeAugmentation
 from cifarzoo.zoo.card import get_card, names_of_outputs

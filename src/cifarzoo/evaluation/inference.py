@@ -17,13 +17,15 @@ from cifarzoo.data import ImageSet
 from cifarzoo.data.batches import Batches, check_labels, check_logits
 from cifarzoo.data.classes import class_names, class_numbers, renumber
 from cifarzoo.data.feed import Feed
-from cifarzoo.errors import InputError
+from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.views import UNSURE, TestTimeAugmentation, average_views, check_views
 from cifarzoo.zoo.card import get_card, names_of_outputs
+from cifarzoo.zoo.classifier import find_classifier
 
 __all__ = [
     "Images",
     "answering",
+    "check_temperature",
     "collect_logits",
     "collect_views",
     "embeddings",
@@ -189,6 +191,12 @@ def collect_views(
     return found, labels if numbers is None else renumber(labels, numbers)
 
 
+def check_temperature(temperature: float) -> None:
+    """Raise ArgumentError unless logits can be divided by ``temperature`` and mean something."""
+    if not 0 < temperature < math.inf:
+        raise ArgumentError(f"temperature must be a positive number; got {temperature!r}")
+
+
 def probabilities(
     model: nn.Module,
     images: Any,
@@ -219,12 +227,10 @@ def probabilities(
         ArgumentError: ``tta`` is unknown, or ``temperature`` is not positive.
 
     Example:
-        >>> from cifarzoo import create_model, load_sample, probabilities
+        >>> from cifarzoo import create_model, load_sample
         >>> probabilities(create_model("simple"), load_sample("test")[:4].images).shape
         torch.Size([4, 10])
     """
-    from cifarzoo.evaluation.calibration import check_temperature
-
     check_temperature(temperature)
     place = Place.find(device, precision, model=model)
     found, _ = infer(model, images, (tta,), place=place, batch_size=batch_size)
@@ -256,12 +262,10 @@ def embeddings(
         InputError: There are no images, or the network has no last layer that could be told.
 
     Example:
-        >>> from cifarzoo import create_model, embeddings, load_sample
+        >>> from cifarzoo import create_model, load_sample
         >>> embeddings(create_model("resnet20"), load_sample("test")[:4].images).shape
         torch.Size([4, 64])
     """
-    from cifarzoo.zoo.classifier import find_classifier
-
     place = Place.find(device, precision, model=model)
     name = find_classifier(model)
     found, _ = infer(model, images, place=place, batch_size=batch_size, layer=name)

@@ -17,8 +17,7 @@ from cifarzoo.data import ImageSet
 from cifarzoo.data.photo import is_file
 from cifarzoo.data.pictures import Prepared, find_images, prepare
 from cifarzoo.errors import InputError
-from cifarzoo.evaluation.calibration import check_temperature
-from cifarzoo.evaluation.inference import probabilities
+from cifarzoo.evaluation.inference import check_temperature, probabilities
 from cifarzoo.frozen import freeze_fields
 from cifarzoo.zoo.card import get_card, names_of_outputs
 

@@ -137,7 +137,7 @@ class Recipe:
         if not isinstance(self.teacher, str):
             raise ArgumentError(f"teacher must be a model's name, or ''; got {self.teacher!r}")
         take_number(self, "clip_norm", 0, 1e9)
-        take_number(self, "accumulate", 1, self.batch_size, whole=True)
+        take_number(self, "accumulate", 1, 1000, whole=True)
         take_number(self, "seed", 0, 2**63 - 1, whole=True)
         check_optimizer(self.optimizer)
         check_group_options(self.groups)

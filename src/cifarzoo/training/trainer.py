@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from cifarzoo.compute.backend import arithmetic, many_shapes
 from cifarzoo.compute.cpu import cpu_kernels, fast_layout, keep_freed_memory
 from cifarzoo.compute.machine import describe_machine
 from cifarzoo.compute.place import Device, Place, Precision, compile_pays
@@ -199,6 +200,8 @@ class Trainer:
             self._fast(size),
             self._teaching(size) as teacher,
             joined_world(self.device) as world,
+            arithmetic(self.place),
+            many_shapes(len(self.recipe.image_sizes)) if self.compile else contextlib.nullcontext(),
             stop_on_interrupt() as stop,
             # dropout and mixing draw from torch's global generators: they are ours for the run only
             seeded(self.recipe.seed + world.rank, self.device),

@@ -38,10 +38,6 @@ def load_folder(path: str | Path, split: Literal["train", "test"] | None = None)
     Raises:
         DataNotFoundError: There is no such folder, or no class in it.
         DataError: A file in it cannot be read.
-
-    Example:
-        >>> load_folder("photos/train")  # doctest: +SKIP
-        ImageSet('train', 1,200 images 32x32, 3 classes)
     """
     folder = _find_part(Path(path), split)
     classes = sorted(each for each in _folders(folder) if find_images(each)[0])

@@ -34,7 +34,7 @@ from cifarzoo.recipe.augmentation.operations import (
 )
 from cifarzoo.recipe.augmentation.registry import BatchAugmentation, register_augmentation
 
-__all__: list[str] = []  # they are known by name
+__all__ = ["auto_augment", "color_jitter", "rand_augment", "random_erasing", "trivial_augment"]
 
 
 @register_augmentation("trivial_augment")

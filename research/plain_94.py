@@ -1,6 +1,6 @@
 """The published training of airbench94 in plain PyTorch: what ``to_94.py`` compares with.
 
-Usage: python benchmarks/plain_94.py [--seed 0] [--dtype float32] [--epochs 8] [--train-images N]
+Usage: python research/plain_94.py [--seed 0] [--dtype float32] [--epochs 8] [--train-images N]
 
 Stock layers, eager, images in memory, as in the published code, moved to the device at hand;
 nothing of cifarzoo is imported. Network, optimizer, rates and augmentation follow Jordan 2024

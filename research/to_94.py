@@ -1,6 +1,6 @@
 """Time to 94 %: the recipe ``fast94`` beside the published training, in one run.
 
-Usage: python benchmarks/to_94.py [--seeds 5] [--contenders plain,reference,fast94] [--output FILE]
+Usage: python research/to_94.py [--seeds 5] [--contenders plain,reference,fast94] [--output FILE]
 
 Needs the official CIFAR-10 files ($CIFARZOO_DATA). Every contender trains ``airbench94`` on all
 50,000 training images, in turn for each seed, and is measured after the last epoch on all 10,000
@@ -29,6 +29,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from machine import DEVICE, describe_machine, is_this_machine, synchronize
 from rich.console import Console
 from rich.table import Table

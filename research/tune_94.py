@@ -1,6 +1,6 @@
 """Trials on the way to ``fast94``, on a validation split of the training images.
 
-Usage: python benchmarks/tune_94.py [--only NAME ...] [--seeds 1] [--output FILE]
+Usage: python research/tune_94.py [--only NAME ...] [--seeds 1] [--output FILE]
 
 Needs the official CIFAR-10 files ($CIFARZOO_DATA). Every trial trains ``airbench94`` on 40,000 of
 the training images and is measured on the 10,000 others after the last epoch; the test images are

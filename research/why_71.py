@@ -1,6 +1,6 @@
 """Why did ResNet18 stay at 71 %? One change at a time, from the report's training and from ours.
 
-Usage: python benchmarks/why_71.py [--only NAME ...] [--output FILE]
+Usage: python research/why_71.py [--only NAME ...] [--output FILE]
 
 Needs the official CIFAR-10 files ($CIFARZOO_DATA). Every run trains on 45,000 of the training
 images, or the stated share of them, and is measured after every epoch on the 5,000 others; the
@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from machine import describe_machine
 
 import cifarzoo

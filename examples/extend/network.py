@@ -1,6 +1,6 @@
 """A network of your own in the zoo: registered, listed, trained, saved and loaded by name.
 
-Run: python examples/register_model.py [output folder]
+Run: python examples/extend/network.py [output folder]
 """
 
 import sys
@@ -31,7 +31,7 @@ class Tiny(nn.Module):
 
 @cifarzoo.register_model(
     description="Two convolutions and a global average.",
-    source="examples/register_model.py",
+    source="examples/extend/network.py",
     parameters=5_418,
     macs=1_646_922,
     recipes={"default": cifarzoo.Recipe(epochs=3, batch_size=100, learning_rate=0.1)},
@@ -61,4 +61,4 @@ def main(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/examples/register_model"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/examples/extend/network"))

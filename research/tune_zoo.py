@@ -1,6 +1,6 @@
 """Trials of the zoo's recipes, on a validation split of the training images.
 
-Usage: python benchmarks/tune_zoo.py [--only "MODEL: NAME" ...] [--output FILE]
+Usage: python research/tune_zoo.py [--only "MODEL: NAME" ...] [--output FILE]
 
 Needs the official CIFAR-10 files ($CIFARZOO_DATA). Every trial trains on 45,000 of the training
 images and is measured on the 5,000 others after the last epoch; the test images are not read. A

@@ -3,7 +3,7 @@
 A factory takes the optimizer, the epochs and the steps in an epoch, and returns any torch
 `LRScheduler`. A registered one can also be named in a recipe, with options.
 
-Run: python examples/custom_scheduler.py [output folder]
+Run: python examples/extend/scheduler.py [output folder]
 """
 
 import sys
@@ -54,4 +54,4 @@ def main(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/examples/custom_scheduler"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/examples/extend/scheduler"))
