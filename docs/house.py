@@ -20,14 +20,14 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs/explanation/house.svg"
 
-WIDTH, ROW, GAP, HEIGHT, MARGIN = 860, 78, 24, 50, 16
+WIDTH, ROW, TEXT, MARGIN = 760, 40, 150, 14  # TEXT: where the names begin; arcs lie left of it
 STYLE = """
-  text { font: 13px system-ui, sans-serif; fill: #222 }
+  text { font: 14px system-ui, sans-serif; fill: #222 }
   .room { font-weight: 600; font-size: 15px }
-  .count { fill: #666; font-size: 12px }
-  rect { fill: #f4f6fa; stroke: #7a8aa6; rx: 6 }
-  path { stroke: #9aa7bd; fill: none; stroke-width: 1.2; marker-end: url(#head) }
-  marker path { fill: #9aa7bd; stroke: none }
+  .count { fill: #6b7280 }
+  .floor { fill: #eef2f9 }
+  .arc { stroke: #6d83ad; fill: none; stroke-width: 1.4 }
+  .head { fill: #6d83ad }
 """
 
 
@@ -68,47 +68,45 @@ def describe(room: str) -> tuple[str, int]:
     file = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     files = [each for each in folder.rglob("*.py") if each.name != "__init__.py"]
-    return text.splitlines()[0].rstrip("."), max(len(files), 1)
+    line = text.splitlines()[0].partition(";")[0].replace("`", "")
+    return line.rstrip("."), max(len(files), 1)
 
 
 def draw() -> str:
-    """The picture as SVG."""
+    """The picture as SVG: floors, and an arc from each room to those it stands on."""
     layers = rows()
-    place: dict[str, tuple[float, float, float]] = {}  # left, top, width
-    for number, layer in enumerate(layers):
-        width = (WIDTH - 2 * MARGIN - (len(layer) - 1) * GAP) / len(layer)
-        for column, room in enumerate(layer):
-            place[room] = (MARGIN + column * (width + GAP), MARGIN + number * ROW, width)
+    rooms = [room for layer in layers for room in layer]
+    middle = {room: MARGIN + number * ROW + ROW / 2 for number, room in enumerate(rooms)}
     parts = []
-    for start, end in sorted(arrows([*place])):
-        (x, y, width), (to_x, to_y, to_width) = place[start], place[end]
-        middle, to_middle = x + width / 2, to_x + to_width / 2
-        # no arrow hides behind another: each ends on its own spot of the room below
-        share = (sorted(place).index(start) + 1) / (len(place) + 1) - 0.5
-        goal = to_middle + share * to_width * 0.7
-        bottom, top = y + HEIGHT, to_y
+    for number, layer in enumerate(layers):
+        if number % 2 == 0:
+            top = middle[layer[0]] - ROW / 2
+            parts.append(
+                f'<rect class="floor" x="0" y="{top:.0f}" width="{WIDTH}" '
+                f'height="{ROW * len(layer)}"/>'
+            )
+    for start, end in sorted(arrows(rooms)):
+        # arcs that leave or reach one room do so side by side
+        leave, reach = middle[start] + 4, middle[end] - 4
+        left = TEXT - 20 - 11 * (rooms.index(end) - rooms.index(start))
         parts.append(
-            f'<path d="M{middle:.0f},{bottom} C{middle:.0f},{(bottom + top) / 2:.0f} '
-            f'{goal:.0f},{(bottom + top) / 2:.0f} {goal:.0f},{top - 2}"/>'
+            f'<path class="arc" d="M{TEXT - 10},{leave:.0f} C{left},{leave:.0f} '
+            f'{left},{reach:.0f} {TEXT - 16},{reach:.0f}"/>'
+            f'<path class="head" d="M{TEXT - 10},{reach:.0f} l-8,-4 v8 z"/>'
         )
-    for room, (x, y, width) in place.items():
+    for room in rooms:
         text, count = describe(room)
         files = f"{count} file{'s' if count > 1 else ''}"
-        most = int((width - 24) / 6.6)
-        shown = text if len(text) <= most else text[: most - 1].rstrip(" ,:") + "…"
         parts.append(
-            f'<rect x="{x:.0f}" y="{y}" width="{width:.0f}" height="{HEIGHT}"/>'
-            f'<text class="room" x="{x + 12:.0f}" y="{y + 20}">{room}</text>'
-            f'<text class="count" x="{x + width - 12:.0f}" y="{y + 20}" text-anchor="end">{files}'
-            f'</text><text x="{x + 12:.0f}" y="{y + 39}">{html.escape(shown)}</text>'
+            f'<text class="room" x="{TEXT}" y="{middle[room] - 2:.0f}">{room}'
+            f'<tspan class="count" dx="8" style="font:13px system-ui,sans-serif">{files}</tspan>'
+            f'</text><text x="{TEXT}" y="{middle[room] + 14:.0f}">{html.escape(text)}</text>'
         )
-    height = MARGIN * 2 + (len(layers) - 1) * ROW + HEIGHT
+    height = 2 * MARGIN + ROW * len(rooms)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         f'width="{WIDTH}" height="{height}" role="img" aria-label="The rooms of the library">'
-        f"<style>{STYLE}</style><defs><marker id='head' viewBox='0 0 8 8' refX='6' refY='4' "
-        "markerWidth='7' markerHeight='7' orient='auto'><path d='M0,0 L8,4 L0,8 z'/></marker></defs>"
-        f'<rect x="0" y="0" width="{WIDTH}" height="{height}" style="fill:#fff;stroke:none"/>\n'
+        f'<style>{STYLE}</style><rect width="{WIDTH}" height="{height}" fill="#fff"/>\n'
         + "\n".join(parts)
         + "\n</svg>\n"
     )

@@ -208,3 +208,11 @@ def test_every_schedule_is_in_the_table(pages: ModuleType) -> None:
     table = pages.scheduler_table()
     own = [name for name in cifarzoo.list_schedulers() if not name.startswith("timm.")]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == own
+
+
+def test_the_picture_of_the_house_is_up_to_date() -> None:
+    pytest.importorskip("grimp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS))
+        house = importlib.import_module("house")
+    assert house.PICTURE.read_text(encoding="utf-8") == house.draw(), "run python docs/house.py"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +12,8 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from cifarzoo import create_model, list_optimizers
-from cifarzoo.errors import ArgumentError, UnknownNameError
+from cifarzoo import Recipe, create_model, list_optimizers, register_optimizer
+from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 from cifarzoo.recipe.optimizers import build_optimizer, check_optimizer, parameter_groups
 
 
@@ -195,3 +198,69 @@ def test_groups_that_leave_out_or_repeat_a_parameter_are_refused() -> None:
     }
     with pytest.raises(ArgumentError, match="it holds 4, the model has 3"):
         parameter_groups(model, 0.0)
+
+
+def test_a_class_is_given_the_recipes_learning_rate(model: nn.Module) -> None:
+    optimizer = build_optimizer(torch.optim.AdamW, model, learning_rate=0.02, weight_decay=0.3)
+    assert type(optimizer) is AdamW
+    assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [
+        (0.02, 0.3),
+        (0.02, 0.0),
+    ]
+    optimizer = build_optimizer(torch.optim.RMSprop, model, learning_rate=0.02, momentum=0.7)
+    assert optimizer.param_groups[0]["momentum"] == 0.7
+
+
+def test_what_a_partial_says_wins_over_the_recipe(model: nn.Module) -> None:
+    factory = functools.partial(torch.optim.AdamW, betas=(0.5, 0.6), weight_decay=0.04)
+    optimizer = build_optimizer(factory, model, learning_rate=0.02, weight_decay=0.3)
+    found = [(g["lr"], g["betas"], g["weight_decay"]) for g in optimizer.param_groups]
+    assert found == [(0.02, (0.5, 0.6), 0.04), (0.02, (0.5, 0.6), 0.0)]
+    optimizer = build_optimizer(
+        functools.partial(torch.optim.SGD, lr=0.5), model, learning_rate=0.02, momentum=0.8
+    )
+    assert {(g["lr"], g["momentum"]) for g in optimizer.param_groups} == {(0.5, 0.8)}
+
+
+def test_a_registered_optimizer_is_named_in_a_recipe(
+    own_registries: None, model: nn.Module
+) -> None:
+    @register_optimizer("half_sgd")
+    def half_sgd(groups: Any, lr: float, *, share: float = 0.5) -> Optimizer:
+        return SGD(groups, lr=share * lr)
+
+    assert "half_sgd" in list_optimizers()
+    recipe = Recipe(optimizer="half_sgd", optimizer_options={"share": 0.25}, learning_rate=0.4)
+    optimizer = build_optimizer(
+        recipe.optimizer, model, learning_rate=0.4, options=recipe.optimizer_options
+    )
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    with pytest.raises(ArgumentError, match=r"'half_sgd' cannot be built: .*colour"):
+        build_optimizer("half_sgd", model, learning_rate=0.4, options={"colour": 1})
+    for taken in ("half_sgd", "sgd", "lamb", "a:b"):
+        with pytest.raises(DuplicateNameError, match="already registered, or no name"):
+            register_optimizer(taken)(half_sgd)
+
+
+def test_an_optimizer_is_imported_by_its_path(model: nn.Module, tmp_path: Path) -> None:
+    recipe = Recipe(optimizer="torch.optim:Adagrad", optimizer_options={"lr_decay": 0.1})
+    recipe.save(tmp_path / "recipe.toml")
+    again = Recipe.load(tmp_path / "recipe.toml")
+    assert again == recipe
+    optimizer = build_optimizer(
+        again.optimizer, model, learning_rate=0.3, options=again.optimizer_options
+    )
+    assert type(optimizer) is torch.optim.Adagrad
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["lr_decay"]) == (0.3, 0.1)
+    for wrong in ("torch.optim:Adagradd", "no_such_module:Adam"):
+        with pytest.raises(ArgumentError, match=f"optimizer '{wrong}' cannot be imported"):
+            build_optimizer(wrong, model, learning_rate=0.1)
+
+
+def test_importing_waits_for_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe from a stranger runs nothing while it is read."""
+    (tmp_path / "of_a_stranger.py").write_text("raise SystemExit('run')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert Recipe(optimizer="of_a_stranger:Adam").optimizer == "of_a_stranger:Adam"
+    assert "of_a_stranger" not in sys.modules

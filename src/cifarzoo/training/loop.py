@@ -167,7 +167,7 @@ class Loop:
         totals = torch.cat((meter.sum(0), meter.new_tensor([self.images])))
         loss, correct, count = self.world.sum(totals).tolist()
         if self.val is not None or len(self.records) + 1 == self.recipe.epochs:
-            self.settle()
+            self.measure_averages()
         seconds = self.seconds + time.perf_counter() - began
         val_loss, val_accuracy = None, None
         if self.val is not None:
@@ -186,7 +186,7 @@ class Loop:
             images_per_second=count / seconds,
         )
 
-    def settle(self) -> None:
+    def measure_averages(self) -> None:
         """Let averaged weights be measured or handed over; what is trained later stays the same."""
         with seeded(self.recipe.seed, self.device):
             self.learner.settle(self.train.again(_SETTLING))
