@@ -15,9 +15,10 @@ from typing import Any
 
 from trials import run_if_missing
 
-from cifarzoo import Recipe
-from cifarzoo.models.airbench import REFERENCE, muon_recipe
+from cifarzoo import Augmentation, Recipe
+from cifarzoo.zoo.known import read_recipe
 
+REFERENCE = read_recipe("reference")
 RESULTS = Path(__file__).parent / "results" / "tune_94.json"
 
 # image sizes in pixels, each from a fraction of the run on
@@ -31,6 +32,46 @@ NEARLY = [[0, 16], [0.4, 24], [0.55, 30], [0.8, 32]]
 TWO = [[0, 16], [0.55, 32]]
 
 LIGHT = {"contrast": 0.15, "brightness": 0.15}
+
+
+def muon_recipe(batch_size: int, epochs: int, sgd_scale: float = 1.0) -> Recipe:
+    """Muon for the filters, SGD for the rest; rates of the published code, for any batch size.
+
+    The published code sums the loss over a batch of 2000 images where ours takes the mean, so its
+    rates for SGD appear multiplied by 2000. Its weight decay, 2e-6 an image, is divided by
+    the rate, as SGD multiplies it by the rate again. ``sgd_scale`` multiplies the rates alone.
+    """
+    decay = 2e-6 * batch_size
+    biases, head = (rate * batch_size * sgd_scale for rate in (0.053, 0.67))
+    sgd = {"momentum": 0.85}
+    return Recipe(
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer="muon_sgd",
+        learning_rate=0.24,
+        momentum=0.6,
+        weight_decay=0.0,
+        groups={
+            "whiten_bias": {
+                "learning_rate": biases,
+                "weight_decay": decay / biases,
+                "freeze_at": 0.375,
+                **sgd,
+            },
+            **{
+                f"group{number}_biases": {
+                    "learning_rate": biases,
+                    "weight_decay": decay / biases,
+                    **sgd,
+                }
+                for number in (1, 2, 3)
+            },
+            "head": {"learning_rate": head, "weight_decay": decay / head, **sgd},
+        },
+        label_smoothing=0.2,
+        scheduler="linear",
+        augmentation=Augmentation(flip="alternating", crop_padding=2),
+    )
 
 
 def short(batch_size: int, rate: float, momentum: float, **changes: Any) -> Recipe:

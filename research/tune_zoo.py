@@ -15,7 +15,7 @@ from pathlib import Path
 from trials import run_if_missing
 
 from cifarzoo import Augmentation, Recipe
-from cifarzoo.models import recipes
+from cifarzoo.zoo.known import read_recipe
 
 RESULTS = Path(__file__).parent / "results" / "tune_zoo.json"
 
@@ -25,7 +25,7 @@ GENTLE = PLAIN.replace(weight_decay=1e-4, augmentation={"crop_padding": 2})
 
 GROWING = PLAIN.replace(image_sizes=[[0, 16], [0.3, 24], [0.5, 32]])
 
-MUON = recipes.MUON.replace(augmentation={"flip": "random"})
+MUON = read_recipe("muon").replace(augmentation={"flip": "random"})
 
 DENSE = MUON.replace(optimizer_options={"dense": True})
 
@@ -37,7 +37,7 @@ MORE_MOMENTUM = SIMPLE_MUON.replace(learning_rate=0.035, momentum=0.9)
 
 RESNET_MUON = MUON.replace(epochs=8, image_sizes=GROWING.image_sizes)
 
-RESNET18 = recipes.MUON.replace(
+RESNET18 = read_recipe("muon").replace(
     epochs=15,
     label_smoothing=0.1,
     augmentation=Augmentation(flip="alternating", crop_padding=4, contrast=0.15, brightness=0.15),

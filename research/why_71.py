@@ -23,8 +23,9 @@ from machine import describe_machine
 import cifarzoo
 from cifarzoo import Augmentation, Recipe
 from cifarzoo.files.writing import write_text
-from cifarzoo.models.recipes import ORIGINAL
+from cifarzoo.zoo.known import read_recipe
 
+ORIGINAL = read_recipe("original")
 RESULTS = Path(__file__).parent / "results" / "why_71.json"
 HELD_OUT = 5_000
 

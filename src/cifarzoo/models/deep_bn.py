@@ -7,16 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.models.listing import plain_listing
-from cifarzoo.models.recipes import MUON, ORIGINAL
-from cifarzoo.zoo.locate import shipped_weights
+from cifarzoo.zoo.known import known
 from cifarzoo.zoo.registry import register_model
 
 __all__ = ["DeepBN", "deep_bn"]
-
-DEFAULT = MUON.replace(
-    epochs=64, batch_size=256, learning_rate=0.07, optimizer_options={"dense": True}
-)
-"""Muon for the dense layers too, five in a row with hardly any normalization; smaller batches."""
 
 
 class DeepBN(nn.Module):
@@ -78,16 +72,7 @@ class DeepBN(nn.Module):
         return logits
 
 
-@register_model(
-    description="Eight convolutional and five dense layers, batch normalization, dropout.",
-    source="Convolutional NN for CIFAR10 image classification (PyTorch), second network",
-    parameters=453_242,
-    macs=20_689_690,
-    image_size=32,
-    stated_accuracy=69.0,
-    recipes={"default": DEFAULT, "original": ORIGINAL},
-    weights=shipped_weights("deep_bn"),
-)
+@register_model(**known("deep_bn"))
 def deep_bn(*, num_classes: int = 10) -> DeepBN:
     """Build the report's second network, with random parameters."""
     return DeepBN(num_classes)

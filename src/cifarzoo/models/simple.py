@@ -6,22 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.models.recipes import MUON, ORIGINAL
-from cifarzoo.recipe import Augmentation
-from cifarzoo.zoo.locate import shipped_weights
+from cifarzoo.zoo.known import known
 from cifarzoo.zoo.registry import register_model
 
 __all__ = ["Simple", "simple"]
-
-DEFAULT = MUON.replace(
-    epochs=48,
-    batch_size=256,
-    learning_rate=0.035,
-    momentum=0.9,
-    optimizer_options={"dense": True},
-    augmentation=Augmentation(flip="random", crop_padding=2),
-)
-"""Muon for the dense layers too, with much momentum; small shifts, for the network is small."""
 
 
 class Simple(nn.Module):
@@ -57,16 +45,7 @@ class Simple(nn.Module):
         return logits
 
 
-@register_model(
-    description="Two convolutional and three dense layers.",
-    source="Convolutional NN for CIFAR10 image classification (PyTorch), first network",
-    parameters=80_090,
-    macs=723_178,
-    image_size=32,
-    stated_accuracy=54.0,
-    recipes={"default": DEFAULT, "original": ORIGINAL},
-    weights=shipped_weights("simple"),
-)
+@register_model(**known("simple"))
 def simple(*, num_classes: int = 10) -> Simple:
     """Build the report's first network, with random parameters."""
     return Simple(num_classes)
