@@ -250,7 +250,7 @@ def test_weights_with_an_address_are_fetched_once(
     served = Served(weights.read_bytes())
     url = server.add("simple-large.safetensors", served)
     cache = weights.parent / "cache"
-    monkeypatch.setattr("cifarzoo.factory.cache_directory", lambda: cache)
+    monkeypatch.setattr("cifarzoo.zoo.locate.cache_directory", lambda: cache)
     info = WeightsInfo(Path("simple-large.safetensors"), file_digest(weights), url)
     give_weights("simple", large=info)
     # what an interrupted download left is continued

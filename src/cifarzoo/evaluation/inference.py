@@ -228,7 +228,7 @@ def probabilities(
 
     Example:
         >>> from cifarzoo import create_model, load_sample
-        >>> probabilities(create_model("simple"), load_sample("test")[:4].images).shape
+        >>> probabilities(create_model("simple"), load_sample("test").images[:4]).shape
         torch.Size([4, 10])
     """
     check_temperature(temperature)
@@ -263,7 +263,7 @@ def embeddings(
 
     Example:
         >>> from cifarzoo import create_model, load_sample
-        >>> embeddings(create_model("resnet20"), load_sample("test")[:4].images).shape
+        >>> embeddings(create_model("resnet20"), load_sample("test").images[:4]).shape
         torch.Size([4, 64])
     """
     place = Place.find(device, precision, model=model)
