@@ -24,7 +24,11 @@ from torchvision.transforms import v2
 
 import cifarzoo
 from cifarzoo import Recipe
-from cifarzoo.data.policies import BatchAugmentation, adapt_transform, build_augmentation
+from cifarzoo.recipe.augmentation.policies import (
+    BatchAugmentation,
+    adapt_transform,
+    build_augmentation,
+)
 
 WARMUP = 5  # steps before the clock starts: kernels are chosen, memory is taken
 

@@ -13,9 +13,9 @@ import cifarzoo
 from cifarzoo import ImageSet, Recipe, load_model, read_metadata, save_weights
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation import evaluate_views
-from cifarzoo.files import file_digest, write_text
-from cifarzoo.pretrained import FOLDER
-from cifarzoo.weights import WEIGHTS_NAME
+from cifarzoo.files.writing import file_digest, write_text
+from cifarzoo.zoo.locate import FOLDER
+from cifarzoo.zoo.weights import WEIGHTS_NAME
 
 __all__ = ["keep", "ship"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from cifarzoo import device
-from cifarzoo.weights import library_versions
+from cifarzoo.compute import machine
+from cifarzoo.zoo.weights import library_versions
 
 __all__ = ["DEVICE", "describe_machine", "is_this_machine", "synchronize"]
 
@@ -25,7 +25,7 @@ def synchronize() -> None:
 def describe_machine() -> dict[str, Any]:
     """Machine, versions, day: what a number means nothing without."""
     return {
-        **device.describe_machine(DEVICE),
+        **machine.describe_machine(DEVICE),
         **library_versions(),
         "date": time.strftime("%Y-%m-%d"),
     }
@@ -33,4 +33,4 @@ def describe_machine() -> dict[str, Any]:
 
 def is_this_machine(described: Mapping[str, Any]) -> bool:
     """Whether `describe_machine` was called on one like this; versions and the day may differ."""
-    return device.describe_machine(DEVICE).items() <= described.items()
+    return machine.describe_machine(DEVICE).items() <= described.items()

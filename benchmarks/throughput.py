@@ -39,8 +39,8 @@ from torchvision.transforms import v2
 
 import cifarzoo
 from cifarzoo import CIFAR10_PREPROCESSING, Augmentation, ImageSet, Loader, Recipe
-from cifarzoo.data.cifar import data_root
-from cifarzoo.device import computes_bfloat16
+from cifarzoo.compute.machine import computes_bfloat16
+from cifarzoo.data.sets.cifar import data_root
 
 BATCH = 128
 WARMUP = 8  # batches before the clock starts: workers come up, kernels are chosen

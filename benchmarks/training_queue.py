@@ -26,11 +26,11 @@ from finished_weights import keep
 
 import cifarzoo
 from cifarzoo import read_metadata
-from cifarzoo.device import describe_machine
+from cifarzoo.compute.machine import describe_machine
 from cifarzoo.errors import CifarZooError
-from cifarzoo.files import make_directory, write_text
+from cifarzoo.files.writing import make_directory, write_text
 from cifarzoo.training.checkpoint import CHECKPOINT_NAME
-from cifarzoo.weights import WEIGHTS_NAME
+from cifarzoo.zoo.weights import WEIGHTS_NAME
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -21,7 +21,7 @@ from finished_weights import ship
 from training_queue import Queue
 
 from cifarzoo import CifarZooError
-from cifarzoo.files import cache_directory
+from cifarzoo.files.writing import cache_directory
 
 HERE = Path(__file__).resolve().parent
 

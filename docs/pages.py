@@ -26,9 +26,11 @@ from torch import nn
 from typer.testing import CliRunner
 
 import cifarzoo
-from cifarzoo import cli, models, schedulers, timm_schedulers
-from cifarzoo.builds import other_sizes
+from cifarzoo import cli, models
 from cifarzoo.names import keyword_options
+from cifarzoo.recipe.schedulers import registry as schedulers
+from cifarzoo.recipe.schedulers import timm
+from cifarzoo.zoo.builds import other_sizes
 
 # what each section of benchmarks/throughput.py measures
 SECTIONS = {
@@ -47,20 +49,20 @@ def write(docs: Path) -> None:
     _write_folder(docs / "models/generated", model_pages())
     reference = {"_cli.md": command_line(), "_schedulers.md": scheduler_table()}
     _write_folder(docs / "reference/generated", reference)
-    results = docs.parent / "benchmarks/results"
+    results, research = (docs.parent / name / "results" for name in ("benchmarks", "research"))
     explanation = {
         "_speed.md": speed_tables(results / "throughput.json"),
-        "_to_94.md": to_94_table(results / "to_94.json"),
-        "_tune_94.md": tune_94_table(results / "tune_94.json"),
-        "_tune_zoo.md": tuning_tables(results / "tune_zoo.json"),
+        "_to_94.md": to_94_table(research / "to_94.json"),
+        "_tune_94.md": tune_94_table(research / "tune_94.json"),
+        "_tune_zoo.md": tuning_tables(research / "tune_zoo.json"),
         "_results.md": results_table(),
         **{
             f"_why_71_{budget}.md": text
-            for budget, text in why_71_tables(results / "why_71.json").items()
+            for budget, text in why_71_tables(research / "why_71.json").items()
         },
     }
     _write_folder(docs / "explanation/generated", explanation)
-    plot_why_71(results / "why_71.json", docs / "explanation/generated/why-71.png")
+    plot_why_71(research / "why_71.json", docs / "explanation/generated/why-71.png")
     _run_quickstart(docs.parent / "examples/quickstart.py", docs / "generated")
 
 
@@ -146,7 +148,7 @@ def scheduler_table() -> str:
         options = keyword_options(factory).values()
         shown = ", ".join(f"`{option.name}={option.default!r}`" for option in options)
         rows.append((f"`{name}`", inspect.getdoc(factory).splitlines()[0], shown))
-    theirs = ", ".join(f"`timm.{name}`" for name in timm_schedulers.NAMES)
+    theirs = ", ".join(f"`timm.{name}`" for name in timm.NAMES)
     text = f"\n\nFurther names are timm's, with timm's options: {theirs}."
     return table(("name", "schedule", "options"), rows) + text + "\n"
 
@@ -169,7 +171,7 @@ def speed_tables(measured: Path) -> str:
 
 
 def tune_94_table(measured: Path) -> str:
-    """The trials of benchmarks/tune_94.py, from the JSON it wrote."""
+    """The trials of research/tune_94.py, from the JSON it wrote."""
     rows = []
     for run in json.loads(measured.read_text(encoding="utf-8")):
         recipe = run["recipe"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import cifarzoo
 from cifarzoo.cli.zoo import short_count
-from cifarzoo.pretrained import FOLDER, shipped_seeds
+from cifarzoo.zoo.locate import FOLDER, shipped_seeds
 
 # test accuracy in percent as others state it for the same network, last or best epoch
 PUBLISHED = {
@@ -53,7 +53,7 @@ def results_table() -> str:
 
 
 def tuning_tables(measured: Path) -> str:
-    """The trials of benchmarks/tune_zoo.py, a table for each model."""
+    """The trials of research/tune_zoo.py, a table for each model."""
     runs: dict[str, list[dict[str, Any]]] = {}
     for run in json.loads(measured.read_text(encoding="utf-8")):
         runs.setdefault(run["model"], []).append(run)
@@ -76,7 +76,7 @@ def tuning_tables(measured: Path) -> str:
 
 
 def to_94_table(measured: Path) -> str:
-    """The runs of benchmarks/to_94.py, on the test images: a row for each recipe and machine."""
+    """The runs of research/to_94.py, on the test images: a row for each recipe and machine."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for run in json.loads(measured.read_text(encoding="utf-8")):
         machine = run["machine"]
@@ -118,7 +118,7 @@ def _median_ratio(runs: list[dict[str, Any]], base: list[dict[str, Any]]) -> str
 
 
 def why_71_tables(measured: Path) -> dict[str, str]:
-    """The runs of benchmarks/why_71.py, in percent of the held-out images: a table a budget."""
+    """The runs of research/why_71.py, in percent of the held-out images: a table a budget."""
     everything = json.loads(measured.read_text(encoding="utf-8"))
     header = "run,network,images,epochs,training,validation,change,from"
     tables = {}

@@ -12,7 +12,14 @@ import pytest
 from file_server import FileServer, serve_files
 
 import cifarzoo
-from cifarzoo import ImageSet, WeightsInfo, registry, schedulers
+import cifarzoo.models  # the registries are full before a test has its own
+from cifarzoo import ImageSet, WeightsInfo
+from cifarzoo.data.sets import registry as sets
+from cifarzoo.evaluation import metrics
+from cifarzoo.recipe import optimizers
+from cifarzoo.recipe.augmentation import registry as augmentations
+from cifarzoo.recipe.schedulers import registry as schedulers
+from cifarzoo.zoo import registry
 
 hypothesis.settings.register_profile(
     "default",
@@ -78,9 +85,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
 
 @pytest.fixture
 def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models and schedulers that a test registers are forgotten when it ends."""
+    """What a test registers is forgotten when it ends."""
     monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
     monkeypatch.setattr(schedulers, "_FACTORIES", dict(schedulers._FACTORIES))
+    monkeypatch.setattr(augmentations, "_FACTORIES", dict(augmentations._FACTORIES))
+    monkeypatch.setattr(optimizers, "_FACTORIES", dict(optimizers._FACTORIES))
+    monkeypatch.setattr(sets, "_SETS", dict(sets._SETS))
+    monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 import cifarzoo
 from cifarzoo import History, Recipe, WeightsInfo
 from cifarzoo.cli import app
-from cifarzoo.files import file_digest
+from cifarzoo.files.writing import file_digest
 
 COMMANDS = (
     *("models", "info", "summary", "data", "train"),

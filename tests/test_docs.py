@@ -13,7 +13,8 @@ import pytest
 import typer
 
 import cifarzoo
-from cifarzoo import cli, registry
+from cifarzoo import cli
+from cifarzoo.zoo import registry
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -191,7 +192,7 @@ def test_the_readme_shows_what_was_measured(
 ) -> None:
     readme = ROOT / "README.md"
     current = readme.read_text(encoding="utf-8")
-    measured = ROOT / "benchmarks/results/to_94.json"
+    measured = ROOT / "research/results/to_94.json"
     tables = {"results": pages.results_table(), "to 94": pages.to_94_table(measured)}
     for name, table in tables.items():
         begin, end = f"<!-- {name} -->\n\n", f"\n<!-- end of {name} -->"
@@ -207,3 +208,11 @@ def test_every_schedule_is_in_the_table(pages: ModuleType) -> None:
     table = pages.scheduler_table()
     own = [name for name in cifarzoo.list_schedulers() if not name.startswith("timm.")]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == own
+
+
+def test_the_picture_of_the_house_is_up_to_date() -> None:
+    pytest.importorskip("grimp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS))
+        house = importlib.import_module("house")
+    assert house.PICTURE.read_text(encoding="utf-8") == house.draw(), "run python docs/house.py"

@@ -13,6 +13,11 @@ import pytest
 import cifarzoo
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+PROGRAMS = sorted(EXAMPLES.rglob("*.py"))
+
+
+def name_of(program: Path) -> str:
+    return program.relative_to(EXAMPLES).with_suffix("").as_posix()
 
 
 @pytest.fixture(autouse=True)
@@ -38,15 +43,15 @@ def run(
 
 
 def test_every_example_is_tested() -> None:
-    tested = re.findall(r'run\(\s*"(\w+)"', Path(__file__).read_text(encoding="utf-8"))
-    assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == sorted(set(tested))
+    tested = re.findall(r'run\(\s*"([\w/]+)"', Path(__file__).read_text(encoding="utf-8"))
+    assert sorted(map(name_of, PROGRAMS)) == sorted(set(tested))
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
 def test_says_how_to_run_it(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert f"Run: python examples/{path.name} [output folder]" in text
-    assert f'"build/examples/{path.stem}"' in text
+    assert f"Run: python examples/{name_of(path)}.py [output folder]" in text
+    assert f'"build/examples/{name_of(path)}"' in text
 
 
 def test_quickstart(
@@ -82,10 +87,10 @@ def test_train(
     assert (folder / "history.csv").read_text(encoding="utf-8").splitlines() == rows
 
 
-def test_custom_scheduler(
+def test_a_scheduler_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    printed = run("custom_scheduler", tmp_path, monkeypatch, capsys)
+    printed = run("extend/scheduler", tmp_path, monkeypatch, capsys)
     rates = {
         name: [float(rate) for rate in re.findall(r"\d[\d.e-]*", line)]
         for name, line in re.findall(r"^(\w+): learning rate .*?epoch (.*)$", printed, re.MULTILINE)
@@ -97,10 +102,10 @@ def test_custom_scheduler(
     assert "drop_once" in cifarzoo.list_schedulers()
 
 
-def test_register_model(
+def test_a_network_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    printed = run("register_model", tmp_path, monkeypatch, capsys)
+    printed = run("extend/network", tmp_path, monkeypatch, capsys)
     assert "tiny" in printed.splitlines()[0]
     spec = cifarzoo.get_model_info("tiny")
     counted = cifarzoo.summary(cifarzoo.create_model("tiny"))
@@ -131,3 +136,50 @@ def test_pretrained(
     for name in cifarzoo.list_models(pretrained=True):
         for tag in cifarzoo.get_model_info(name).weights:
             assert re.search(rf"^{name} {tag}: .*: holds$", printed, re.MULTILINE)
+
+
+def test_an_optimizer_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = run("extend/optimizer", tmp_path, monkeypatch, capsys)
+    losses = [float(loss) for loss in re.findall(r"\d\.\d+", printed.splitlines()[0])]
+    assert losses[-1] < losses[0]
+    assert "sign_sgd" in cifarzoo.list_optimizers()
+    assert cifarzoo.Recipe.load(tmp_path / "recipe.toml").optimizer == "sign_sgd"
+
+
+def test_an_image_set_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = run("extend/dataset", tmp_path, monkeypatch, capsys)
+    assert printed.startswith("stripes test: ")
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert content["accuracy"] > 0.95
+    assert "stripes" in cifarzoo.list_datasets()
+
+
+def test_an_augmentation_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = run("extend/augmentation", tmp_path, monkeypatch, capsys)
+    assert "dim, " in printed
+    augmentation = cifarzoo.Recipe.load(tmp_path / "recipe.toml").augmentation
+    assert augmentation.policies == ["trivial_augment", {"name": "dim", "darkest": 0.6}]
+
+
+def test_a_loss_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = run("extend/loss", tmp_path, monkeypatch, capsys)
+    assert re.search(r"^focal: \d epochs$", printed, re.MULTILINE)
+    assert re.search(r"^weighted: \d epochs$", printed, re.MULTILINE)
+
+
+def test_a_metric_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("extend/metric", tmp_path, monkeypatch, capsys)
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert content["metrics"]["told from a vehicle"] > 0.9
+    report = cifarzoo.EvaluationReport.from_dict(content)
+    assert "told from a vehicle  0.9" in str(report)

@@ -92,7 +92,7 @@ def test_every_public_name_is_where_the_package_looks_for_it() -> None:
         "assert callable(cifarzoo.summary)\n"
         "from cifarzoo import *\n"
         "assert Trainer is cifarzoo.Trainer and evaluate is cifarzoo.evaluate\n"
-        "from cifarzoo.summary import summary as again\n"
+        "from cifarzoo.zoo.summary import summary as again\n"
         "assert again is cifarzoo.summary\n"
         "import pickle\n"
         "assert pickle.loads(pickle.dumps(cifarzoo.Recipe)) is cifarzoo.Recipe\n"
@@ -102,7 +102,7 @@ def test_every_public_name_is_where_the_package_looks_for_it() -> None:
     modules_after(code)
 
 
-@pytest.mark.parametrize("module", ["registry", "summary"])
+@pytest.mark.parametrize("module", ["zoo.registry", "zoo.summary", "training", "models", "data"])
 def test_each_module_can_be_the_first_that_is_imported(module: str) -> None:
     code = (
         f"import cifarzoo.{module}\nimport cifarzoo\n"

@@ -17,9 +17,11 @@ from torch.utils.data import DataLoader
 from typer.testing import CliRunner, Result
 
 import cifarzoo
-from cifarzoo import History, ImageSet, Logger, Recipe, Trainer, registry, run_folder
+from cifarzoo import History, ImageSet, Logger, Recipe, Trainer, runs
 from cifarzoo.cli import app
 from cifarzoo.errors import ArgumentError, CheckpointError, InputError
+from cifarzoo.runs import RunFolder
+from cifarzoo.zoo import registry
 
 ROOT = Path(__file__).parents[1]
 RECIPE = Recipe(epochs=2, batch_size=500, learning_rate=0.02, scheduler="constant")
@@ -333,17 +335,17 @@ def test_runs_of_the_same_second_have_folders_of_their_own(
         def now() -> datetime.datetime:
             return now
 
-    monkeypatch.setattr(run_folder.datetime, "datetime", Clock)
-    folders = [run_folder.new_folder("x") for _ in range(3)]
+    monkeypatch.setattr(runs.folder.datetime, "datetime", Clock)
+    folders = [RunFolder.new("x").path for _ in range(3)]
     assert len(set(folders)) == 3
-    assert all(folder.is_dir() for folder in folders)
+    assert all(each.is_dir() for each in folders)
 
 
 def test_a_damaged_note_is_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     (tmp_path / "recipe.toml").write_text("epochs = 1")
     with pytest.raises(CheckpointError, match="is damaged"):
-        run_folder.read_claim(tmp_path)
+        RunFolder(tmp_path).read()
 
 
 def test_the_readme_runs_from_its_python_to_its_command_line(

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import cifarzoo
 from cifarzoo import ImageSet, Logger, Trainer, create_model, evaluate, predict
+from cifarzoo.compute.seeding import own_generator
 from cifarzoo.errors import ArgumentError
 from cifarzoo.evaluation import measure_cost
-from cifarzoo.seeding import own_generator
 from cifarzoo.training.loggers import RunStart
 
 CPU: dict[str, Any] = {"device": "cpu", "precision": "float32"}

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 import cifarzoo
 from cifarzoo import ImageSet, WeightsInfo, verification
 from cifarzoo.cli import app
-from cifarzoo.device import Precision
+from cifarzoo.compute.place import Precision
 from cifarzoo.errors import ArgumentError, UnknownNameError
 from cifarzoo.evaluation import evaluate
-from cifarzoo.files import file_digest
-from cifarzoo.pretrained import FOLDER
+from cifarzoo.files.writing import file_digest
 from cifarzoo.verification import PROVENANCE, TOLERANCE
+from cifarzoo.zoo.locate import FOLDER
 
 SHIPPED = [
     (name, tag)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from cifarzoo.data.cifar import load_cifar10
+from cifarzoo.data.sets.cifar import load_cifar10
 
 TARGET = Path(__file__).parents[1] / "src/cifarzoo/data/sample"
 COLUMNS = 50

@@ -14,28 +14,25 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-# the function now: its module, once imported, would take its place
-from cifarzoo.summary import summary
 from cifarzoo.version import __version__
 
 if TYPE_CHECKING:  # each of these is imported when it is first asked for, see __getattr__
-    from cifarzoo.card import (
-        CIFAR10_CLASSES,
-        CIFAR10_PREPROCESSING,
-        ModelCard,
-        Preprocessing,
-        attach_card,
-        get_card,
-    )
+    from cifarzoo.compute.cpu import cpu_kernels
     from cifarzoo.data import (
+        DatasetInfo,
         ImageSet,
         Loader,
+        get_dataset_info,
+        list_datasets,
         load_cifar10,
         load_cifar10_1,
         load_cifar10c,
         load_cifar10h,
         load_cifar100,
+        load_dataset,
+        load_folder,
         load_sample,
+        register_dataset,
     )
     from cifarzoo.errors import CifarZooError
     from cifarzoo.evaluation import (
@@ -45,26 +42,25 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
         Prediction,
         calibrate,
         compare,
+        embeddings,
+        list_metrics,
         plot_confusion_matrix,
         plot_history,
+        probabilities,
+        register_metric,
     )
     from cifarzoo.evaluation.evaluate import evaluate
     from cifarzoo.evaluation.predict import predict
     from cifarzoo.export import export_onnx
     from cifarzoo.factory import create_model, load_model
-    from cifarzoo.optimizers import list_optimizers
     from cifarzoo.recipe import Augmentation, Recipe
-    from cifarzoo.registry import (
-        ModelSpec,
-        WeightsInfo,
-        get_model_info,
-        list_models,
-        register_model,
-    )
-    from cifarzoo.schedulers import list_schedulers, register_scheduler
+    from cifarzoo.recipe.augmentation import list_augmentations, register_augmentation
+    from cifarzoo.recipe.optimizers import list_optimizers, register_optimizer
+    from cifarzoo.recipe.schedulers import list_schedulers, register_scheduler
     from cifarzoo.training import (
         ConsoleLogger,
         CSVLogger,
+        EarlyStopping,
         EpochRecord,
         History,
         JSONLinesLogger,
@@ -73,7 +69,23 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
         Trainer,
     )
     from cifarzoo.verification import Verification, verify_weights
-    from cifarzoo.weights import load_weights, read_metadata, save_weights
+    from cifarzoo.zoo.card import (
+        CIFAR10_CLASSES,
+        CIFAR10_PREPROCESSING,
+        ModelCard,
+        Preprocessing,
+        attach_card,
+        get_card,
+    )
+    from cifarzoo.zoo.registry import (
+        ModelSpec,
+        WeightsInfo,
+        get_model_info,
+        list_models,
+        register_model,
+    )
+    from cifarzoo.zoo.summary import summary
+    from cifarzoo.zoo.weights import load_weights, read_metadata, save_weights
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -84,6 +96,8 @@ __all__ = [
     "CifarZooError",
     "Comparison",
     "ConsoleLogger",
+    "DatasetInfo",
+    "EarlyStopping",
     "EpochRecord",
     "EvaluationReport",
     "History",
@@ -104,11 +118,17 @@ __all__ = [
     "attach_card",
     "calibrate",
     "compare",
+    "cpu_kernels",
     "create_model",
+    "embeddings",
     "evaluate",
     "export_onnx",
     "get_card",
+    "get_dataset_info",
     "get_model_info",
+    "list_augmentations",
+    "list_datasets",
+    "list_metrics",
     "list_models",
     "list_optimizers",
     "list_schedulers",
@@ -117,14 +137,21 @@ __all__ = [
     "load_cifar10c",
     "load_cifar10h",
     "load_cifar100",
+    "load_dataset",
+    "load_folder",
     "load_model",
     "load_sample",
     "load_weights",
     "plot_confusion_matrix",
     "plot_history",
     "predict",
+    "probabilities",
     "read_metadata",
+    "register_augmentation",
+    "register_dataset",
+    "register_metric",
     "register_model",
+    "register_optimizer",
     "register_scheduler",
     "save_weights",
     "summary",
@@ -134,7 +161,7 @@ __all__ = [
 # where each public name is defined: torch and what else a name needs is imported with it, so that
 # `cifarzoo --help` answers at once
 _HOMES = {
-    "cifarzoo.card": (
+    "cifarzoo.zoo.card": (
         "CIFAR10_CLASSES",
         "CIFAR10_PREPROCESSING",
         "ModelCard",
@@ -142,15 +169,22 @@ _HOMES = {
         "attach_card",
         "get_card",
     ),
+    "cifarzoo.compute.cpu": ("cpu_kernels",),
     "cifarzoo.data": (
+        "DatasetInfo",
         "ImageSet",
         "Loader",
+        "get_dataset_info",
+        "list_datasets",
         "load_cifar10",
         "load_cifar10_1",
         "load_cifar10c",
         "load_cifar10h",
         "load_cifar100",
+        "load_dataset",
+        "load_folder",
         "load_sample",
+        "register_dataset",
     ),
     "cifarzoo.errors": ("CifarZooError",),
     "cifarzoo.evaluation": (
@@ -160,26 +194,32 @@ _HOMES = {
         "Prediction",
         "calibrate",
         "compare",
+        "embeddings",
         "evaluate",
+        "list_metrics",
         "plot_confusion_matrix",
         "plot_history",
         "predict",
+        "probabilities",
+        "register_metric",
     ),
     "cifarzoo.export": ("export_onnx",),
     "cifarzoo.factory": ("create_model", "load_model"),
-    "cifarzoo.optimizers": ("list_optimizers",),
+    "cifarzoo.recipe.optimizers": ("list_optimizers", "register_optimizer"),
     "cifarzoo.recipe": ("Augmentation", "Recipe"),
-    "cifarzoo.registry": (
+    "cifarzoo.recipe.augmentation": ("list_augmentations", "register_augmentation"),
+    "cifarzoo.zoo.registry": (
         "ModelSpec",
         "WeightsInfo",
         "get_model_info",
         "list_models",
         "register_model",
     ),
-    "cifarzoo.schedulers": ("list_schedulers", "register_scheduler"),
+    "cifarzoo.recipe.schedulers": ("list_schedulers", "register_scheduler"),
     "cifarzoo.training": (
         "ConsoleLogger",
         "CSVLogger",
+        "EarlyStopping",
         "EpochRecord",
         "History",
         "JSONLinesLogger",
@@ -188,7 +228,8 @@ _HOMES = {
         "Trainer",
     ),
     "cifarzoo.verification": ("Verification", "verify_weights"),
-    "cifarzoo.weights": ("load_weights", "read_metadata", "save_weights"),
+    "cifarzoo.zoo.summary": ("summary",),
+    "cifarzoo.zoo.weights": ("load_weights", "read_metadata", "save_weights"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import Preprocessing, get_card
+from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import MissingExtraError
-from cifarzoo.files import write_bytes
-from cifarzoo.twin import evaluating
+from cifarzoo.files.writing import write_bytes
+from cifarzoo.zoo.card import Preprocessing, get_card
 
 __all__ = ["export_onnx"]
 

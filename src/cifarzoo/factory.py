@@ -9,18 +9,23 @@ from typing import Any
 from torch import nn
 
 import cifarzoo.models  # noqa: F401  (registers the zoo's own models)
-from cifarzoo.card import CIFAR10_CLASSES, ModelCard, Preprocessing, attach_card
-from cifarzoo.download import addresses, download
-from cifarzoo.errors import ArgumentError, UnknownNameError, WeightsError
-from cifarzoo.files import cache_directory, file_digest
-from cifarzoo.fitting import choose_options, fill
+from cifarzoo.compute.seeding import own_generator
+from cifarzoo.errors import ArgumentError, UnknownNameError
+from cifarzoo.models.input import check_input
 from cifarzoo.names import check_options, whole_number
-from cifarzoo.progress import byte_bar
-from cifarzoo.registry import ModelSpec, get_model_info
-from cifarzoo.seeding import own_generator
-from cifarzoo.weights import find_weights, read_card, read_content
+from cifarzoo.zoo.card import (
+    CIFAR10_CLASSES,
+    CIFAR10_PREPROCESSING,
+    ModelCard,
+    Preprocessing,
+    attach_card,
+)
+from cifarzoo.zoo.fitting import Content, choose_options, fill
+from cifarzoo.zoo.locate import Found, find_of_model
+from cifarzoo.zoo.registry import get_model_info
+from cifarzoo.zoo.weights import find_weights, read_card, read_content
 
-__all__ = ["create_model", "load_model", "locate_weights"]
+__all__ = ["create_model", "load_model"]
 
 
 def create_model(
@@ -44,7 +49,8 @@ def create_model(
             not that of the weights, they fill all but the last layer, which stays random.
         seed: Seed of the random parameters; torch's global generators are then left alone. None
             draws from the one of the CPU.
-        preprocessing: Normalization that the weights were trained with, as `load_weights` takes it.
+        preprocessing: Normalization: that of the images a new network will be trained on, or the
+            one that foreign weights were trained with, as `load_weights` takes it.
         key: Where in the file the weights lie, as there.
         rename: Names in the file and what this model calls them, as there.
         **options: Options of that model's builder; see ``get_model_info(name).options``. Those not
@@ -75,12 +81,18 @@ def create_model(
         if seed is None:
             raise ArgumentError(f"seed must be a whole number or None; got {given!r}")
     check_options(f"model {name!r}", options, spec.options)
-    weights = _find_weights(spec, pretrained)
-    said = {"preprocessing": preprocessing, "key": key, "rename": rename}
+    weights: Found | Mapping[str, Any] | None = None
+    if isinstance(pretrained, nn.Module):
+        raise ArgumentError("pretrained is a state dict, not a network; pass its state_dict()")
+    if isinstance(pretrained, Mapping):
+        weights = pretrained
+    elif pretrained is not None and pretrained is not False:
+        weights = find_of_model(spec, pretrained)
+    said = {"key": key, "rename": rename}
     if weights is None and any(value is not None for value in said.values()):
         about = ", ".join(name for name, value in said.items() if value is not None)
         raise ArgumentError(f"{about} is about weights; give them as pretrained=")
-    content = read_content(weights, key=key, rename=rename) if weights is not None else None
+    content = _read(weights, key=key, rename=rename) if weights is not None else None
     trained_for = None
     if content is not None:
         card = content.card
@@ -94,8 +106,10 @@ def create_model(
     num_classes = num_classes or trained_for or 10
     with own_generator(seed):
         model = spec.builder(num_classes=num_classes, **options)
+    check_input(model, spec.image_size)
     classes = CIFAR10_CLASSES if num_classes == 10 else None
-    attach_card(model, ModelCard(name, num_classes, options, classes=classes))
+    normalized = preprocessing or CIFAR10_PREPROCESSING
+    attach_card(model, ModelCard(name, num_classes, options, normalized, classes))
     if content is not None:
         new_head = trained_for not in (None, num_classes)
         fill(model, content, preprocessing=preprocessing, new_head=new_head)
@@ -125,59 +139,7 @@ def load_model(path: str | Path) -> nn.Module:
     return create_model(card.name, pretrained=path)
 
 
-def locate_weights(spec: ModelSpec, tag: str = "default") -> Path:
-    """The file of a model's pretrained weights, intact; fetched first where it has an address.
-
-    Args:
-        spec: The model.
-        tag: Which of ``spec.weights``.
-
-    Raises:
-        UnknownNameError: The model has no such weights.
-        WeightsError: The file is missing or damaged.
-        DownloadError: It could not be fetched; what arrived is continued by the next call.
-    """
-    info = spec.get_weights(tag)
-    path = Path(info.path)
-    if info.url is None:
-        if not path.is_file():
-            raise WeightsError(f"{path} is missing; install cifarzoo again")
-        if file_digest(path) != info.sha256:
-            raise WeightsError(f"{path} is damaged: its sha256 differs; install cifarzoo again")
-        return path
-    if path.parent == Path():
-        path = cache_directory() / "weights" / path
-    if not path.is_file() or file_digest(path) != info.sha256:
-        folder, _, name = info.url.rpartition("/")
-        urls = addresses([folder], name)
-        with byte_bar(path.name) as advance:
-            download(urls, path, checksum=info.sha256, algorithm="sha256", advance=advance)
-    return path
-
-
-def _find_weights(
-    spec: ModelSpec, pretrained: bool | str | Path | Mapping[str, Any] | None
-) -> Path | Mapping[str, Any] | None:
-    if pretrained is False or pretrained is None:
-        return None
-    if isinstance(pretrained, Mapping):
-        return pretrained
-    if isinstance(pretrained, nn.Module):
-        raise ArgumentError("pretrained is a state dict, not a network; pass its state_dict()")
-    tag = "default" if pretrained is True else str(pretrained)
-    if tag in spec.weights:
-        return locate_weights(spec, tag)
-    path = Path(tag)
-    if pretrained is not True and (path.exists() or path.suffix or len(path.parts) > 1):
-        return path
-    if not spec.weights:
-        raise ArgumentError(
-            f"model {spec.name!r} has no pretrained weights"
-            + ("" if pretrained is True else f" and there is no file {tag!r}")
-            + "; see list_models(pretrained=True)"
-        )
-    if pretrained is True:
-        raise ArgumentError(
-            f"model {spec.name!r} has no default weights; it has {', '.join(spec.weights)}"
-        )
-    return locate_weights(spec, tag)
+def _read(weights: Found | Mapping[str, Any], **options: Any) -> Content:
+    if isinstance(weights, Found):
+        return read_content(weights.path, is_intact=weights.is_intact, **options)
+    return read_content(weights, **options)

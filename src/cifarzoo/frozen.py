@@ -1,4 +1,4 @@
-"""Values to the bottom: mappings and lists that cannot be changed, for the fields of frozen values.
+"""Values that cannot be changed: mappings and lists for the fields of frozen classes.
 
 A frozen dataclass with a dict in it is no value: it has no hash, and whoever changes the dict
 changes it for everybody. ``types.MappingProxyType`` has no hash either, cannot be pickled or copied

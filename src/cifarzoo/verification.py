@@ -7,17 +7,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
+from cifarzoo.compute.place import Device, Precision
 from cifarzoo.data import ImageSet
-from cifarzoo.device import Precision
 from cifarzoo.errors import ArgumentError, CifarZooError
 from cifarzoo.evaluation.evaluate import evaluate
-from cifarzoo.factory import create_model, locate_weights
+from cifarzoo.factory import create_model
 from cifarzoo.frozen import freeze_fields
 from cifarzoo.recipe import Recipe
-from cifarzoo.registry import get_model_info
-from cifarzoo.weights import read_metadata
+from cifarzoo.zoo.locate import locate_weights
+from cifarzoo.zoo.registry import get_model_info
+from cifarzoo.zoo.weights import read_metadata
 
 __all__ = ["PROVENANCE", "TOLERANCE", "Verification", "tolerance", "verify_weights"]
 
@@ -89,7 +88,7 @@ def verify_weights(
     images: ImageSet,
     *,
     tag: str = "default",
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
 ) -> Verification:
     """Check pretrained weights: the file's sha256, its metadata, and the accuracy it states.
@@ -98,7 +97,7 @@ def verify_weights(
         model: A name of ``list_models(pretrained=True)``.
         images: The test images of CIFAR-10, or those of the embedded sample.
         tag: Which of the model's weights.
-        device: "auto", or any torch device.
+        device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes that of the weights: float32, or bfloat16 where the device computes
             it natively.
 
@@ -121,7 +120,7 @@ def verify_weights(
     problems: list[str] = []
     try:
         path = locate_weights(spec, tag)
-        network = create_model(model, pretrained=path)
+        network = create_model(model, pretrained=tag)
         facts = read_metadata(path)
         metadata: Mapping[str, Any] = facts.get("metadata", {})
         problems += _check_provenance(metadata, model)

@@ -19,8 +19,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 import cifarzoo
-from cifarzoo import Augmentation, Recipe, read_metadata, registry
+from cifarzoo import Augmentation, Recipe, read_metadata
 from cifarzoo.cli import app
+from cifarzoo.zoo import registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,15 +37,15 @@ sys.modules["matplotlib"] = None  # pictures take longer than the run
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_training_queue
 from cifarzoo.cli import main
-from cifarzoo.training import run
+from cifarzoo.training import loop
 test_training_queue.register()
-write, killed = run.write_checkpoint, pathlib.Path("killed")
+write, killed = loop.write_checkpoint, pathlib.Path("killed")
 def write_and_die(path, state):
     write(path, state)
     if len(state["records"]) == 2 and not killed.exists():
         killed.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-run.write_checkpoint = write_and_die
+loop.write_checkpoint = write_and_die
 main()
 """
 

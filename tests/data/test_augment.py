@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cifarzoo import ImageSet
-from cifarzoo.data.augment import crop, crop_rows, cut_out, downsample, flip_first, reflect_pad
+from cifarzoo.data.augment import (
+    crop,
+    crop_pixels,
+    crop_rows,
+    cut_out,
+    downsample,
+    flip_first,
+    reflect_pad,
+)
 
 
 def padded_reference(images: Tensor, padding: int) -> Tensor:
@@ -125,3 +133,20 @@ def test_downsampling_is_antialiased_as_in_pillow() -> None:
 def test_images_of_the_right_size_are_left_alone() -> None:
     images = torch.zeros(1, 3, 32, 32)
     assert downsample(images, 32) is images
+
+
+@given(image_sets(max_size=6), st.integers(0, 3), st.data())
+def test_pixel_by_pixel_the_windows_are_the_same(
+    images: ImageSet, padding: int, data: st.DataObject
+) -> None:
+    """The way of devices that would write out overlapping rows as a whole."""
+    size, count = images.images.shape[3], len(images)
+    padded = reflect_pad(images.images, padding)
+    places = st.lists(st.integers(0, 2 * padding), min_size=count, max_size=count)
+    top, left = (torch.tensor(data.draw(places)) for _ in range(2))
+    index = torch.arange(count)
+    expected = crop(padded, crop_rows(padded, size), index, top, left)
+    first = (index * padded.shape[1] + top) * padded.shape[2] + left
+    found = crop_pixels(padded, first, size)
+    assert torch.equal(found, expected)
+    assert found.stride() == expected.stride()

@@ -21,9 +21,9 @@ import torchvision.datasets
 from file_server import FileServer, Served
 
 from cifarzoo import ImageSet, load_cifar10, load_cifar100
-from cifarzoo.card import CIFAR10_CLASSES
-from cifarzoo.data import cifar
+from cifarzoo.data.sets import cifar
 from cifarzoo.errors import ArgumentError, DataError, DataNotFoundError, DownloadError, OutputError
+from cifarzoo.zoo.card import CIFAR10_CLASSES
 
 COARSE = [f"coarse {i}" for i in range(20)]
 FINE = [f"fine {i}" for i in range(100)]

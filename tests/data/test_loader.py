@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from cifarzoo import Augmentation, ImageSet, Loader, Preprocessing
-from cifarzoo.card import CIFAR10_PREPROCESSING
-from cifarzoo.errors import ArgumentError
+from cifarzoo import Augmentation, ImageSet, Loader, Preprocessing, Recipe
+from cifarzoo.errors import ArgumentError, InputError, UnknownNameError
+from cifarzoo.zoo.card import CIFAR10_PREPROCESSING
 
 Batch = tuple[Tensor, Tensor]
 
@@ -626,3 +627,100 @@ def test_drop_last_needs_one_full_batch() -> None:
     with pytest.raises(ArgumentError, match="batch_size 21 with drop_last leaves no batch of 20"):
         Loader(made_up(), batch_size=21, drop_last=True)
     assert len(Loader(made_up(), batch_size=20, drop_last=True)) == 1
+
+
+POLICIES = Augmentation(
+    flip="random",
+    crop_padding=2,
+    policies=["trivial_augment", {"name": "random_erasing", "probability": 1.0}],
+)
+
+
+def test_augmentations_by_name_change_what_was_cropped_and_mirrored(few: ImageSet) -> None:
+    """With the draws of the batch, as by hand."""
+    plain = Augmentation(flip="random", crop_padding=2)
+    loaders = [
+        Loader(few, batch_size=50, augmentation=chosen, generator=torch.Generator().manual_seed(3))
+        for chosen in (plain, POLICIES)
+    ]
+    mean, std = (
+        torch.tensor(x).view(3, 1, 1)
+        for x in (CIFAR10_PREPROCESSING.mean, CIFAR10_PREPROCESSING.std)
+    )
+    seed = None
+    for number, ((before, _), (after, _)) in enumerate(zip(*loaders, strict=True)):
+        pixels = ((before * std + mean) * 255).round().to(torch.uint8)
+        if seed is None:  # drawn after flips and crops
+            generator = torch.Generator().manual_seed(3)
+            torch.rand(200, generator=generator)
+            torch.randint(5, (2, 200), generator=generator)
+            seed = int(torch.randint(2**40, (), generator=generator))
+        generator = torch.Generator().manual_seed(seed + number)
+        for policy in POLICIES.build_policies():
+            pixels = policy(pixels, generator)
+        torch.testing.assert_close(after, CIFAR10_PREPROCESSING.normalize(pixels))
+
+
+def test_their_draws_are_new_each_epoch_and_the_same_for_a_seed(few: ImageSet) -> None:
+    def epochs(seed: int) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        loader = Loader(few, batch_size=50, augmentation=POLICIES, generator=generator)
+        return [torch.cat([images for images, _ in loader]) for _ in range(2)]
+
+    first, second = epochs(0)
+    assert not torch.equal(first, second)
+    assert all(map(torch.equal, epochs(0), (first, second)))
+    assert not torch.equal(epochs(1)[0], first)
+
+
+def test_a_resumed_epoch_draws_what_is_left(few: ImageSet) -> None:
+    loader = Loader(few, batch_size=50, augmentation=POLICIES, shuffle=True)
+    running = iter(loader)
+    next(running)
+    state = loader.state_dict()
+    rest = [images for images, _ in running]
+    again = Loader(few, batch_size=50, augmentation=POLICIES, shuffle=True)
+    again.load_state_dict(state)
+    assert all(map(torch.equal, rest, [images for images, _ in again]))
+
+
+def test_processes_do_not_draw_alike(few: ImageSet) -> None:
+    same = ImageSet(few.images[:1].expand(8, -1, -1, -1), few.labels[:1].expand(8), few.classes)
+    only = Augmentation(policies=["trivial_augment"])
+    shares = [
+        next(iter(Loader(same, batch_size=8, augmentation=only, rank=rank, world_size=2)))[0]
+        for rank in range(2)
+    ]
+    assert not torch.equal(*shares)
+
+
+def test_any_function_of_uint8_batches_may_come_after(few: ImageSet) -> None:
+    loader = Loader(few, batch_size=50, transform=lambda images: 255 - images)
+    images, _ = next(iter(loader))
+    torch.testing.assert_close(images, CIFAR10_PREPROCESSING.normalize(255 - few.images[:50]))
+    wrong = Loader(few, batch_size=50, transform=lambda images: images.float())
+    with pytest.raises(InputError, match="must return uint8"):
+        next(iter(wrong))
+
+
+@pytest.mark.parametrize(
+    ("policies", "message"),
+    [
+        ("trivial_augment", r"must be a list; got 'trivial_augment': write \['trivial_augment'\]"),
+        (["trivialaugment"], "unknown augmentation 'trivialaugment'; did you mean"),
+        ([5], "is its name, or a mapping with its name and options"),
+        ([{"probability": 1}], "is its name, or a mapping with its name and options"),
+        ([{"name": "random_erasing", "share": 1}], "unknown option 'share'"),
+        ([{"name": "rand_augment", "num_ops": -1}], "num_ops must be"),
+    ],
+)
+def test_wrong_policies_are_refused_by_the_recipe(policies: Any, message: str) -> None:
+    with pytest.raises((ArgumentError, UnknownNameError), match=message):
+        Augmentation(policies=policies)
+
+
+def test_policies_are_kept_in_their_order() -> None:
+    again = Recipe.from_dict(Recipe(augmentation=POLICIES).to_dict()).augmentation
+    assert again == POLICIES
+    assert hash(again) == hash(POLICIES)
+    assert Augmentation(policies=POLICIES.policies[::-1]) != POLICIES

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cifarzoo import ImageSet, load_sample
-from cifarzoo.card import CIFAR10_CLASSES
 from cifarzoo.errors import ArgumentError
+from cifarzoo.zoo.card import CIFAR10_CLASSES
 
 CHECKSUMS = {
     "train": "49729379adbc0efb53c950aade0698a013d0eb527d42f4d43a11676a5c8f62b2",

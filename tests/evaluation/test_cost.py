@@ -57,6 +57,6 @@ def test_peak_memory_is_what_a_pass_holds_at_once() -> None:
 
 
 def test_unknown_peak_memory_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cifarzoo.device._glibc", lambda: None)
+    monkeypatch.setattr("cifarzoo.compute.cpu.pages._glibc", lambda: None)
     cost = measure_cost(Hungry(), device="cpu", precision="float32")
     assert cost.peak_bytes_1 is cost.peak_bytes_256 is None

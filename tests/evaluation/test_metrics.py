@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 import math
 import warnings
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from cifarzoo import EvaluationReport, ImageSet, create_model, evaluate, register_metric
+from cifarzoo.errors import DuplicateNameError, InputError
 from cifarzoo.evaluation import metrics
 
 
@@ -171,3 +176,39 @@ def test_adaptive_calibration_error_is_the_definition(
     ) / len(labels)
     found = metrics.adaptive_calibration_error(probabilities, labels, bins)
     assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_metric_of_ones_own_stands_in_every_report(
+    own_registries: None, sample_test: ImageSet, tmp_path: Path
+) -> None:
+    @register_metric("least confidence")
+    def least(probabilities: Tensor, labels: Tensor) -> float:
+        assert probabilities.dtype == torch.float64
+        assert labels.dtype == torch.int64
+        return float(probabilities.amax(1).min())
+
+    with pytest.raises(DuplicateNameError, match="'least confidence' is already registered"):
+        register_metric("least confidence")(least)
+    report = evaluate(create_model("simple", seed=0), sample_test, device="cpu")
+    assert report.metrics == {"least confidence": pytest.approx(min(report.confidence))}
+    assert "least confidence" in str(report)
+    assert "| least confidence |" in report.to_markdown()
+    kept = json.loads(report.save(tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert kept["format"] == 1
+    assert EvaluationReport.from_dict(kept) == report
+
+
+def test_reports_of_older_versions_stay_readable(sample_test: ImageSet) -> None:
+    report = evaluate(create_model("simple", seed=0), sample_test, device="cpu")
+    older = json.loads(report.to_json())
+    del older["format"], older["metrics"], older["note"]
+    assert EvaluationReport.from_dict(older) == report
+    with pytest.raises(InputError, match="the report has format 99, and this version reads up to"):
+        EvaluationReport.from_dict({**older, "format": 99})
+
+
+def test_a_metric_that_is_no_number_is_named(own_registries: None, sample_test: ImageSet) -> None:
+    wrong: Any = lambda probabilities, labels: "good"  # noqa: E731
+    register_metric("praise")(wrong)
+    with pytest.raises(InputError, match="metric 'praise' must return a number; got 'good'"):
+        evaluate(create_model("simple", seed=0), sample_test, device="cpu")

@@ -17,8 +17,8 @@ import cifarzoo
 from cifarzoo import EvaluationReport, ImageSet
 from cifarzoo.errors import InputError, OutputError
 from cifarzoo.evaluation import PageEntry, make_entry, write_page
-from cifarzoo.evaluation.charts import Series, line_chart
 from cifarzoo.evaluation.page import render_page
+from cifarzoo.evaluation.report.charts import Series, line_chart
 from cifarzoo.evaluation.robustness import RobustnessReport
 
 CHROMIUM = next((found for n in ("chromium", "chrome") if (found := shutil.which(n))), None)

@@ -14,9 +14,9 @@ from torch import nn
 
 import cifarzoo
 from cifarzoo import ImageSet, Prediction
-from cifarzoo.card import attach_card
 from cifarzoo.errors import InputError
-from cifarzoo.files import make_directory
+from cifarzoo.files.writing import make_directory
+from cifarzoo.zoo.card import attach_card
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,14 @@ from torch.utils.data import DataLoader
 
 import cifarzoo
 from cifarzoo import EvaluationReport, ImageSet, Preprocessing
-from cifarzoo.card import ModelCard, attach_card
+from cifarzoo.compute.place import Place
 from cifarzoo.errors import ArgumentError, InputError, MissingExtraError, OutputError
 from cifarzoo.evaluation import evaluate_views
-from cifarzoo.evaluation.inference import TestTimeAugmentation, collect_logits
+from cifarzoo.evaluation.inference import collect_logits
+from cifarzoo.evaluation.views import TestTimeAugmentation
+from cifarzoo.zoo.card import ModelCard, attach_card
+
+PLACE = Place(torch.device("cpu"))
 
 
 class Brightness(nn.Module):
@@ -68,7 +72,7 @@ def shifted(images: Tensor, pixels: int) -> Tensor:
 def test_flip_shift_averages_six_views(few: ImageSet, model: nn.Module) -> None:
     model.eval()
     images = cifarzoo.CIFAR10_PREPROCESSING.normalize(few.images)
-    found, _ = collect_logits(model, few, tta="flip_shift", precision="float32", device="cpu")
+    found, _ = collect_logits(model, few, tta="flip_shift", place=PLACE)
     expected = torch.zeros_like(found)
     with torch.no_grad():
         for weight, pixels in ((0.5, 0), (0.25, 1), (0.25, -1)):
@@ -82,9 +86,8 @@ def test_flip_shift_unsure_spends_views_on_the_least_confident_quarter(
 ) -> None:
     with torch.no_grad():
         model.get_parameter("fc3.weight").mul_(30)  # confidences that differ clearly
-    place = {"precision": "float32", "device": "cpu"}
     found, six, plain = (
-        collect_logits(model, few, tta=tta, **place)[0]
+        collect_logits(model, few, tta=tta, place=PLACE)[0]
         for tta in ("flip_shift_unsure", "flip_shift", "none")
     )
     unsure = plain.softmax(1).amax(1).argsort()[:50]  # of 200
@@ -105,9 +108,15 @@ def test_several_ways_share_their_views(few: ImageSet, model: nn.Module) -> None
     assert sum(seen) == 6 * len(few) + 6 * len(few) // 4
 
 
-@pytest.mark.parametrize("images", ["cifar10", None, torch.zeros(2, 3, 32, 32)])
+@pytest.mark.parametrize("images", ["cifar10", None, torch.zeros(3, 32, 32)])
 def test_what_is_no_images_is_refused(images: Any, model: nn.Module) -> None:
     with pytest.raises(InputError, match="takes an ImageSet or batches"):
+        cifarzoo.evaluate(model, images)
+
+
+@pytest.mark.parametrize("images", [torch.zeros(2, 3, 32, 32), [torch.zeros(2, 3, 32, 32)]])
+def test_images_without_labels_cannot_be_evaluated(images: Any, model: nn.Module) -> None:
+    with pytest.raises(InputError, match="evaluation needs labels; pass pairs"):
         cifarzoo.evaluate(model, images)
 
 

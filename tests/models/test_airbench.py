@@ -15,9 +15,8 @@ import cifarzoo
 from cifarzoo import ImageSet
 from cifarzoo.errors import ArgumentError
 from cifarzoo.models import AirBench
-from cifarzoo.models.airbench import muon_recipe
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RESEARCH = Path(__file__).parents[2] / "research"
 PUBLISHED = {"airbench94": 1.97, "airbench95": 4.61, "airbench96": 9.92}
 
 
@@ -28,9 +27,9 @@ def build(name: str = "airbench94") -> AirBench:
 
 
 def plain_94() -> ModuleType:
-    """benchmarks/plain_94.py, the published training in plain PyTorch."""
+    """research/plain_94.py, the published training in plain PyTorch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
+        patch.syspath_prepend(str(RESEARCH))
         return importlib.import_module("plain_94")
 
 
@@ -150,7 +149,7 @@ def test_reference_trains_as_the_published_code_does(
     images, labels = some_images(sample_train)[:80], sample_train.labels[:80]
     monkeypatch.setattr(plain, "BATCH", 80)
     monkeypatch.setattr(plain, "epochs_of", lambda x, y, epochs: [(x, y)] * epochs)
-    monkeypatch.setattr("cifarzoo.muon.computes_bfloat16", lambda device: False)
+    monkeypatch.setattr("cifarzoo.recipe.muon.computes_bfloat16", lambda device: False)
     torch.manual_seed(0)
     widths = (32, 48, 64)
     published, ours = plain.Network(widths), cifarzoo.create_model("airbench94", widths=widths)
@@ -159,7 +158,8 @@ def test_reference_trains_as_the_published_code_does(
     begin = [p.detach().clone() for p in published.parameters()]
 
     plain.train(published, images, labels, epochs=8)
-    recipe = muon_recipe(batch_size=80, epochs=8)
+    monkeypatch.syspath_prepend(str(RESEARCH))
+    recipe = importlib.import_module("tune_94").muon_recipe(batch_size=80, epochs=8)
     cifarzoo.Trainer(ours, recipe, precision="float32", device="cpu").fit([(images, labels)])
 
     # the largest of nearly equal pixels is a matter of rounding: the published code itself ends a

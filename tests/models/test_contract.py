@@ -13,6 +13,7 @@ from torch import nn
 import cifarzoo
 from cifarzoo import ModelCard
 from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.models.listing import plain_listing
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODELS = cifarzoo.list_models()
@@ -29,7 +30,7 @@ def describe(model: nn.Module) -> str:
         for layer in statistics.summary_list
     ]
     total = f"total: {statistics.total_params:,} parameters, {statistics.total_mult_adds:,} MACs"
-    return "\n".join([str(model), "", *rows, "", total]) + "\n"
+    return "\n".join([plain_listing(model), "", *rows, "", total]) + "\n"
 
 
 @each_model

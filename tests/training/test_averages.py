@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from cifarzoo import CIFAR10_PREPROCESSING, ImageSet, Trainer
+from cifarzoo.data.feed import Source
 from cifarzoo.training.averages import Lookahead
 from cifarzoo.training.checkpoint import read_checkpoint
-from cifarzoo.training.feed import Source
 
 
 def test_slow_weights_follow_less_and_less() -> None:

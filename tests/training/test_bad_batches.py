@@ -11,9 +11,10 @@ from runs import PLAIN, make_batches, make_trainer, weights
 from torch import Tensor
 
 from cifarzoo import CIFAR10_PREPROCESSING, ImageSet, Loader, create_model
+from cifarzoo.compute.place import Place
+from cifarzoo.data.feed import Feed
 from cifarzoo.errors import InputError
 from cifarzoo.training.checkpoint import read_checkpoint
-from cifarzoo.training.feed import Feed
 
 Batch = tuple[Tensor, Tensor]
 
@@ -113,8 +114,7 @@ def test_batches_on_an_accelerator_are_judged_when_the_losses_are_read(few: Imag
     feed = Feed(
         make_batches(few),
         preprocessing=CIFAR10_PREPROCESSING,
-        device=torch.device("cpu"),
-        dtype=torch.float32,
+        place=Place(torch.device("cpu")),
     )
     feed.match(10, None)
     images, labels = make_batches(few)[0]

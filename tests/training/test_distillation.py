@@ -8,6 +8,7 @@ from torch import nn
 
 import cifarzoo
 from cifarzoo import ImageSet, ModelCard, Preprocessing, Recipe, Trainer
+from cifarzoo.compute.place import Place
 from cifarzoo.errors import ArgumentError
 from cifarzoo.training.distillation import Distillation
 
@@ -39,7 +40,7 @@ def test_the_loss_is_hintons(teacher: nn.Module) -> None:
         taught = (teacher(images) / 2).softmax(1)
     ours = (logits / 2).softmax(1)
     by_hand = 0.5 * 1.25 + 0.5 * 4 * (taught * (taught / ours).log()).sum(1).mean()
-    part = Distillation(teacher, LEARNS, device=torch.device("cpu"), precision=torch.float32)
+    part = Distillation(teacher, LEARNS, Place(torch.device("cpu")))
     loss = part.blend(torch.tensor(1.25), logits, images)
     torch.testing.assert_close(loss, by_hand)
 

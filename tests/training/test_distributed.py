@@ -91,12 +91,6 @@ def test_two_processes_equal_one_with_the_same_batches(
 # one process
 
 
-def test_the_mean_is_over_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert World().mean((1.0, 3.0), CPU) == [1.0, 3.0]
-    monkeypatch.setattr(dist, "all_reduce", lambda values: values.add_(torch.tensor([2.0, 1.0])))
-    assert World(size=2).mean((1.0, 3.0), CPU) == [1.5, 2.0]
-
-
 def test_one_process_alone_is_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     model = nn.Linear(2, 2)

@@ -15,15 +15,14 @@ from strategies import image_sets
 from torch import Tensor
 
 from cifarzoo import ImageSet, Loader
-from cifarzoo.card import CIFAR10_PREPROCESSING, Preprocessing
+from cifarzoo.compute.place import Place
+from cifarzoo.data.feed import Feed
 from cifarzoo.errors import InputError
-from cifarzoo.training.distributed import World
-from cifarzoo.training.feed import Feed
+from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
 
 PLACE: dict[str, Any] = {
     "preprocessing": CIFAR10_PREPROCESSING,
-    "device": torch.device("cpu"),
-    "dtype": torch.float32,
+    "place": Place(torch.device("cpu")),
 }
 
 
@@ -51,8 +50,8 @@ def test_uint8_is_normalized_and_floats_are_taken_as_they_are() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_batches_have_the_runs_dtype(dtype: torch.dtype, few: ImageSet) -> None:
-    place = {**PLACE, "dtype": dtype}
-    sources = [Feed.for_evaluation(few, **place), Feed(make_batches(few), **place)]
+    place = {**PLACE, "place": Place(torch.device("cpu"), dtype)}
+    sources = [Feed.for_validation(few, **place), Feed(make_batches(few), **place)]
     for feed in sources:
         images, labels = next(feed.epoch())
         assert (images.dtype, labels.dtype) == (dtype, torch.int64)
@@ -60,21 +59,21 @@ def test_batches_have_the_runs_dtype(dtype: torch.dtype, few: ImageSet) -> None:
 
 @given(images=image_sets())
 def test_evaluation_sees_every_image_once_in_order(images: ImageSet) -> None:
-    batches = list(Feed.for_evaluation(images, **PLACE).epoch())
+    batches = list(Feed.for_validation(images, **PLACE).epoch())
     assert torch.equal(torch.cat([labels for _, labels in batches]), images.labels)
     seen = torch.cat([batch for batch, _ in batches])
     torch.testing.assert_close(seen, CIFAR10_PREPROCESSING.normalize(images.images))
 
 
 def test_evaluation_of_a_large_set_is_cut_into_batches(sample_train: ImageSet) -> None:
-    feed = Feed.for_evaluation(sample_train, **PLACE)
+    feed = Feed.for_validation(sample_train, **PLACE)
     assert [len(labels) for _, labels in feed.epoch()] == [1000, 1000]
 
 
 def test_training_shuffles_by_the_recipes_seed(few: ImageSet) -> None:
     def order(seed: int) -> list[int]:
         recipe = PLAIN.replace(seed=seed)
-        feed = Feed.for_training(few, recipe, World(), steps=None, **PLACE)
+        feed = Feed.for_training(few, recipe, **PLACE)
         return torch.cat([labels for _, labels in feed.epoch()]).tolist()
 
     assert order(0) == order(0)
@@ -85,15 +84,24 @@ def test_training_shuffles_by_the_recipes_seed(few: ImageSet) -> None:
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_processes_share_every_batch(size: int, few: ImageSet) -> None:
-    alone = Feed.for_training(few, PLAIN, World(), steps=None, **PLACE)
+    alone = Feed.for_training(few, PLAIN, **PLACE)
     shares = [
-        Feed.for_training(few, PLAIN, World(rank, size), steps=None, **PLACE)
-        for rank in range(size)
+        Feed.for_training(few, PLAIN, rank=rank, world_size=size, **PLACE) for rank in range(size)
     ]
     for (images, _), *parts in zip(alone.epoch(), *(s.epoch() for s in shares), strict=True):
         union = torch.cat([part for part, _ in parts])
         assert len(union) == 50
         assert torch.equal(union.sum((1, 2, 3)).sort().values, images.sum((1, 2, 3)).sort().values)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_divide_what_is_validated(size: int, few: ImageSet) -> None:
+    feeds = [Feed.for_validation(few, rank=rank, world_size=size, **PLACE) for rank in range(size)]
+    parts = [torch.cat([images for images, _ in feed.epoch()]) for feed in feeds]
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    alone = torch.cat([images for images, _ in Feed.for_validation(few, **PLACE).epoch()])
+    sums = [torch.cat(parts).sum((1, 2, 3)), alone.sum((1, 2, 3))]
+    assert torch.equal(*(x.sort().values for x in sums))
 
 
 @given(length=st.integers(1, 6), steps=st.integers(1, 10), epochs=st.integers(1, 4))
@@ -202,4 +210,4 @@ def test_a_stated_length_of_nothing_ends() -> None:
 
 def test_validation_data_without_a_length_is_refused() -> None:
     with pytest.raises(InputError, match="validation data is measured every epoch; list_iterator"):
-        Feed.for_evaluation(iter(numbered(3)), **PLACE)
+        Feed.for_validation(iter(numbered(3)), **PLACE)

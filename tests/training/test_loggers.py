@@ -27,7 +27,7 @@ from cifarzoo import (
     TensorBoardLogger,
 )
 from cifarzoo.errors import ArgumentError, MissingExtraError, OutputError
-from cifarzoo.training import run as run_module
+from cifarzoo.training import loop as run_module
 from cifarzoo.training.loggers import RunStart, StepProgress
 
 FIELDS = [
@@ -79,6 +79,7 @@ def test_a_long_fast_run_still_fits_into_80_columns() -> None:
         recipe=PLAIN.replace(epochs=100),
         steps_per_epoch=400,
         epochs_done=0,
+        history=History(),
         device=torch.device("cpu"),
         precision=torch.float32,
         compiled=False,

@@ -82,7 +82,7 @@ def test_a_normalization_without_parameters_belongs_to_its_neighbour(few: ImageS
 def test_a_frozen_backbone_stays_frozen_after_an_interruption(
     few: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cifarzoo.training.run._TICK", 0.0)
+    monkeypatch.setattr("cifarzoo.training.loop._TICK", 0.0)
     results = []
     for interrupted in (False, True):
         folder = tmp_path / str(interrupted)

@@ -26,10 +26,10 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
 
 from cifarzoo import Augmentation, ImageSet, Loader, Logger, Recipe, Trainer, create_model, get_card
+from cifarzoo.data.feed import Source
 from cifarzoo.errors import CheckpointError, OutputError
-from cifarzoo.training import run as run_module
+from cifarzoo.training import loop as run_module
 from cifarzoo.training.checkpoint import read_checkpoint
-from cifarzoo.training.feed import Source
 from cifarzoo.training.history import EpochRecord
 
 EVERYTHING = Recipe(
@@ -299,7 +299,7 @@ def test_another_recipe_is_refused(stopped: Path, train: ImageSet) -> None:
     trainer = make_trainer(recipe, output=stopped)
     message = (
         r"belongs to another recipe: augmentation was .*'cutout': 0, 'contrast': 0.0, "
-        r"'brightness': 0.0}, is now .*'cutout': 4, 'contrast': 0.0, 'brightness': 0.0}; "
+        r"'brightness': 0.0, 'policies': \[\]}, is now .*'cutout': 4, .*}; "
         r"epochs was 2, is now 9; resume with the same one, or start a new run"
     )
     with pytest.raises(CheckpointError, match=message):

@@ -18,7 +18,7 @@ from torch import nn
 import cifarzoo
 from cifarzoo import Augmentation, ImageSet, Recipe, Trainer
 from cifarzoo.errors import CheckpointError
-from cifarzoo.training import run as run_module
+from cifarzoo.training import loop as run_module
 from cifarzoo.training.checkpoint import read_checkpoint, write_checkpoint
 
 STORED = Path(__file__).parent / "stored"

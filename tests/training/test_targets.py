@@ -7,7 +7,7 @@ import torch
 from runs import PLAIN
 from torch import Tensor
 
-from cifarzoo.training.targets import Mixer, build_mixer
+from cifarzoo.training.mixing import Mixer, build_mixer
 
 IMAGES = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 3, 16, 16).contiguous()
 LABELS = torch.arange(8)

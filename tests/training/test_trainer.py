@@ -35,7 +35,7 @@ from cifarzoo import (
     get_card,
     predict,
 )
-from cifarzoo.device import compile_pays
+from cifarzoo.compute.place import compile_pays
 from cifarzoo.errors import (
     ArgumentError,
     CheckpointError,
@@ -44,7 +44,7 @@ from cifarzoo.errors import (
     OutputError,
 )
 from cifarzoo.training import learner as learner_module
-from cifarzoo.training import run as run_module
+from cifarzoo.training import loop as run_module
 from cifarzoo.training.checkpoint import read_checkpoint
 from cifarzoo.training.loggers import StepProgress
 
@@ -574,7 +574,11 @@ def test_the_default_recipe_is_the_default() -> None:
     ("option", "value", "message"),
     [
         ("device", "quantum", "device 'quantum' cannot be used here"),
-        ("precision", "int8", "precision must be 'auto', 'float32' or 'bfloat16'; got 'int8'"),
+        (
+            "precision",
+            "int8",
+            "precision must be 'auto' or one of 'float32', 'bfloat16', 'float16'; got 'int8'",
+        ),
         ("optimizer", "sdg", "unknown optimizer 'sdg'; did you mean 'sgd'"),
         ("scheduler", "cosin", "unknown scheduler 'cosin'; did you mean 'cosine'"),
     ],
@@ -774,10 +778,9 @@ def test_a_scheduler_class_is_no_factory(few: ImageSet) -> None:
 
 def test_what_is_no_optimizer_factory_is_refused(few: ImageSet) -> None:
     ready = SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    factories: tuple[Any, ...] = (torch.optim.AdamW, ready)
-    for factory in factories:
-        with pytest.raises(ArgumentError, match=r"write lambda groups: (AdamW|SGD)\(groups, lr="):
-            make_trainer(optimizer=factory).fit(few)
+    not_yet: Any = ready
+    with pytest.raises(ArgumentError, match="is a name, a class, or a function of parameters; got"):
+        make_trainer(optimizer=not_yet).fit(few)
     with pytest.raises(ArgumentError, match="must return a torch Optimizer; got NoneType"):
         make_trainer(optimizer=lambda groups: None).fit(few)
     with pytest.raises(ArgumentError, match=r"a name or a factory, not <torch.*StepLR"):

@@ -7,11 +7,14 @@ wait for it.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -25,12 +28,11 @@ if TYPE_CHECKING:
     from cifarzoo import ImageSet, Recipe
 
 __all__ = [
-    "SUFFIXES",
     "AsJson",
     "Data",
-    "DataName",
     "Device",
     "Download",
+    "Opened",
     "PrecisionName",
     "Root",
     "Temperature",
@@ -48,11 +50,7 @@ __all__ = [
     "open_weights",
     "print_error",
     "print_json",
-    "training_facts",
-    "weights_file",
 ]
-
-DataName = Literal["cifar10", "cifar100", "sample"]
 
 
 class _Commands(TyperGroup):
@@ -116,14 +114,16 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-Data = Annotated[DataName, typer.Option("--data", help="Which image set.")]
+_SETS = "cifar10, cifar100, sample, folder:PATH, or one that is registered."
+Data = Annotated[str, typer.Option("--data", help=f"Which image set: {_SETS}")]
 TestData = Annotated[
-    Literal["cifar10", "cifar10.1", "cifar100", "sample"],
+    str,
     typer.Option(
-        "--data", show_default=False, help="Which images, instead of those it was trained for."
+        "--data",
+        show_default=False,
+        help=f"Which images, instead of those it was trained for: cifar10.1, {_SETS}",
     ),
 ]
-SUFFIXES = (".safetensors", ".pt", ".pth", ".th")
 Weights = Annotated[
     str, typer.Argument(help="Weights file, run folder, or pretrained model: MODEL or MODEL.TAG.")
 ]
@@ -137,17 +137,13 @@ Temperature = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 PrecisionName = Annotated[
-    Literal["auto", "float32", "bfloat16"], typer.Option("--precision", help="Of the computation.")
+    Literal["auto", "float32", "bfloat16", "float16"],
+    typer.Option("--precision", help="Of the computation."),
 ]
 Views = Annotated[
     Literal["none", "flip", "flip_shift", "flip_shift_unsure"],
     typer.Option(help="Average views: the mirror image too, or six; unsure: six for a quarter."),
 ]
-_SET_NAMES: dict[str, DataName] = {
-    "cifar10": "cifar10",
-    "cifar100": "cifar100",
-    "cifar10 sample": "sample",
-}
 
 
 def _version(value: bool) -> None:
@@ -161,20 +157,26 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option("--import", help="A module of yours that registers models and more."),
+    ] = None,
 ) -> None:
-    pass
+    for module in modules or []:
+        sys.path.insert(0, os.getcwd())  # where people try things
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ArgumentError(f"module {module!r} cannot be imported: {error}") from error
+        finally:
+            sys.path.pop(0)
 
 
 def load_set(
     name: str, split: Literal["train", "test"], root: Path | None, fetch: bool
 ) -> ImageSet:
     """One part of the image set called ``name``."""
-    if name == "sample":
-        return cifarzoo.load_sample(split)
-    if name == "cifar10.1":
-        return cifarzoo.load_cifar10_1(root=root)
-    load = cifarzoo.load_cifar10 if name == "cifar10" else cifarzoo.load_cifar100
-    return load(split, root=root, download=fetch)
+    return cifarzoo.load_dataset(name, split, root=root, download=fetch)
 
 
 def load_test(networks: Sequence[nn.Module], name: str, root: Path | None, fetch: bool) -> ImageSet:
@@ -191,50 +193,46 @@ def load_test(networks: Sequence[nn.Module], name: str, root: Path | None, fetch
     return test_set
 
 
-def choose_data(context: typer.Context, weights: str, data: str) -> str:
+def choose_data(context: typer.Context, weights: str, facts: dict[str, Any], data: str) -> str:
     """What to measure weights on: ``data`` if it is asked for, else what they were trained on."""
-    facts = {} if is_given(context, "data") else training_facts(weights)
+    if is_given(context, "data"):
+        return data
     if "data" not in facts and "data_name" in facts:
         raise ArgumentError(
             f"{weights} was trained on {facts['data_name']!r}, which is no set of --data; name the "
             "set to measure it on with --data, or evaluate it in Python on its own images"
         )
     found = facts.get("data")
-    return str(found) if found in get_args(DataName) else data
+    return str(found) if found is not None else data
 
 
-def open_weights(weights: str) -> nn.Module:
-    """A network from a weights file, a run folder, or a pretrained model, with a tag or without."""
-    path = Path(weights)
-    name, tag = split_tag(weights)
-    if not path.exists() and path.suffix not in SUFFIXES and name in cifarzoo.list_models():
-        return cifarzoo.create_model(name, pretrained=tag or True)
-    if path.exists() or path.suffix or len(path.parts) > 1:
-        return cifarzoo.load_model(path)
-    return cifarzoo.create_model(weights, pretrained=True)  # says which names it may mean
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A network from a weights file, a run folder, or a pretrained model, with a tag or without.
+
+    Args:
+        network: It.
+        path: Its file.
+        facts: What the file says about its training; may be empty.
+    """
+
+    network: nn.Module
+    path: Path
+    facts: dict[str, Any]
 
 
-def split_tag(text: str) -> tuple[str, str]:
-    """``MODEL.TAG`` as both, or ``MODEL`` and an empty tag."""
-    name, _, tag = text.partition(".")
-    return name, tag
+def open_weights(weights: str) -> Opened:
+    """What a command is about."""
+    from cifarzoo.zoo.locate import find_any
 
-
-def weights_file(weights: str) -> Path:
-    """The file that `open_weights` opened."""
-    from cifarzoo.factory import locate_weights
-    from cifarzoo.weights import find_weights
-
-    path = Path(weights)
-    if path.exists():
-        return find_weights(path)
-    name, tag = split_tag(weights)
-    return locate_weights(cifarzoo.get_model_info(name), tag or "default")
-
-
-def training_facts(weights: str) -> dict[str, Any]:
-    """What the file that `open_weights` opened says about its training; may be empty."""
-    return name_data(cifarzoo.read_metadata(weights_file(weights)).get("metadata", {}))
+    found = find_any(weights)
+    network = (
+        cifarzoo.create_model(found.model, pretrained=found.tag)
+        if found.model
+        else cifarzoo.load_model(found.path)
+    )
+    facts = cifarzoo.read_metadata(found.path).get("metadata", {})
+    return Opened(network, found.path, name_data(facts))
 
 
 def name_data(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,9 +241,13 @@ def name_data(facts: Mapping[str, Any]) -> dict[str, Any]:
     A run of the command line notes its options; one of a program, the names of its image sets.
     """
     name, _, part = facts.get("data_name", "").removesuffix(" held out").rpartition(" ")
-    if "data" in facts or name not in _SET_NAMES or part != "train":
+    known = {
+        info.set_name: info.name
+        for info in map(cifarzoo.get_dataset_info, cifarzoo.list_datasets())
+    }
+    if "data" in facts or name not in known or part != "train":
         return dict(facts)
-    found = {**facts, "data": _SET_NAMES[name]}
+    found = {**facts, "data": known[name]}
     measured = facts.get("val_name")
     if measured in (None, f"{name} train held out", f"{name} test"):
         found["watch_test"] = measured == f"{name} test"

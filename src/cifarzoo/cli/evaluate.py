@@ -10,7 +10,6 @@ import typer
 
 import cifarzoo
 from cifarzoo.cli.application import (
-    SUFFIXES,
     AsJson,
     Device,
     Download,
@@ -26,11 +25,9 @@ from cifarzoo.cli.application import (
     load_test,
     open_weights,
     print_json,
-    training_facts,
-    weights_file,
 )
 from cifarzoo.errors import ArgumentError, DataError, WeightsError
-from cifarzoo.files import make_directory
+from cifarzoo.files.writing import make_directory
 
 __all__ = ["calibrate", "evaluate", "report"]
 
@@ -56,12 +53,14 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure weights on the test images."""
-    from cifarzoo.evaluation.report import check_report_path
+    from cifarzoo.evaluation.report.report import check_report_path
 
     for path in save or []:
         check_report_path(path)
-    network = open_weights(weights)
-    test_set = load_test([network], choose_data(context, weights, data), root, download)
+    opened = open_weights(weights)
+    network = opened.network
+    chosen = choose_data(context, weights, opened.facts, data)
+    test_set = load_test([network], chosen, root, download)
     report = cifarzoo.evaluate(
         network, test_set, tta=tta, temperature=temperature, device=device, precision=precision
     )
@@ -81,8 +80,8 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Fit the temperature of a run on the images it held out (train --val-size)."""
-    network = open_weights(weights)
-    facts = training_facts(weights)
+    opened = open_weights(weights)
+    network, facts = opened.network, opened.facts
     if facts.get("val_size") == 0:
         raise ArgumentError(
             f"{weights} was trained on all training images, and a temperature that is fitted on "
@@ -140,15 +139,17 @@ def report(
         raise ArgumentError(f"the page is an .html file; got {output}")
     weights = _leave_out_what_has_no_weights(weights)
     make_directory(output.parent)
-    networks = [open_weights(each) for each in weights]
+    opened = [open_weights(each) for each in weights]
+    networks = [each.network for each in opened]
     names = [cifarzoo.get_card(network).name for network in networks]
     ends = [Path(each).name for each in weights]
-    test_set = load_test(networks, choose_data(context, weights[0], data), root, download)
+    chosen = choose_data(context, weights[0], opened[0].facts, data)
+    test_set = load_test(networks, chosen, root, download)
     entries = [
         make_entry(
             network,
             test_set,
-            weights=weights_file(each),
+            weights=one.path,
             # several runs of one model are told apart by where they lie
             label=name
             if names.count(name) == 1
@@ -158,7 +159,9 @@ def report(
             device=device,
             precision=precision,
         )
-        for each, end, network, name in zip(weights, ends, networks, names, strict=True)
+        for each, one, end, network, name in zip(
+            weights, opened, ends, networks, names, strict=True
+        )
     ]
     for entry in entries:
         typer.echo(f"{entry.report.model}: {entry.report.accuracy:.2%}")
@@ -167,16 +170,17 @@ def report(
 
 def _leave_out_what_has_no_weights(weights: list[str]) -> list[str]:
     """Those that a report can be about, as of `runs/*`; the others are noted on standard error."""
-    from cifarzoo.run_folder import CHECKPOINT_NAME, is_run
-    from cifarzoo.weights import WEIGHTS_NAME
+    from cifarzoo.runs import RunFolder
+    from cifarzoo.zoo.locate import SUFFIXES
 
     problems = {}
     for each in weights:
         path = Path(each)
-        if path.is_dir() and not (path / WEIGHTS_NAME).is_file():
-            if (path / CHECKPOINT_NAME).is_file():
+        folder = RunFolder(path)
+        if path.is_dir() and not folder.weights.is_file():
+            if folder.checkpoint.is_file():
                 problems[each] = f"not finished; `cifarzoo train --resume {each}` goes on"
-            elif is_run(path):
+            elif folder.is_run():
                 problems[each] = "has not come to a checkpoint yet, or ended before"
             else:
                 problems[each] = "not the folder of a run"

@@ -23,11 +23,11 @@ from cifarzoo.cli.application import (
     print_json,
 )
 from cifarzoo.errors import CifarZooError, InputError
-from cifarzoo.progress import count_bar
+from cifarzoo.files.progress import count_bar
 
 if TYPE_CHECKING:
     from cifarzoo import Prediction
-    from cifarzoo.evaluation.predict import Prepared
+    from cifarzoo.data.pictures import Prepared
 
 __all__ = ["predict"]
 
@@ -50,11 +50,11 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Say what is on pictures. One that cannot be read is reported, and the exit code is 1."""
-    from cifarzoo.evaluation.calibration import check_temperature
+    from cifarzoo.evaluation.inference import check_temperature
     from cifarzoo.evaluation.predict import classify
 
     check_temperature(temperature)
-    network = open_weights(weights)
+    network = open_weights(weights).network
     items = [item for name in images for item in _find_files(name)]
     lines: list[dict[str, Any]] = []
     failed = 0
@@ -90,7 +90,7 @@ def _find_files(name: str) -> list[tuple[str, InputError | None]]:
 
     Each with the reason why there is none, or None.
     """
-    from cifarzoo.evaluation.predict import find_images
+    from cifarzoo.data.pictures import find_images
 
     path = Path(name)
     files, reason = [name], None
@@ -112,7 +112,7 @@ def _prepare(
     item: tuple[str, InputError | None], advance: Callable[[int], None]
 ) -> Prepared | CifarZooError:
     """The image of a file, ready for a network, or what is wrong with it."""
-    from cifarzoo.evaluation.predict import prepare
+    from cifarzoo.data.pictures import prepare
 
     name, error = item
     advance(1)

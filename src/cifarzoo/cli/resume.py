@@ -14,11 +14,11 @@ from torch import nn
 
 import cifarzoo
 from cifarzoo import ImageSet, Recipe
-from cifarzoo.card import ModelCard, attach_card
 from cifarzoo.cli.application import name_data
 from cifarzoo.errors import CheckpointError, DataError
-from cifarzoo.run_folder import network_sha256, read_claim
+from cifarzoo.runs import RunFolder, network_sha256
 from cifarzoo.training.checkpoint import find_checkpoint
+from cifarzoo.zoo.card import ModelCard, attach_card
 
 __all__ = ["build_network", "check_images", "read_run"]
 
@@ -34,9 +34,10 @@ def read_run(path: Path) -> tuple[Path, dict[str, Any], Recipe]:
     """
     checkpoint = find_checkpoint(path)
     folder = checkpoint.parent
-    if not (folder / "run.json").exists():
+    run = RunFolder(folder)
+    if not run.note.exists():
         raise _only_in_python(folder, "there is no run.json in it, which tells of the run")
-    facts, recipe = read_claim(folder)
+    facts, recipe = run.read()
     facts = name_data(facts)
     resuming = facts.get("resuming")
     if resuming is None:  # begun here

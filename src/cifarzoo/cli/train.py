@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -24,12 +25,14 @@ from cifarzoo.cli.application import (
     name_data,
 )
 from cifarzoo.errors import ArgumentError, CheckpointError, MissingExtraError, WeightsError
-from cifarzoo.files import atomic_path
+from cifarzoo.files.writing import atomic_path
 
 if TYPE_CHECKING:
     from torch import nn
 
     from cifarzoo import EvaluationReport, History, ImageSet, ModelSpec, Recipe
+    from cifarzoo.compute.place import Place
+    from cifarzoo.runs import RunFolder
 
 __all__ = ["train"]
 
@@ -74,10 +77,10 @@ def train(
     ] = False,
 ) -> None:
     """Train a model, evaluate its last epoch on all test images, and keep everything."""
-    from cifarzoo import run_folder
     from cifarzoo.cli.resume import build_network, check_images, read_run
-    from cifarzoo.device import resolve_device, resolve_precision
+    from cifarzoo.compute.place import Place
     from cifarzoo.evaluation import log_report
+    from cifarzoo.runs import RunFolder
 
     if resume is not None:
         _refuse_with_resume(context)
@@ -121,91 +124,93 @@ def train(
         network = build_network(resume, facts, chosen)
     else:
         network = cifarzoo.create_model(
-            name, num_classes=len(train_set.classes), seed=chosen.seed, **chosen.model_options
+            name,
+            num_classes=len(train_set.classes),
+            seed=chosen.seed,
+            preprocessing=cifarzoo.get_dataset_info(facts["data"]).preprocessing,
+            **chosen.model_options,
         )
-    place = resolve_device(device)
-    number = str(resolve_precision(precision, place)).removeprefix("torch.")
+        card = dataclasses.replace(cifarzoo.get_card(network), classes=train_set.classes)
+        cifarzoo.attach_card(network, card)
+    place = Place.find(device, precision)
     if resume is not None:
-        folder = resume.parent
+        run = RunFolder(resume.parent)
     else:
-        folder = output or run_folder.new_folder(f"{name}-{Path(recipe or 'default').stem}")
+        label = f"{name}-{Path(recipe or 'default').stem}"
+        run = RunFolder(output) if output else RunFolder.new(label)
         facts["command"] = shlex.join(["cifarzoo", *sys.argv[1:]])
     typer.echo(
-        f"{name} on {len(train_set):,} images of {train_set.name}, {place} in {number}\n"
-        f"{describe(chosen)}\nrun folder {folder}",
+        f"{name} on {len(train_set):,} images of {train_set.name}, {place}\n"
+        f"{describe(chosen)}\nrun folder {run.path}",
         err=True,
     )
     try:
-        loggers = [cifarzoo.ConsoleLogger(), cifarzoo.CSVLogger(folder / "history.csv")]
+        loggers = [cifarzoo.ConsoleLogger(), cifarzoo.CSVLogger(run.path / "history.csv")]
         if tensorboard:
-            loggers.append(cifarzoo.TensorBoardLogger(folder / "tensorboard"))
+            loggers.append(cifarzoo.TensorBoardLogger(run.path / "tensorboard"))
         trainer = cifarzoo.Trainer(
             network,
             chosen,
             device=place,
-            precision=precision,
             compile=compile_network,
             loggers=loggers,
-            output=folder,
+            output=run.path,
             teacher=teacher,
             metadata=facts,
         )
         history = trainer.fit(train_set, val_set, resume=resume or False)
     except BaseException as problem:
-        run_folder.remove_if_empty(folder)
-        is_saved = (folder / run_folder.CHECKPOINT_NAME).exists()
+        run.remove_if_empty()
+        is_saved = run.checkpoint.exists()
         if not (isinstance(problem, KeyboardInterrupt) and is_saved):
             raise
         where = str(problem).split(";")[0] or "stopped"
-        command = shlex.join(["cifarzoo", "train", "--resume", str(folder)])
+        command = shlex.join(["cifarzoo", "train", "--resume", str(run.path)])
         raise KeyboardInterrupt(f"{where}; continue with: {command}") from None
     held_out = val_set if facts["val_size"] else None
-    reports, kept = _keep_reports(folder, network, history, test_set, held_out, device, precision)
+    reports, kept = _keep_reports(run, network, history, test_set, held_out, place)
     _show_run(reports, history, kept)
     if tensorboard:
-        log_report(folder / "tensorboard", reports[0], images=test_set, recipe=chosen)
+        log_report(run.path / "tensorboard", reports[0], images=test_set, recipe=chosen)
 
 
 def _keep_reports(
-    folder: Path,
+    run: RunFolder,
     network: nn.Module,
     history: History,
     test_set: ImageSet,
     held_out: ImageSet | None,
-    device: str,
-    precision: PrecisionName,
+    place: Place,
 ) -> tuple[list[EvaluationReport], list[Path]]:
-    """Evaluate what the Trainer has left in ``folder``; add the numbers to it, and the pictures.
+    """Evaluate what the Trainer has left of ``run``; add the numbers to it, and the pictures.
 
     Returns:
         The reports on the test images, without and with the mirrored image, and all files.
     """
-    from cifarzoo import run_folder
-    from cifarzoo.data.cifar import official_md5
     from cifarzoo.evaluation import evaluate_views, plot_history
 
     reports, validation = (
-        evaluate_views(network, images, ("none", "flip"), device=device, precision=precision)
+        evaluate_views(network, images, ("none", "flip"), device=place)
         if images is not None
         else []
         for images in (test_set, held_out)
     )
-    facts = name_data(cifarzoo.read_metadata(folder)["metadata"])
+    facts = name_data(cifarzoo.read_metadata(run.path)["metadata"])
     facts["validation_accuracy"] = {report.tta: report.accuracy for report in validation}
     facts["test_accuracy"] = {report.tta: report.accuracy for report in reports}
-    if facts["data"] in ("cifar10", "cifar100"):
-        facts["data_md5"] = official_md5(facts["data"])
-    written = run_folder.keep(folder, network, facts, history.to_list())
+    if md5 := cifarzoo.get_dataset_info(facts["data"]).md5:
+        facts["data_md5"] = dict(md5)
+    written = run.keep(network, facts, history.to_list())
     for report in reports:
         suffix = "" if report.tta == "none" else f"-{report.tta}"
-        written.append(report.save(folder / f"report{suffix}.json"))
+        written.append(report.save(run.path / f"report{suffix}.json"))
     try:
-        written.append(reports[0].save(folder / "confusion.png"))
-        with atomic_path(folder / "curves.png") as part:
+        written.append(reports[0].save(run.path / "confusion.png"))
+        with atomic_path(run.path / "curves.png") as part:
             plot_history(history, title=reports[0].model).savefig(part, dpi=150)
     except MissingExtraError:
         return reports, written
-    return reports, [*written, folder / "curves.png"]
+    return reports, [*written, run.path / "curves.png"]
 
 
 def _choose_recipe(
@@ -244,11 +249,11 @@ def _load_teacher(recipe: Recipe, facts: dict[str, Any], resume: Path | None) ->
 
 def _refuse_another_run(folder: Path) -> None:
     """A run replaces nothing that lies in its folder."""
-    from cifarzoo.run_folder import CHECKPOINT_NAME, files_of_a_run
-    from cifarzoo.weights import WEIGHTS_NAME
+    from cifarzoo.runs import RunFolder
 
-    found = files_of_a_run(folder)
-    if {WEIGHTS_NAME, CHECKPOINT_NAME}.isdisjoint(found) and "run.json" in found:
+    run = RunFolder(folder)
+    found = run.files()
+    if run.note.exists() and not run.weights.exists() and not run.checkpoint.exists():
         raise CheckpointError(
             f"{folder} holds a run without a checkpoint: it has not come to one yet, or ended "
             f"before; remove its {', '.join(found)} in that case, or choose another --output"

@@ -19,7 +19,6 @@ from cifarzoo.cli.application import (
     app,
     load_set,
     print_json,
-    split_tag,
 )
 from cifarzoo.errors import ArgumentError
 
@@ -47,6 +46,7 @@ def verify(
 ) -> None:
     """Prove pretrained weights: checksum, provenance, and the stated accuracy measured again."""
     from cifarzoo.verification import tolerance
+    from cifarzoo.zoo.locate import split_tag
 
     if bool(models) == every:
         raise ArgumentError("name the models to verify, or ask for --all of them")

@@ -11,7 +11,6 @@ from rich.table import Table
 import cifarzoo
 from cifarzoo.cli.application import (
     AsJson,
-    DataName,
     Download,
     Root,
     app,
@@ -62,7 +61,7 @@ def models(
 @app.command(epilog="Example: `cifarzoo info deep_bn`")
 def info(model: Annotated[str, typer.Argument(help="Name.")], as_json: AsJson = False) -> None:
     """Tell what is known about a model: size, source, recipes, weights."""
-    from cifarzoo.builds import other_sizes
+    from cifarzoo.zoo.builds import other_sizes
 
     spec = cifarzoo.get_model_info(model)
     if as_json:
@@ -100,7 +99,7 @@ def summary(
 
 @app.command(epilog="Example: `cifarzoo data cifar10 --root ~/data`")
 def data(
-    name: Annotated[DataName, typer.Argument(help="Which image set.")] = "cifar10",
+    name: Annotated[str, typer.Argument(help="Which image set.")] = "cifar10",
     root: Root = None,
     download: Download = True,
     as_json: AsJson = False,

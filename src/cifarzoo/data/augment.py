@@ -9,7 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["crop", "crop_rows", "cut_out", "downsample", "flip_first", "reflect_pad"]
+__all__ = [
+    "crop",
+    "crop_pixels",
+    "crop_rows",
+    "cut_out",
+    "downsample",
+    "flip_first",
+    "reflect_pad",
+]
+
+_TAKES_VIEWS = frozenset({"cpu", "cuda"})
 
 
 def reflect_pad(images: Tensor, padding: int) -> Tensor:
@@ -63,9 +73,26 @@ def crop(padded: Tensor, rows: Tensor, index: Tensor, top: Tensor, left: Tensor)
     _, height, width, channels = padded.shape
     size = rows.shape[1] // channels
     first = (index * height + top) * width + left
+    if rows.device.type not in _TAKES_VIEWS:
+        return crop_pixels(padded, first, size)
     lines = first[:, None] + torch.arange(size, device=index.device) * width  # (B, size)
     windows = rows.index_select(0, lines.view(-1))
     return windows.view(len(index), size, size, channels).permute(0, 3, 1, 2)
+
+
+def crop_pixels(padded: Tensor, first: Tensor, size: int) -> Tensor:
+    """`crop`, pixel by pixel, for devices that would write out overlapping views as a whole.
+
+    Args:
+        padded: Contiguous (N, H, W, C).
+        first: int64 (B,), the first pixel of each window, in the flattened set.
+        size: Side of the windows.
+    """
+    width, channels = padded.shape[2:]
+    side = torch.arange(size, device=first.device)
+    pixels = first[:, None, None] + side[:, None] * width + side  # (B, size, size)
+    windows = padded.view(-1, channels).index_select(0, pixels.view(-1))
+    return windows.view(len(first), size, size, channels).permute(0, 3, 1, 2)
 
 
 def flip_first(images: Tensor, count: int) -> Tensor:

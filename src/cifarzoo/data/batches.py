@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifarzoo.card import CIFAR10_PREPROCESSING, Preprocessing
 from cifarzoo.data.columns import find_columns
 from cifarzoo.data.depth import reduce_depth
 from cifarzoo.data.image import from_numpy, to_uint8
 from cifarzoo.data.labels import as_labels
 from cifarzoo.errors import InputError
+from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
 
 __all__ = [
     "Batches",
@@ -28,6 +28,7 @@ __all__ = [
     "check_logits",
     "check_normalized",
     "check_shape",
+    "check_shares",
     "unpack",
 ]
 
@@ -41,13 +42,14 @@ _NO_NORMALIZATION = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 _OVERSHOOT = 0.5  # of images in 0..1 that were resized or sharpened
 
 
-def as_pair(batch: Any) -> tuple[Tensor, Tensor]:
+def as_pair(batch: Any, *, takes_soft: bool = False) -> tuple[Tensor, Tensor]:
     """Images and labels of a batch from anywhere, in the one form that networks take.
 
     Args:
         batch: A pair (images, labels); or three with the images' numbers or names at the end; or a
             dict with one key for each, as "img" and "label". Images are a tensor or array
             (B, 3, H, W) or (B, H, W, 3), or a list of images; labels as `as_labels` takes them.
+        takes_soft: Whether labels may be shares of several classes, float (B, C).
 
     Returns:
         Images (B, 3, H, W), uint8 in 0..255 or float as they came, and int64 labels (B,). Sizes
@@ -59,7 +61,7 @@ def as_pair(batch: Any) -> tuple[Tensor, Tensor]:
     images, labels, extra = unpack(batch)
     if extra is not None:
         check_extra(extra)
-    return as_images(images), as_labels(labels)
+    return as_images(images), as_labels(labels, takes_soft=takes_soft)
 
 
 def unpack(item: Any, what: str = "batches") -> tuple[Any, Any, Any]:
@@ -207,6 +209,8 @@ def check_shape(images: Tensor) -> None:
 def check_batch(images: Tensor, labels: Tensor) -> None:
     """Raise InputError when a batch is not images with one label each."""
     check_shape(images)
+    if labels.is_floating_point() and labels.ndim == 2 and len(labels) == len(images):
+        return  # shares of classes, which `as_pair` has let pass
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise InputError(
             f"labels must be int64 ({len(images)},), one for each image; got {labels.dtype} "
@@ -255,6 +259,15 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
         raise InputError(
             f"labels must be in 0..{num_classes - 1} for a model with {num_classes} classes; got "
             f"{low}..{high}: build the model with num_classes={high + 1}, or check the labels"
+        )
+
+
+def check_shares(labels: Tensor, num_classes: int) -> None:
+    """Raise InputError when rows of shares have not a column for each of ``num_classes``."""
+    if labels.shape[1] != num_classes:
+        raise InputError(
+            f"labels that are shares of classes must be ({len(labels)}, {num_classes}) for a model "
+            f"with {num_classes} classes; got {tuple(labels.shape)}"
         )
 
 

@@ -14,17 +14,22 @@ from cifarzoo.errors import InputError
 
 __all__ = ["as_labels"]
 
+_ROUNDING = 1e-2  # of shares that were added up in bfloat16
 
-def as_labels(labels: Any, classes: Sequence[str] | None = None) -> Tensor:
+
+def as_labels(
+    labels: Any, classes: Sequence[str] | None = None, *, takes_soft: bool = False
+) -> Tensor:
     """Class numbers from whatever holds them.
 
     Args:
         labels: Tensor, array or list of whole numbers of any dtype, (N,) or (N, 1); or rows with
             exactly one 1 (N, C); or, where there are ``classes``, their names.
         classes: Names of the classes in label order.
+        takes_soft: Whether rows may be shares of several classes, as MixUp makes them.
 
     Returns:
-        int64 (N,), where ``labels`` lies. Ranges are not checked.
+        int64 (N,), where ``labels`` lies; float32 (N, C) for shares. Ranges are not checked.
 
     Raises:
         InputError: They are names that are not known, True and False, fractions, or shares of
@@ -38,6 +43,8 @@ def as_labels(labels: Any, classes: Sequence[str] | None = None) -> Tensor:
     if found.ndim == 2 and found.shape[1] == 1:
         found = found[:, 0]
     elif found.ndim == 2:
+        if takes_soft and _is_soft(found):
+            return found.float()
         found = _from_one_hot(found)
     if found.dtype == torch.int64:
         return found
@@ -91,6 +98,14 @@ def _from_names(names: list[str], classes: Sequence[str] | None) -> Tensor:
         )
     some = ", ".join([*map(repr, classes[:5]), "..."][: len(classes)])
     raise InputError(f"the label {unknown[0]!r} is none of the classes {some}")
+
+
+def _is_soft(rows: Tensor) -> bool:
+    """Whether rows are shares of classes: not negative, one altogether, not all of one class."""
+    if not rows.is_floating_point():
+        return False
+    is_whole = (rows >= 0).all() & ((rows.float().sum(1) - 1).abs() < _ROUNDING).all()
+    return bool(is_whole & (rows.amax(1) < 1).any())
 
 
 def _from_one_hot(rows: Tensor) -> Tensor:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cifarzoo.card import CIFAR10_PREPROCESSING, Preprocessing
 from cifarzoo.data.augment import crop, crop_rows, cut_out, flip_first, reflect_pad
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.errors import ArgumentError
 from cifarzoo.names import whole_number
 from cifarzoo.recipe import Augmentation
+from cifarzoo.recipe.augmentation import adapt_transform
+from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
 
-__all__ = ["Loader"]
+__all__ = ["Loader", "Transform"]
+
+Transform = Callable[[Tensor], Tensor]
+"""From uint8 images (B, 3, H, W) to the same."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,7 @@ class _Plan:
     cutout: tuple[Tensor, Tensor] | None  # int64 (N,) each: corner of the square
     light: Tensor | None  # float32 (2, N, 1): factor and shift of the normalized pixels
     bounds: list[tuple[int, int]]  # where each batch lies in the tensors above
+    seed: int  # of the augmentations by name, which draw for each batch
 
 
 class Loader:
@@ -43,6 +48,9 @@ class Loader:
         images: The set.
         batch_size: Images in a batch, over all processes together.
         augmentation: Random changes; none unless given.
+        transform: A further change of each batch, after the others: any function from uint8
+            (B, 3, H, W) to the same, such as one of torchvision's v2 transforms; see
+            `adapt_transform`.
         preprocessing: Normalization; CIFAR-10's unless given.
         shuffle: New order in each epoch.
         drop_last: Leave out a last batch that is not full.
@@ -71,6 +79,7 @@ class Loader:
         *,
         batch_size: int,
         augmentation: Augmentation | None = None,
+        transform: Transform | None = None,
         preprocessing: Preprocessing = CIFAR10_PREPROCESSING,
         shuffle: bool = False,
         drop_last: bool = False,
@@ -82,6 +91,9 @@ class Loader:
         world_size: int = 1,
     ) -> None:
         self.augmentation = augmentation or Augmentation()
+        self._changes = self.augmentation.build_policies()
+        if transform is not None:
+            self._changes.append(adapt_transform(transform))
         size, padding = images.images.shape[3], self.augmentation.crop_padding
         self.batch_size = whole_number(batch_size) or 0
         _check(images, batch_size, padding, drop_last=drop_last, world_size=world_size)
@@ -152,6 +164,7 @@ class Loader:
         corner = (
             torch.randint(self._size, (2, count), generator=generator) - side // 2 if side else None
         )
+        seed = int(torch.randint(2**40, (), generator=generator)) if self._changes else 0
         shares = [
             order[start : start + self.batch_size][self.rank :: self.world_size]
             for start in range(0, len(self) * self.batch_size, self.batch_size)
@@ -173,6 +186,7 @@ class Loader:
             else (corner[0][index].to(self.device), corner[1][index].to(self.device)),
             light=None if light is None else light[:, index].to(self.device),
             bounds=_bounds(shares),
+            seed=seed,
         )
 
     def _draw_flips(self) -> Tensor | None:
@@ -199,6 +213,12 @@ class Loader:
         index = plan.index[part]
         pixels = crop(self._padded, self._rows, index, plan.top[part], plan.left[part])
         pixels = flip_first(pixels, plan.flips[batch])
+        if self._changes:
+            # one for each batch and process, so that a run can go on in the middle of an epoch
+            number = (plan.seed + batch) * self.world_size + self.rank
+            generator = torch.Generator().manual_seed(number)
+            for change in self._changes:
+                pixels = change(pixels, generator)
         flat = pixels.permute(0, 2, 3, 1).reshape(len(index), -1)
         images = torch.addcmul(self._bias, flat, self._scale)
         if plan.light is not None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.device import Precision
-from cifarzoo.errors import ArgumentError
+from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.evaluation import metrics
-from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_logits
+from cifarzoo.evaluation.inference import Images, collect_logits
+from cifarzoo.evaluation.views import TestTimeAugmentation
 from cifarzoo.frozen import freeze_fields
 
-__all__ = ["Calibration", "calibrate", "check_temperature", "fit_temperature"]
+__all__ = ["Calibration", "calibrate", "fit_temperature"]
 
 _RANGE = (0.01, 100.0)
 
@@ -45,7 +43,7 @@ def calibrate(
     images: Images,
     *,
     tta: TestTimeAugmentation = "none",
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
 ) -> Calibration:
     """Fit a temperature on images held out from training; never on those it is reported on.
@@ -57,7 +55,7 @@ def calibrate(
         model: The network.
         images: Held-out images, as `evaluate` takes them.
         tta: Test-time augmentation, the one that will be used.
-        device: "auto", or any torch device.
+        device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:
@@ -69,7 +67,8 @@ def calibrate(
         >>> found.loss[1] <= found.loss[0]
         True
     """
-    logits, labels = collect_logits(model, images, tta=tta, device=device, precision=precision)
+    place = Place.find(device, precision, model=model)
+    logits, labels = collect_logits(model, images, tta=tta, place=place)
     temperature = fit_temperature(logits, labels)
     both = (logits.double(), logits.double() / temperature)
     losses = [metrics.negative_log_likelihood(x, labels) for x in both]
@@ -80,12 +79,6 @@ def calibrate(
         expected_calibration_error=(errors[0], errors[1]),
         num_images=len(labels),
     )
-
-
-def check_temperature(temperature: float) -> None:
-    """Raise ArgumentError unless logits can be divided by ``temperature`` and mean something."""
-    if not 0 < temperature < math.inf:
-        raise ArgumentError(f"temperature must be a positive number; got {temperature!r}")
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -9,17 +9,10 @@ import time
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.device import (
-    Precision,
-    autocast,
-    keep_freed_memory,
-    move,
-    peak_memory,
-    resolve_device,
-    resolve_precision,
-)
-from cifarzoo.summary import summary
-from cifarzoo.twin import evaluating
+from cifarzoo.compute.cpu.pages import peak_memory
+from cifarzoo.compute.place import Device, Place, Precision
+from cifarzoo.evaluation.inference import answering
+from cifarzoo.zoo.summary import summary
 
 __all__ = ["Cost", "measure_cost"]
 
@@ -57,14 +50,14 @@ class Cost:
 def measure_cost(
     model: nn.Module,
     *,
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
 ) -> Cost:
     """Measure what a prediction of ``model`` costs here; takes about a second.
 
     Args:
         model: A network for 3x32x32 images; its modes stay as they are.
-        device: "auto", or any torch device.
+        device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Example:
@@ -73,48 +66,41 @@ def measure_cost(
         >>> measure_cost(create_model("simple")).parameters
         80090
     """
-    place = resolve_device(device)
-    dtype = resolve_precision(precision, place)
-    move(model, place)
+    place = Place.find(device, precision, model=model)
     counted = summary(model)
     # memory first: what the measurement of speed leaves behind would be used again
-    small, large = (_peak(model, batch, place, dtype) for batch in (_SMALL, _LARGE))
+    small, large = (_peak(model, batch, place) for batch in (_SMALL, _LARGE))
     return Cost(
         parameters=counted.total_params,
         macs=counted.total_mult_adds,
-        images_per_second_1=_rate(model, _SMALL, place, dtype),
-        images_per_second_256=_rate(model, _LARGE, place, dtype),
+        images_per_second_1=_rate(model, _SMALL, place),
+        images_per_second_256=_rate(model, _LARGE, place),
         peak_bytes_1=small,
         peak_bytes_256=large,
-        device=str(place),
-        precision=str(dtype).removeprefix("torch."),
+        device=str(place.device),
+        precision=place.precision_name,
     )
 
 
-def _peak(model: nn.Module, batch: int, device: torch.device, dtype: torch.dtype) -> int | None:
-    images = _images(batch, device, dtype)
-    with evaluating(model) as network, torch.inference_mode(), autocast(device, dtype):
-        network(images)  # the first pass chooses kernels and loads libraries
-        return peak_memory(lambda: network(images), device)
+def _peak(model: nn.Module, batch: int, place: Place) -> int | None:
+    images = _images(batch, place)
+    with answering(model, place) as answer:
+        answer(images)  # the first pass chooses kernels and loads libraries
+        return peak_memory(lambda: answer(images), place.device)
 
 
-def _rate(model: nn.Module, batch: int, device: torch.device, dtype: torch.dtype) -> float:
-    images = _images(batch, device, dtype)
+def _rate(model: nn.Module, batch: int, place: Place) -> float:
+    images = _images(batch, place)
     times: list[float] = []
-    with (
-        evaluating(model) as network,
-        torch.inference_mode(),
-        autocast(device, dtype),
-        keep_freed_memory(device),
-    ):
+    with answering(model, place) as answer:
         begin = time.perf_counter()
         while len(times) < 4 or time.perf_counter() - begin < _SECONDS:
             start = time.perf_counter()
-            network(images).sum().item()  # read, so that a GPU has finished
+            answer(images).sum().item()  # read, so that a GPU has finished
             times.append(time.perf_counter() - start)
     return batch / statistics.median(times[1:])  # the first chooses kernels
 
 
-def _images(batch: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    images = torch.zeros(batch, 3, _SIZE, _SIZE, device=device, dtype=dtype)
+def _images(batch: int, place: Place) -> Tensor:
+    images = torch.zeros(batch, 3, _SIZE, _SIZE, device=place.device, dtype=place.precision)
     return images.to(memory_format=torch.channels_last)

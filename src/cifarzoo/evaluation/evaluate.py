@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card, names_of_outputs
+from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.classes import class_names, class_numbers, describe_numbers
-from cifarzoo.device import Precision
 from cifarzoo.evaluation import metrics
-from cifarzoo.evaluation.calibration import check_temperature
-from cifarzoo.evaluation.inference import Images, TestTimeAugmentation, collect_views
+from cifarzoo.evaluation.inference import Images, check_temperature, collect_views
 from cifarzoo.evaluation.report import ClassScore, EvaluationReport, ReliabilityBin
+from cifarzoo.evaluation.views import TestTimeAugmentation
+from cifarzoo.zoo.card import get_card, names_of_outputs
 
 __all__ = ["evaluate", "evaluate_views"]
 
@@ -25,7 +24,7 @@ def evaluate(
     *,
     tta: TestTimeAugmentation = "none",
     temperature: float = 1.0,
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
     batch_size: int = 500,
 ) -> EvaluationReport:
@@ -43,7 +42,7 @@ def evaluate(
             at half the weight (Jordan 2024, arXiv:2404.00498, section 3.5); "flip_shift_unsure"
             does so for the least confident quarter of the images only.
         temperature: What the logits are divided by, as `calibrate` finds it on held-out images.
-        device: "auto", or any torch device.
+        device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes bfloat16 where the device computes it natively.
         batch_size: Images at once, for an ImageSet.
 
@@ -80,15 +79,14 @@ def evaluate_views(
     ways: Sequence[TestTimeAugmentation],
     *,
     temperature: float = 1.0,
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
     batch_size: int = 500,
 ) -> list[EvaluationReport]:
     """`evaluate` with each test-time augmentation in ``ways``, which share their views."""
     check_temperature(temperature)
-    found, labels = collect_views(
-        model, images, ways, device=device, precision=precision, batch_size=batch_size
-    )
+    place = Place.find(device, precision, model=model)
+    found, labels = collect_views(model, images, ways, place=place, batch_size=batch_size)
     card = get_card(model)
     names, note = _name_classes(images, card.classes, found[ways[0]].shape[1])
     return [
@@ -158,6 +156,7 @@ def _report(
         predicted=tuple(predicted.tolist()),
         confidence=tuple(confidence.tolist()),
         note=note,
+        metrics=metrics.measure_metrics(probabilities, labels),
     )
 
 

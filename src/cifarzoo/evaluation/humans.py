@@ -7,12 +7,13 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card, names_of_outputs
+from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.classes import class_numbers
-from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
-from cifarzoo.evaluation.inference import TestTimeAugmentation, collect_logits
+from cifarzoo.evaluation.inference import collect_logits
+from cifarzoo.evaluation.views import TestTimeAugmentation
+from cifarzoo.zoo.card import get_card, names_of_outputs
 
 __all__ = ["HumanComparison", "compare_with_humans"]
 
@@ -47,7 +48,7 @@ def compare_with_humans(
     *,
     temperature: float = 1.0,
     tta: TestTimeAugmentation = "none",
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
 ) -> HumanComparison:
     """Compare predictions with the choices of people (Peterson et al. 2019, arXiv:1908.07086).
@@ -59,7 +60,7 @@ def compare_with_humans(
             gives it for the CIFAR-10 test images.
         temperature: What the logits are divided by; see `calibrate`.
         tta: Test-time augmentation, as in `evaluate`.
-        device: "auto", or any torch device.
+        device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:
@@ -81,7 +82,8 @@ def compare_with_humans(
             f"humans must be {expected}, a distribution for each image of {images.name}; "
             f"got {tuple(humans.shape)}"
         )
-    logits, labels = collect_logits(model, images, tta=tta, device=device, precision=precision)
+    place = Place.find(device, precision, model=model)
+    logits, labels = collect_logits(model, images, tta=tta, place=place)
     humans = humans.double()
     known = names_of_outputs(get_card(model).classes, logits.shape[1])
     numbers = class_numbers(images.classes, known)

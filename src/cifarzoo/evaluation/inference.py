@@ -1,56 +1,154 @@
-"""Logits of a whole set: in evaluation mode, normalized as the network wants it."""
+"""From images to logits: a whole set, in evaluation mode, normalized as the network wants it."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card, names_of_outputs
-from cifarzoo.data import ImageSet, Loader
-from cifarzoo.data.batches import (
-    Batches,
-    as_pair,
-    check_batch,
-    check_labels,
-    check_logits,
-    check_normalized,
-    check_shape,
-)
+from cifarzoo.compute.cpu import cpu_kernels, keep_freed_memory
+from cifarzoo.compute.place import Device, Place, Precision
+from cifarzoo.compute.twin import evaluating
+from cifarzoo.data import ImageSet
+from cifarzoo.data.batches import Batches, check_labels, check_logits
 from cifarzoo.data.classes import class_names, class_numbers, renumber
-from cifarzoo.device import (
-    Precision,
-    autocast,
-    keep_freed_memory,
-    move,
-    resolve_device,
-    resolve_precision,
-)
+from cifarzoo.data.feed import Feed
 from cifarzoo.errors import ArgumentError, InputError
-from cifarzoo.twin import evaluating
+from cifarzoo.evaluation.views import UNSURE, TestTimeAugmentation, average_views, check_views
+from cifarzoo.zoo.card import get_card, names_of_outputs
+from cifarzoo.zoo.classifier import find_classifier
 
-__all__ = ["Images", "TestTimeAugmentation", "collect_logits", "collect_views"]
+__all__ = [
+    "Images",
+    "answering",
+    "check_temperature",
+    "collect_logits",
+    "collect_views",
+    "embeddings",
+    "infer",
+    "probabilities",
+]
 
 Images = ImageSet | Batches
-TestTimeAugmentation = Literal["none", "flip", "flip_shift", "flip_shift_unsure"]
-
-# weight of each view: whether mirrored, pixels moved up and left (down and right when negative)
-_VIEWS: dict[str, dict[tuple[bool, int], float]] = {
-    "none": {(False, 0): 1.0},
-    "flip": {(False, 0): 0.5, (True, 0): 0.5},
-    "flip_shift": {
-        (mirrored, shift): 0.25 if shift == 0 else 0.125
-        for mirrored in (False, True)
-        for shift in (0, 1, -1)
-    },
-}
-_UNSURE: TestTimeAugmentation = "flip_shift_unsure"
 
 _BATCH = 500
+
+
+@contextlib.contextmanager
+def answering(
+    model: nn.Module, place: Place, *, layer: str | None = None
+) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Yield what answers to a batch: from images (B, 3, H, W) on ``place`` to float32 (B, C) there.
+
+    A twin of ``model`` computes, in evaluation mode; the model is left as it is, and where it is.
+
+    Args:
+        model: The network.
+        place: Where it computes.
+        layer: Name of a module whose input is wanted, (B, features), in place of the logits.
+    """
+    with (
+        evaluating(model, place.device) as network,
+        cpu_kernels(network),
+        keep_freed_memory(place.device),
+        contextlib.ExitStack() as stack,
+    ):
+        seen: list[Tensor] = []
+        if layer is not None:
+            part = network.get_submodule(layer)
+            hook = part.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+            stack.callback(hook.remove)
+
+        def answer(images: Tensor) -> Tensor:
+            seen.clear()
+            with torch.inference_mode(), place.autocast():
+                found = network(images)
+            if layer is not None:
+                if len(seen) != 1:
+                    raise InputError(f"layer {layer!r} is used {len(seen)} times for an image")
+                found = seen[0].flatten(1)
+            check_logits(found, len(images))
+            logits: Tensor = found.float()
+            return logits
+
+        yield answer
+
+
+def infer(
+    model: nn.Module,
+    images: Any,
+    ways: Sequence[TestTimeAugmentation] = ("none",),
+    *,
+    place: Place,
+    batch_size: int = _BATCH,
+    layer: str | None = None,
+) -> tuple[dict[TestTimeAugmentation, Tensor], Tensor | None]:
+    """Logits of all images, for each test-time augmentation in ``ways``, which share their views.
+
+    Only "flip_shift_unsure" computes its six anew.
+
+    Args:
+        model: Left as it is, and where it is: a twin of it computes.
+        images: An ImageSet, a tensor (N, 3, H, W), or batches, with labels or without. uint8 images
+            are normalized by the model's own card, float ones taken as normalized.
+        ways: Test-time augmentations.
+        place: Where.
+        batch_size: Images at once, for a set or tensor.
+        layer: As for `answering`.
+
+    Returns:
+        Float32 logits (N, C) for each way, and the labels (N,) as they came, all on the CPU; None
+        for the labels when there are none.
+
+    Raises:
+        InputError: There are no images, only some have labels, or a logit is not finite.
+        ArgumentError: One of ``ways`` is unknown.
+    """
+    check_views(ways)
+    # the images that are unsure are known when all have been seen once
+    at_once: dict[TestTimeAugmentation, None]
+    at_once = dict.fromkeys("none" if tta == UNSURE else tta for tta in ways)
+    feed = Feed.for_inference(
+        images, preprocessing=get_card(model).preprocessing, place=place, batch_size=batch_size
+    )
+    parts: list[dict[TestTimeAugmentation, Tensor]] = []
+    labels: list[Tensor] = []
+    kept: list[Tensor] = []
+    with answering(model, place, layer=layer) as answer, torch.inference_mode():
+        for batch, numbers in feed.once():
+            # what lies on an accelerator stays there: each look would wait for it
+            parts.append(average_views(answer, batch, at_once))
+            if numbers is not None:
+                labels.append(numbers)
+            if UNSURE in ways:
+                kept.append(batch)
+        if not parts:
+            raise InputError("there are no images to evaluate")
+        if labels and len(labels) != len(parts):
+            raise InputError("some batches have labels and others none; pass all, or none")
+        found = {tta: torch.cat([part[tta] for part in parts]) for tta in at_once}
+        if kept:
+            logits = found["none"].clone()
+            unsure = logits.softmax(1).amax(1).argsort()[: math.ceil(len(logits) / 4)]
+            again = torch.split(torch.cat(kept)[unsure], batch_size)
+            logits[unsure] = torch.cat(
+                [average_views(answer, part, ["flip_shift"])["flip_shift"] for part in again]
+            )
+            found[UNSURE] = logits
+        answers = {tta: found[tta].cpu() for tta in ways}
+        known = torch.cat(labels).cpu() if labels else None
+    for logits in answers.values():
+        count = int((~logits.isfinite()).any(1).sum())
+        if count:
+            raise InputError(
+                f"the model returns NaN or infinity for {count:,} of {len(logits):,} images; "
+                "its weights have diverged, or the images are not finite"
+            )
+    return answers, known
 
 
 def collect_logits(
@@ -58,37 +156,11 @@ def collect_logits(
     images: Images,
     *,
     tta: TestTimeAugmentation = "none",
-    device: str | torch.device = "auto",
-    precision: Precision = "auto",
+    place: Place,
     batch_size: int = _BATCH,
 ) -> tuple[Tensor, Tensor]:
-    """Logits and labels of all images.
-
-    Args:
-        model: Moved to ``device``; a twin of it computes, so its modes stay as they are.
-        images: An ImageSet, or batches ``(images, labels)``: uint8 images are normalized by the
-            model's own card, float ones taken as normalized.
-        tta: Test-time augmentation: the mean of the logits of several views of an image. "flip":
-            the image and its mirror image. "flip_shift": both of these, and both moved by a pixel,
-            up and left or down and right, at half the weight (Jordan 2024, arXiv:2404.00498,
-            section 3.5). "flip_shift_unsure": that for the quarter of the images whose plain
-            prediction is least confident, the plain logits for the others.
-        device: "auto", or any torch device.
-        precision: "auto" takes bfloat16 where the device computes it natively.
-        batch_size: Images at once, for an ImageSet.
-
-    Returns:
-        Float32 logits (N, C) and int64 labels (N,), both on the CPU. Labels are the model's own
-        numbers where the images name their classes and the model knows the names.
-
-    Raises:
-        InputError: There are no images, a label has no output, a logit is not finite, or the model
-            knows some of the images' classes and not the others.
-        ArgumentError: ``tta`` is unknown.
-    """
-    found, labels = collect_views(
-        model, images, (tta,), device=device, precision=precision, batch_size=batch_size
-    )
+    """Logits and labels of all images, as `collect_views` for one test-time augmentation."""
+    found, labels = collect_views(model, images, (tta,), place=place, batch_size=batch_size)
     return found[tta], labels
 
 
@@ -97,107 +169,104 @@ def collect_views(
     images: Images,
     ways: Sequence[TestTimeAugmentation],
     *,
-    device: str | torch.device = "auto",
-    precision: Precision = "auto",
+    place: Place,
     batch_size: int = _BATCH,
 ) -> tuple[dict[TestTimeAugmentation, Tensor], Tensor]:
-    """`collect_logits` for each test-time augmentation in ``ways``, which share their views.
+    """`infer` for images with labels.
 
-    Only "flip_shift_unsure" computes its six anew.
+    Returns:
+        Logits as of `infer`, and int64 labels (N,) on the CPU: the model's own numbers, where the
+        images name their classes and the model knows the names.
+
+    Raises:
+        InputError: As for `infer`; or a label is missing or has no output, or the model knows some
+            of the images' classes and not the others.
     """
-    for tta in ways:
-        if tta not in get_args(TestTimeAugmentation):
-            raise ArgumentError(f"tta must be one of {get_args(TestTimeAugmentation)}; got {tta!r}")
-    # the images that are unsure are known when all have been seen once
-    at_once: dict[TestTimeAugmentation, None]
-    at_once = dict.fromkeys("none" if tta == _UNSURE else tta for tta in ways)
-    place = resolve_device(device)
-    dtype = resolve_precision(precision, place)
-    card = get_card(model)
-    preprocessing = card.preprocessing
-    names, numbers = class_names(images), None
-    if not isinstance(images, Iterable | ImageSet) or isinstance(images, str | Tensor):
-        raise InputError(
-            f"evaluation takes an ImageSet or batches (images, labels); got {images!r}: "
-            "load_cifar10('test') gives one"
-        )
-    batches: Batches = (
-        Loader(
-            images, batch_size=batch_size, preprocessing=preprocessing, device=place, dtype=dtype
-        )
-        if isinstance(images, ImageSet)
-        else images
-    )
-    parts: list[dict[TestTimeAugmentation, Tensor]] = []
-    all_labels: list[Tensor] = []
-    kept: list[Tensor] = []
-    move(model, place)
-    with (
-        evaluating(model) as network,
-        torch.inference_mode(),
-        autocast(place, dtype),
-        keep_freed_memory(place),
-    ):
-        for item in batches:
-            batch, labels = as_pair(item)
-            batch = batch.to(place)
-            if batch.dtype == torch.uint8:
-                check_shape(batch)
-                batch = preprocessing.normalize(batch)
-            elif not isinstance(images, ImageSet | Loader):  # those are normalized here
-                check_normalized(batch, preprocessing)
-            if not parts or not isinstance(images, ImageSet):
-                check_batch(batch, labels)
-            batch = batch.to(dtype)
-            parts.append(_averaged(network, batch, at_once))
-            if len(parts) == 1:
-                outputs = next(iter(parts[0].values())).shape[1]
-                numbers = class_numbers(names, names_of_outputs(card.classes, outputs))
-            all_labels.append(labels.cpu())
-            if _UNSURE in ways:
-                kept.append(batch)
-        if not parts:
-            raise InputError("there are no images to evaluate")
-        found = {tta: torch.cat([part[tta] for part in parts]) for tta in at_once}
-        if kept:
-            logits = found["none"].clone()
-            unsure = logits.softmax(1).amax(1).argsort()[: math.ceil(len(logits) / 4)]
-            again = torch.split(torch.cat(kept)[unsure.to(place)], batch_size)
-            six = [_averaged(network, part, ["flip_shift"])["flip_shift"] for part in again]
-            logits[unsure] = torch.cat(six)
-            found[_UNSURE] = logits
-    for logits in found.values():
-        count = int((~logits.isfinite()).any(1).sum())
-        if count:
-            raise InputError(
-                f"the model returns NaN or infinity for {count:,} of {len(logits):,} images; "
-                "its weights have diverged, or the images are not finite"
-            )
-    labels = torch.cat(all_labels)
+    found, labels = infer(model, images, ways, place=place, batch_size=batch_size)
+    if labels is None:
+        raise InputError("evaluation needs labels; pass pairs (images, labels)")
+    outputs = found[ways[0]].shape[1]
+    numbers = class_numbers(class_names(images), names_of_outputs(get_card(model).classes, outputs))
     check_labels(labels, outputs if numbers is None else len(numbers))
-    if numbers is not None:
-        labels = renumber(labels, numbers)
-    return {tta: found[tta] for tta in ways}, labels
+    return found, labels if numbers is None else renumber(labels, numbers)
 
 
-def _averaged(
-    model: nn.Module, images: Tensor, ways: Iterable[TestTimeAugmentation]
-) -> dict[TestTimeAugmentation, Tensor]:
-    """Float32 logits (B, C) on the CPU for each way: the mean over its views of ``images``."""
-    height, width = images.shape[2:]
-    means: dict[TestTimeAugmentation, Tensor] = {}
-    for mirrored, shift in _VIEWS["flip_shift"]:
-        weights = {way: _VIEWS[way].get((mirrored, shift)) for way in ways}
-        if not any(weights.values()):
-            continue
-        view = images
-        if shift:
-            view = F.pad(view, (1, 1, 1, 1), mode="reflect")
-            view = view[:, :, 1 + shift : 1 + shift + height, 1 + shift : 1 + shift + width]
-        view = view.flip(3) if mirrored else view
-        logits = model(view)
-        check_logits(logits, len(view))
-        for way, weight in weights.items():
-            if weight:
-                means[way] = means.get(way, 0.0) + weight * logits.float()
-    return {way: mean.cpu() for way, mean in means.items()}
+def check_temperature(temperature: float) -> None:
+    """Raise ArgumentError unless logits can be divided by ``temperature`` and mean something."""
+    if not 0 < temperature < math.inf:
+        raise ArgumentError(f"temperature must be a positive number; got {temperature!r}")
+
+
+def probabilities(
+    model: nn.Module,
+    images: Any,
+    *,
+    tta: TestTimeAugmentation = "none",
+    temperature: float = 1.0,
+    device: Device = None,
+    precision: Precision = "auto",
+    batch_size: int = _BATCH,
+) -> Tensor:
+    """How probable each class is, for each image.
+
+    Args:
+        model: The network; it is left as it is.
+        images: An `ImageSet`, a tensor (N, 3, H, W), or batches of them, with labels or without:
+            uint8 images are normalized as the model's card says, float ones taken as normalized.
+        tta: Test-time augmentation, as for `evaluate`.
+        temperature: What the logits are divided by, as `calibrate` finds it.
+        device: Where; where the model is unless given.
+        precision: "auto" takes bfloat16 where the device computes it natively.
+        batch_size: Images at once, for a set or tensor.
+
+    Returns:
+        Float32 (N, classes) in 0..1 on the CPU; each row adds up to 1.
+
+    Raises:
+        InputError: There are no images, or the model returns NaN.
+        ArgumentError: ``tta`` is unknown, or ``temperature`` is not positive.
+
+    Example:
+        >>> from cifarzoo import create_model, load_sample
+        >>> probabilities(create_model("simple"), load_sample("test").images[:4]).shape
+        torch.Size([4, 10])
+    """
+    check_temperature(temperature)
+    place = Place.find(device, precision, model=model)
+    found, _ = infer(model, images, (tta,), place=place, batch_size=batch_size)
+    return (found[tta] / temperature).softmax(1)
+
+
+def embeddings(
+    model: nn.Module,
+    images: Any,
+    *,
+    device: Device = None,
+    precision: Precision = "auto",
+    batch_size: int = _BATCH,
+) -> Tensor:
+    """What the network's last layer sees of each image: its features, for search or a new head.
+
+    Args:
+        model: The network; it is left as it is. Its last layer is the one that has an output for
+            each class.
+        images: As for `probabilities`.
+        device: Where; where the model is unless given.
+        precision: "auto" takes bfloat16 where the device computes it natively.
+        batch_size: Images at once, for a set or tensor.
+
+    Returns:
+        Float32 (N, features) on the CPU.
+
+    Raises:
+        InputError: There are no images, or the network has no last layer that could be told.
+
+    Example:
+        >>> from cifarzoo import create_model, load_sample
+        >>> embeddings(create_model("resnet20"), load_sample("test").images[:4]).shape
+        torch.Size([4, 64])
+    """
+    place = Place.find(device, precision, model=model)
+    name = find_classifier(model)
+    found, _ = infer(model, images, place=place, batch_size=batch_size, layer=name)
+    return found["none"]

@@ -6,22 +6,87 @@ Shapes throughout: probabilities float (N, C), rows summing to 1; labels int64 (
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from cifarzoo.errors import DuplicateNameError, InputError
 
 __all__ = [
     "adaptive_calibration_error",
     "brier_score",
     "confusion_matrix",
     "expected_calibration_error",
+    "list_metrics",
+    "measure_metrics",
     "negative_log_likelihood",
     "precision_recall_f1",
+    "register_metric",
     "reliability_bins",
     "top_k_accuracy",
     "wilson_interval",
 ]
+
+
+Metric = Callable[[Tensor, Tensor], float]
+"""``(float64 probabilities (N, C), int64 labels (N,)) -> number``."""
+
+_Metric = TypeVar("_Metric", bound=Metric)
+_METRICS: dict[str, Metric] = {}
+
+
+def register_metric(name: str) -> Callable[[_Metric], _Metric]:
+    """Let every report of `evaluate` show what the decorated function measures, under ``name``.
+
+    Args:
+        name: The name; must be new.
+
+    Returns:
+        A decorator that returns the function unchanged. It is given float64 probabilities (N, C)
+        and int64 labels (N,), and returns a number.
+
+    Raises:
+        DuplicateNameError: The name is taken.
+
+    Example:
+        >>> @register_metric("mean confidence")
+        ... def mean_confidence(probabilities, labels):
+        ...     return float(probabilities.amax(1).mean())
+        >>> measure_metrics(torch.tensor([[0.75, 0.25]]), torch.tensor([0]))
+        {'mean confidence': 0.75}
+    """
+
+    def register(metric: _Metric) -> _Metric:
+        if name in _METRICS:
+            raise DuplicateNameError(f"metric {name!r} is already registered; choose another")
+        _METRICS[name] = metric
+        return metric
+
+    return register
+
+
+def list_metrics() -> list[str]:
+    """Names of the registered metrics, in the order of reports."""
+    return list(_METRICS)
+
+
+def measure_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+    """What each registered metric says.
+
+    Raises:
+        InputError: One of them returns no number.
+    """
+    found = {}
+    for name, metric in _METRICS.items():
+        value = metric(probabilities, labels)
+        try:
+            found[name] = float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"metric {name!r} must return a number; got {value!r}") from error
+    return found
 
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:

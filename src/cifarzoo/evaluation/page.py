@@ -10,24 +10,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from markupsafe import Markup
 from torch import Tensor, nn
 
+from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.classes import align
-from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
-from cifarzoo.evaluation.charts import Series, line_chart, reliability_chart
 from cifarzoo.evaluation.comparison import compare
 from cifarzoo.evaluation.cost import Cost, measure_cost
 from cifarzoo.evaluation.evaluate import evaluate_views
-from cifarzoo.evaluation.inference import TestTimeAugmentation
 from cifarzoo.evaluation.report import EvaluationReport
+from cifarzoo.evaluation.report.charts import Series, line_chart, reliability_chart
 from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
-from cifarzoo.files import file_digest, write_text
+from cifarzoo.evaluation.views import TestTimeAugmentation
+from cifarzoo.files.writing import file_digest, write_text
 from cifarzoo.frozen import FrozenDict, freeze_fields
-from cifarzoo.weights import find_weights, read_metadata
+from cifarzoo.zoo.weights import find_weights, read_metadata
 
 __all__ = ["PageEntry", "make_entry", "render_page", "write_page"]
 
@@ -66,7 +65,7 @@ def make_entry(
     label: str | None = None,
     robustness: bool = False,
     files: str | Path | None = None,
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
 ) -> PageEntry:
     """Evaluate a model in every way the page shows.
@@ -78,19 +77,18 @@ def make_entry(
         label: What to call it; the model's own name unless given.
         robustness: Also on corrupted images, which takes 75 more passes.
         files: Folder of the official corrupted images, instead of those made here.
-        device: "auto", or any torch device.
+        device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes bfloat16 where the device computes it natively.
     """
     ways: tuple[TestTimeAugmentation, ...] = ("none", "flip", "flip_shift")
-    plain, *others = evaluate_views(model, images, ways, device=device, precision=precision)
+    place = Place.find(device, precision, model=model)
+    plain, *others = evaluate_views(model, images, ways, device=place)
     history, provenance = _read_provenance(weights) if weights is not None else ((), {})
     return PageEntry(
         report=dataclasses.replace(plain, model=label or plain.model),
         with_tta=others,
-        cost=measure_cost(model, device=device, precision=precision),
-        robustness=evaluate_robustness(
-            model, images, files=files, device=device, precision=precision
-        )
+        cost=measure_cost(model, device=place),
+        robustness=evaluate_robustness(model, images, files=files, device=place)
         if robustness
         else None,
         history=history,
@@ -100,8 +98,7 @@ def make_entry(
 
 def _read_provenance(path: str | Path) -> tuple[Sequence[Mapping[str, Any]], dict[str, str]]:
     """Training history and origin of a weights file, as far as it has them."""
-    found = find_weights(path)
-    facts = read_metadata(found)
+    facts = read_metadata(path)
     metadata = facts.get("metadata", {})
     shown = {key: metadata.get(key) for key in ("command", "recipe", "data", "data_sha256")}
     shown = {**shown, "versions": metadata.get("versions") or facts.get("versions")}
@@ -112,7 +109,10 @@ def _read_provenance(path: str | Path) -> tuple[Sequence[Mapping[str, Any]], dic
     }
     if "train_seconds" in metadata:
         provenance["training time"] = f"{metadata['train_seconds']:,.0f} s"
-    return metadata.get("history", ()), {**provenance, "weights sha256": file_digest(found)}
+    return metadata.get("history", ()), {
+        **provenance,
+        "weights sha256": file_digest(find_weights(path)),
+    }
 
 
 def write_page(

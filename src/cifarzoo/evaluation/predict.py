@@ -6,31 +6,24 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card, names_of_outputs
+from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
-from cifarzoo.data.image import convert_image
 from cifarzoo.data.photo import is_file
-from cifarzoo.device import Precision
+from cifarzoo.data.pictures import Prepared, find_images, prepare
 from cifarzoo.errors import InputError
-from cifarzoo.evaluation.calibration import check_temperature
-from cifarzoo.evaluation.inference import collect_logits
+from cifarzoo.evaluation.inference import check_temperature, probabilities
 from cifarzoo.frozen import freeze_fields
+from cifarzoo.zoo.card import get_card, names_of_outputs
 
-__all__ = ["Prediction", "Prepared", "classify", "find_images", "predict", "prepare"]
+__all__ = ["Prediction", "classify", "predict"]
 
-_SIZE = 32
 _AT_ONCE = 500
-# formats that Pillow knows by name only, or that are no pictures
-_NO_PICTURES = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
-# photos that Pillow may not read, but that nobody wants to be passed over in silence
-_OTHER_PHOTOS = {".heic", ".heif"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,28 +50,13 @@ class Prediction:
         freeze_fields(self)
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """An image that is ready for a network.
-
-    Args:
-        pixels: uint8 (3, 32, 32) in 0..255.
-        note: What was done to it.
-        file: Its path, or empty.
-    """
-
-    pixels: Tensor
-    note: str
-    file: str
-
-
 @overload
 def predict(
     model: nn.Module,
     images: list[Any] | tuple[Any, ...] | Iterator[Any] | ImageSet,
     *,
     temperature: float = ...,
-    device: str | torch.device = ...,
+    device: Device = ...,
     precision: Precision = ...,
 ) -> list[Prediction]: ...
 @overload
@@ -87,7 +65,7 @@ def predict(
     images: Any,
     *,
     temperature: float = ...,
-    device: str | torch.device = ...,
+    device: Device = ...,
     precision: Precision = ...,
 ) -> Prediction | list[Prediction]: ...
 def predict(
@@ -95,7 +73,7 @@ def predict(
     images: Any,
     *,
     temperature: float = 1.0,
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
 ) -> Prediction | list[Prediction]:
     """Classify an image, or several.
@@ -112,7 +90,7 @@ def predict(
             other iterable in order, a batch (N, 3, H, W) or (N, H, W, 3), an ImageSet, or a folder,
             whose images are taken with those of the folders in it, sorted by path.
         temperature: What the logits are divided by, as `calibrate` finds it.
-        device: "auto", or any torch device.
+        device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: As for ``evaluate``.
 
     Returns:
@@ -132,31 +110,13 @@ def predict(
     several = _several(images)
     # one after the other: a generator's or a folder's full-size photos need not fit into memory
     waiting = iter([prepare(images)]) if several is None else _prepare_each(several)
+    place = Place.find(device, precision, model=model)
     found: list[Prediction] = []
     while part := list(itertools.islice(waiting, _AT_ONCE)):
-        found += classify(model, part, temperature=temperature, device=device, precision=precision)
+        found += classify(model, part, temperature=temperature, device=place)
     if not found:
         raise InputError("there are no images to classify")
     return found[0] if several is None else found
-
-
-def prepare(item: Any) -> Prepared:
-    """Bring one image to the size that networks take.
-
-    Raises:
-        InputError: It cannot be read, or is of no kind that `predict` knows.
-    """
-    from PIL import Image
-
-    pixels, notes = convert_image(item)
-    height, width = pixels.shape[1:]
-    if (height, width) != (_SIZE, _SIZE):
-        image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-        small = image.resize((_SIZE, _SIZE), Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1)
-        notes = (*notes, f"resized from {width}x{height} to {_SIZE}x{_SIZE}")
-    file = os.fspath(item) if isinstance(item, str | os.PathLike) else ""
-    return Prepared(pixels, "; ".join(notes), str(file))
 
 
 def classify(
@@ -164,36 +124,17 @@ def classify(
     prepared: Sequence[Prepared],
     *,
     temperature: float = 1.0,
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
 ) -> list[Prediction]:
     """What ``model`` sees in images that are ready for it; arguments as for `predict`."""
     pixels = torch.stack([image.pixels for image in prepared])
-    unknown = torch.zeros(len(pixels), dtype=torch.int64)
-    logits, _ = collect_logits(
-        model, ImageSet(pixels, unknown, ("unknown",)), device=device, precision=precision
+    found = probabilities(
+        model, pixels, temperature=temperature, device=device, precision=precision
     )
-    probabilities = (logits / temperature).softmax(1)
-    outputs = logits.shape[1]
+    outputs = found.shape[1]
     names = names_of_outputs(get_card(model).classes, outputs) or tuple(map(str, range(outputs)))
-    return [_name(row, names, image) for row, image in zip(probabilities, prepared, strict=True)]
-
-
-def find_images(folder: str | os.PathLike[str]) -> tuple[list[Path], int]:
-    """The image files in a folder and the folders in it, sorted by path, and how many others.
-
-    They are told by their suffixes. Hidden files and folders, whose names begin with a dot, are
-    passed over and not counted. A folder that may not be opened stands among the files, so that
-    whoever reads them says so.
-    """
-    suffixes = _suffixes()
-    files: list[Path] = []
-    closed: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=lambda e: closed.append(Path(e.filename))):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(place, name) for name in names if not name.startswith(".")]
-    found = [file for file in files if file.suffix.lower() in suffixes]
-    return sorted([*found, *closed]), len(files) - len(found)
+    return [_name(row, names, image) for row, image in zip(found, prepared, strict=True)]
 
 
 def _prepare_each(items: Iterable[Any]) -> Iterator[Prepared]:
@@ -222,16 +163,6 @@ def _several(images: Any) -> Iterable[Any] | None:
     if isinstance(images, Mapping) or is_file(images) or hasattr(images, "getexif"):
         return None
     return images if isinstance(images, Iterable) else None
-
-
-def _suffixes() -> set[str]:
-    """Of the files that are images, lower case."""
-    from PIL import Image
-
-    known = Image.registered_extensions()  # also of what a plugin such as pillow-heif adds
-    return _OTHER_PHOTOS | {
-        suffix for suffix, kind in known.items() if kind in Image.OPEN and kind not in _NO_PICTURES
-    }
 
 
 def _name(probabilities: Tensor, names: Sequence[str], image: Prepared) -> Prediction:

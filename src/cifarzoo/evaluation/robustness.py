@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from cifarzoo.card import get_card
+from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet, load_cifar10c
 from cifarzoo.data.classes import align
-from cifarzoo.device import Precision
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifarzoo.evaluation.inference import collect_logits
 from cifarzoo.frozen import freeze_fields, thaw
+from cifarzoo.zoo.card import get_card
 
 __all__ = ["RobustnessReport", "evaluate_robustness"]
 
@@ -97,7 +97,7 @@ def evaluate_robustness(
     severities: Iterable[int] = SEVERITIES,
     seed: int = 0,
     files: str | Path | None = None,
-    device: str | torch.device = "auto",
+    device: Device = None,
     precision: Precision = "auto",
 ) -> RobustnessReport:
     """Measure the accuracy on corrupted images (Hendrycks & Dietterich 2019, arXiv:1903.12261).
@@ -113,7 +113,7 @@ def evaluate_robustness(
         severities: Of 1 to 5; all unless given.
         seed: Of the corruptions made here.
         files: Folder of the official files, as ``load_cifar10c`` takes it.
-        device: "auto", or any torch device.
+        device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:
@@ -131,6 +131,7 @@ def evaluate_robustness(
         (['fog'], 2)
     """
     names, severities = tuple(corruptions), tuple(severities)
+    place = Place.find(device, precision, model=model)
 
     def corrupted(name: str, severity: int) -> ImageSet:
         if files is None:
@@ -144,7 +145,7 @@ def evaluate_robustness(
         return official
 
     def accuracy(changed: ImageSet) -> float:
-        logits, labels = collect_logits(model, changed, device=device, precision=precision)
+        logits, labels = collect_logits(model, changed, place=place)
         return float((logits.argmax(1) == labels).double().mean())
 
     for name in names:  # refuse before the first of many passes

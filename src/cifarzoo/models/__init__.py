@@ -2,9 +2,12 @@
 
 from cifarzoo.models.airbench import AirBench, ConvGroup, airbench94, airbench95, airbench96
 from cifarzoo.models.deep_bn import DeepBN, deep_bn
-from cifarzoo.models.resnet import BasicBlock, ResNet, resnet18, resnet18_cifar
-from cifarzoo.models.resnet_small import (
+from cifarzoo.models.resnet import (
+    BasicBlock,
+    ResNet,
     SmallResNet,
+    resnet18,
+    resnet18_cifar,
     resnet20,
     resnet32,
     resnet44,

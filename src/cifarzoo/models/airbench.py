@@ -10,84 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
-from cifarzoo.foreign import Layout
-from cifarzoo.layers import BatchNorm2d, Conv2d, check_images
-from cifarzoo.pretrained import shipped_weights
-from cifarzoo.recipe import Augmentation, Recipe
-from cifarzoo.registry import register_model
+from cifarzoo.zoo.foreign import Layout
+from cifarzoo.zoo.known import known
+from cifarzoo.zoo.registry import register_model
 
 __all__ = ["AirBench", "ConvGroup", "airbench94", "airbench95", "airbench96"]
 
-_SOURCE = "Jordan 2024, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, arXiv:2404.00498"
 _WHITEN_SIZE = 2
 _WHITEN_EPS = 5e-4  # added to the eigenvalues: faint directions of the patches are noise
-
-
-def muon_recipe(batch_size: int, epochs: int, sgd_scale: float = 1.0) -> Recipe:
-    """Muon for the filters, SGD for the rest; rates of the published code, for any batch size.
-
-    The published code sums the loss over a batch of 2000 images where ours takes the mean, so its
-    rates for SGD appear multiplied by 2000. Its weight decay, 2e-6 an image, is divided by
-    the rate, as SGD multiplies it by the rate again. ``sgd_scale`` multiplies the rates alone.
-    """
-    decay = 2e-6 * batch_size
-    biases, head = (rate * batch_size * sgd_scale for rate in (0.053, 0.67))
-    sgd = {"momentum": 0.85}
-    return Recipe(
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer="muon_sgd",
-        learning_rate=0.24,
-        momentum=0.6,
-        weight_decay=0.0,
-        groups={
-            "whiten_bias": {
-                "learning_rate": biases,
-                "weight_decay": decay / biases,
-                "freeze_at": 0.375,
-                **sgd,
-            },
-            **{
-                f"group{number}_biases": {
-                    "learning_rate": biases,
-                    "weight_decay": decay / biases,
-                    **sgd,
-                }
-                for number in (1, 2, 3)
-            },
-            "head": {"learning_rate": head, "weight_decay": decay / head, **sgd},
-        },
-        label_smoothing=0.2,
-        scheduler="linear",
-        augmentation=Augmentation(flip="alternating", crop_padding=2),
-    )
-
-
-REFERENCE = muon_recipe(batch_size=2000, epochs=8)
-"""The published recipe of airbench94_muon, unchanged."""
-
-
-DEFAULT = muon_recipe(batch_size=2000, epochs=12)
-"""The published recipe, half as long again."""
-
-
-FAST94 = muon_recipe(batch_size=1000, epochs=12, sgd_scale=2.25).replace(
-    learning_rate=0.2,
-    momentum=0.65,
-    image_sizes=[[0, 16], [0.4, 24], [0.55, 30], [0.8, 32]],
-    augmentation=Augmentation(flip="alternating", crop_padding=2, contrast=0.15, brightness=0.15),
-)
-"""Nine tenths of the arithmetic: small images first, smaller batches, light that changes."""
-
-
-DEFAULT95 = muon_recipe(batch_size=2000, epochs=15)
-"""The published length, with airbench94's optimizer; not trained to its end here yet."""
-
-
-DEFAULT96 = muon_recipe(batch_size=2000, epochs=40).replace(
-    augmentation=Augmentation(flip="alternating", crop_padding=4, cutout=12)
-)
-"""The published length and augmentation, with airbench94's optimizer; not trained here yet."""
 
 
 MUON_LAYOUT = Layout(
@@ -129,9 +59,8 @@ class ConvGroup(nn.Module):
         self.norm1 = _normalization(channels)
         self.conv2 = _convolution(channels, channels)
         self.norm2 = _normalization(channels)
-        if depth == 3:
-            self.conv3 = _convolution(channels, channels)
-            self.norm3 = _normalization(channels)
+        self.conv3 = _convolution(channels, channels) if depth == 3 else None
+        self.norm3 = _normalization(channels) if depth == 3 else None
         self.activation = nn.GELU()
         self.depth = depth
 
@@ -139,7 +68,7 @@ class ConvGroup(nn.Module):
         """Map (B, in_channels, H, W) to (B, channels, H // 2, W // 2)."""
         x = first = self.activation(self.norm1(self.pool(self.conv1(x))))
         x = self.norm2(self.conv2(x))
-        if self.depth == 3:
+        if self.conv3 is not None and self.norm3 is not None:
             x = self.norm3(self.conv3(self.activation(x))) + first
         y: Tensor = self.activation(x)
         return y
@@ -188,7 +117,6 @@ class AirBench(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of normalized float images (B, 3, H, W) of at least 16x16."""
-        check_images(images, self.whiten.weight)
         x = self.activation(self.whiten(images))
         x = self.group3(self.group2(self.group1(x)))
         logits: Tensor = self.head(x.amax((2, 3))) / x.shape[1]
@@ -226,28 +154,20 @@ class AirBench(nn.Module):
         return {**groups, "whiten_bias": [named["whiten.bias"]], "head": [named["head.weight"]]}
 
 
-def _convolution(in_channels: int, channels: int) -> Conv2d:
+def _convolution(in_channels: int, channels: int) -> nn.Conv2d:
     """A 3x3 convolution whose first outputs are its inputs."""
-    layer = Conv2d(in_channels, channels, 3, padding=1, bias=False)
+    layer = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
     nn.init.dirac_(layer.weight[:in_channels])
     return layer
 
 
-def _normalization(channels: int) -> BatchNorm2d:
-    layer = BatchNorm2d(channels, eps=1e-12, momentum=0.4)
+def _normalization(channels: int) -> nn.BatchNorm2d:
+    layer = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
     layer.weight.requires_grad = False
     return layer
 
 
-@register_model(
-    description="Whitening and six convolutions: 94 % with the least work.",
-    source=_SOURCE,
-    parameters=1_972_792,
-    macs=118_172_728,
-    stated_accuracy=94.01,
-    recipes={"default": DEFAULT, "fast94": FAST94, "reference": REFERENCE},
-    weights=shipped_weights("airbench94"),
-)
+@register_model(**known("airbench94"))
 def airbench94(*, widths: Sequence[int] = (64, 256, 256), num_classes: int = 10) -> AirBench:
     """Build the network for 94 %, with random parameters and no whitening yet.
 
@@ -258,27 +178,13 @@ def airbench94(*, widths: Sequence[int] = (64, 256, 256), num_classes: int = 10)
     return AirBench(widths, depth=2, num_classes=num_classes)
 
 
-@register_model(
-    description="airbench94 with wider groups: 95 %.",
-    source=_SOURCE,
-    parameters=4_606_520,
-    macs=301_587_512,
-    stated_accuracy=95.01,
-    recipes={"default": DEFAULT95},
-)
+@register_model(**known("airbench95"))
 def airbench95(*, num_classes: int = 10) -> AirBench:
     """Build the network for 95 %."""
     return AirBench((128, 384, 384), depth=2, num_classes=num_classes)
 
 
-@register_model(
-    description="airbench94 with wider and deeper groups, and shortcuts: 96 %.",
-    source=_SOURCE,
-    parameters=9_918_776,
-    macs=451_996_472,
-    stated_accuracy=96.03,
-    recipes={"default": DEFAULT96},
-)
+@register_model(**known("airbench96"))
 def airbench96(*, num_classes: int = 10) -> AirBench:
     """Build the network for 96 %."""
     return AirBench((128, 384, 512), depth=3, num_classes=num_classes)

@@ -6,17 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.layers import BatchNorm1d, BatchNorm2d, check_images
-from cifarzoo.models.recipes import MUON, ORIGINAL
-from cifarzoo.pretrained import shipped_weights
-from cifarzoo.registry import register_model
+from cifarzoo.models.listing import plain_listing
+from cifarzoo.zoo.known import known
+from cifarzoo.zoo.registry import register_model
 
 __all__ = ["DeepBN", "deep_bn"]
-
-DEFAULT = MUON.replace(
-    epochs=64, batch_size=256, learning_rate=0.07, optimizer_options={"dense": True}
-)
-"""Muon for the dense layers too, five in a row with hardly any normalization; smaller batches."""
 
 
 class DeepBN(nn.Module):
@@ -36,18 +30,18 @@ class DeepBN(nn.Module):
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 20, kernel_size=3)
-        self.bn_conv1 = BatchNorm2d(20, affine=False)
+        self.bn_conv1 = nn.BatchNorm2d(20, affine=False)
         self.conv2 = nn.Conv2d(20, 24, kernel_size=3)
         self.conv3 = nn.Conv2d(24, 32, kernel_size=3)
         self.conv4 = nn.Conv2d(32, 40, kernel_size=3)
         self.pool1 = nn.MaxPool2d(2)
         self.conv5 = nn.Conv2d(40, 48, kernel_size=3)
-        self.bn_conv5 = BatchNorm2d(48, affine=False)
+        self.bn_conv5 = nn.BatchNorm2d(48, affine=False)
         self.conv6 = nn.Conv2d(48, 56, kernel_size=3)
         self.conv7 = nn.Conv2d(56, 64, kernel_size=3)
         self.conv8 = nn.Conv2d(64, 72, kernel_size=3)
         self.fc1 = nn.Linear(72 * 4 * 4, 256)
-        self.bn_fc1 = BatchNorm1d(256, affine=False)
+        self.bn_fc1 = nn.BatchNorm1d(256, affine=False)
         self.dropout1 = nn.Dropout(0.3)
         self.fc2 = nn.Linear(256, 64)
         self.fc3 = nn.Linear(64, 32)
@@ -55,9 +49,11 @@ class DeepBN(nn.Module):
         self.fc4 = nn.Linear(32, 16)
         self.fc5 = nn.Linear(16, num_classes)
 
+    def __repr__(self) -> str:
+        return plain_listing(self)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of normalized float images (B, 3, 32, 32)."""
-        check_images(images, self.conv1.weight, size=32)
         x = F.relu(self.bn_conv1(self.conv1(images)))
         x = F.relu_(self.conv2(x))
         x = F.relu_(self.conv3(x))
@@ -76,16 +72,7 @@ class DeepBN(nn.Module):
         return logits
 
 
-@register_model(
-    description="Eight convolutional and five dense layers, batch normalization, dropout.",
-    source="Convolutional NN for CIFAR10 image classification (PyTorch), second network",
-    parameters=453_242,
-    macs=20_689_690,
-    image_size=32,
-    stated_accuracy=69.0,
-    recipes={"default": DEFAULT, "original": ORIGINAL},
-    weights=shipped_weights("deep_bn"),
-)
+@register_model(**known("deep_bn"))
 def deep_bn(*, num_classes: int = 10) -> DeepBN:
     """Build the report's second network, with random parameters."""
     return DeepBN(num_classes)

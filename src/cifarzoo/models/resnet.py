@@ -15,25 +15,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
-from cifarzoo.foreign import Layout
-from cifarzoo.layers import BatchNorm2d, Conv2d, check_images, prefer_contiguous_on_cpu
-from cifarzoo.models.recipes import GROWING, MUON, ORIGINAL
-from cifarzoo.pretrained import shipped_weights
-from cifarzoo.recipe import Augmentation
-from cifarzoo.registry import register_model
+from cifarzoo.zoo.foreign import Layout
+from cifarzoo.zoo.known import known
+from cifarzoo.zoo.registry import register_model
 
-__all__ = ["BasicBlock", "ResNet", "resnet18", "resnet18_cifar"]
-
-DEFAULT = MUON.replace(
-    epochs=28,
-    learning_rate=0.09,
-    label_smoothing=0.1,
-    augmentation=Augmentation(
-        flip="alternating", crop_padding=4, cutout=8, contrast=0.15, brightness=0.15
-    ),
-    image_sizes=GROWING,
-)
-"""Muon, and small images at first: about two hours on two cores that compute in bfloat16."""
+__all__ = [
+    "BasicBlock",
+    "ResNet",
+    "SmallResNet",
+    "resnet18",
+    "resnet18_cifar",
+    "resnet20",
+    "resnet32",
+    "resnet44",
+    "resnet56",
+    "resnet110",
+]
 
 
 KUANGLIU = Layout(
@@ -75,6 +72,7 @@ WEIAICUNZAI = Layout(
 )
 """models/resnet.py there."""
 
+Shortcut = Literal["pad", "conv"]
 Pool = Literal["none", "max"]
 _POOLED = 1.25  # of what a mean is without pooling; found were 0.8 to 1 without, 1.6 to 2 with it
 _SURE = 0.8  # correlation
@@ -100,16 +98,16 @@ class BasicBlock(nn.Module):
         shortcut: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.conv1 = Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
         self.downsample = shortcut
         if shortcut is None and (stride != 1 or in_channels != channels):
             self.downsample = nn.Sequential(
                 nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False),
-                BatchNorm2d(channels),
+                nn.BatchNorm2d(channels),
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -155,14 +153,13 @@ class ResNet(nn.Module):
             if stem == "imagenet"
             else nn.Conv2d(3, 64, 3, padding=1, bias=False)
         )
-        self.bn1 = BatchNorm2d(64)
+        self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if pool == "max" else nn.Identity()
         self.layer1 = _stage(64, 64, depths[0], stride=1)
         self.layer2 = _stage(64, 128, depths[1], stride=2)
         self.layer3 = _stage(128, 256, depths[2], stride=2)
         self.layer4 = _stage(256, 512, depths[3], stride=2)
-        prefer_contiguous_on_cpu(self.layer4)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(512, num_classes)
         for module in self.modules():
@@ -171,12 +168,8 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of normalized float images (B, 3, H, W)."""
-        check_images(images, self.conv1.weight)
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        if x.device.type == "cpu":
-            x = x.contiguous()  # as layer4's weights are
-        x = self.layer4(x)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         logits: Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
         return logits
 
@@ -212,30 +205,72 @@ def _stage(in_channels: int, channels: int, depth: int, *, stride: int) -> nn.Se
     return nn.Sequential(*blocks)
 
 
-@register_model(
-    description="ResNet-18 with the ImageNet stem, torchvision's network.",
-    source="He et al. 2015, Deep Residual Learning for Image Recognition, arXiv:1512.03385, "
-    "table 1; accuracy stated by the report's third network",
-    parameters=11_181_642,
-    macs=37_026_186,
-    stated_accuracy=71.0,
-    recipes={"default": DEFAULT, "original": ORIGINAL},
-    weights=shipped_weights("resnet18"),
-)
+class SmallResNet(nn.Module):
+    """Residual network of three stages with 16, 32 and 64 channels.
+
+    Source: He et al. 2015, arXiv:1512.03385, section 4.2. Its shortcuts have no parameters (option
+    A, "pad"): where a stage begins, every second pixel is kept, and zeros stand for the new
+    channels. Others take convolutions of 1x1 there (option B, "conv").
+
+    Args:
+        blocks: Blocks in each stage; the network has ``6 * blocks + 2`` layers.
+        shortcut: "pad" or "conv".
+        num_classes: Size of the output.
+
+    Raises:
+        ArgumentError: ``shortcut`` is neither.
+    """
+
+    layouts: ClassVar[tuple[Layout, ...]] = (KUANGLIU, PYTORCHCV)
+
+    def __init__(self, blocks: int, *, shortcut: Shortcut = "pad", num_classes: int = 10) -> None:
+        super().__init__()
+        if shortcut not in ("pad", "conv"):
+            raise ArgumentError(f"shortcut must be 'pad' or 'conv'; got {shortcut!r}")
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = _small_stage(16, 16, blocks, shortcut)
+        self.layer2 = _small_stage(16, 32, blocks, shortcut)
+        self.layer3 = _small_stage(32, 64, blocks, shortcut)
+        self.fc = nn.Linear(64, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, num_classes) of normalized float images (B, 3, H, W)."""
+        x = F.relu(self.bn1(self.conv1(images)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        logits: Tensor = self.fc(x.mean((2, 3)))
+        return logits
+
+
+class _PaddedShortcut(nn.Module):
+    """Every second pixel, with zeros for the channels that are missing."""
+
+    def __init__(self, added: int) -> None:
+        super().__init__()
+        self.added = added
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.added // 2, self.added - self.added // 2))
+
+
+def _small_stage(in_channels: int, channels: int, blocks: int, shortcut: Shortcut) -> nn.Sequential:
+    if in_channels == channels:
+        return nn.Sequential(*(BasicBlock(channels, channels) for _ in range(blocks)))
+    padded = _PaddedShortcut(channels - in_channels) if shortcut == "pad" else None
+    first = BasicBlock(in_channels, channels, stride=2, shortcut=padded)
+    return nn.Sequential(first, *(BasicBlock(channels, channels) for _ in range(blocks - 1)))
+
+
+@register_model(**known("resnet18"))
 def resnet18(*, num_classes: int = 10) -> ResNet:
     """Build ResNet-18 as torchvision does, with random parameters."""
     return ResNet((2, 2, 2, 2), stem="imagenet", num_classes=num_classes)
 
 
-@register_model(
-    description="ResNet-18 with the CIFAR stem: 3x3 convolution of stride 1, no max pooling.",
-    source="He et al. 2015, Deep Residual Learning for Image Recognition, arXiv:1512.03385, "
-    "table 1 with the stem of section 4.2",
-    parameters=11_173_962,
-    macs=555_432_330,
-    recipes={"default": DEFAULT, "original": ORIGINAL},
-    weights=shipped_weights("resnet18_cifar"),
-)
+@register_model(**known("resnet18_cifar"))
 def resnet18_cifar(*, pool: Pool = "none", num_classes: int = 10) -> ResNet:
     """Build ResNet-18 for 32x32 images, with random parameters.
 
@@ -244,3 +279,33 @@ def resnet18_cifar(*, pool: Pool = "none", num_classes: int = 10) -> ResNet:
         num_classes: Size of the output.
     """
     return ResNet((2, 2, 2, 2), stem="cifar", pool=pool, num_classes=num_classes)
+
+
+@register_model(**known("resnet20"))
+def resnet20(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
+    """Build ResNet-20, with random parameters."""
+    return SmallResNet(3, shortcut=shortcut, num_classes=num_classes)
+
+
+@register_model(**known("resnet32"))
+def resnet32(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
+    """Build ResNet-32, with random parameters."""
+    return SmallResNet(5, shortcut=shortcut, num_classes=num_classes)
+
+
+@register_model(**known("resnet44"))
+def resnet44(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
+    """Build ResNet-44, with random parameters."""
+    return SmallResNet(7, shortcut=shortcut, num_classes=num_classes)
+
+
+@register_model(**known("resnet56"))
+def resnet56(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
+    """Build ResNet-56, with random parameters."""
+    return SmallResNet(9, shortcut=shortcut, num_classes=num_classes)
+
+
+@register_model(**known("resnet110"))
+def resnet110(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
+    """Build ResNet-110, with random parameters."""
+    return SmallResNet(18, shortcut=shortcut, num_classes=num_classes)

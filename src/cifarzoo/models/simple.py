@@ -6,23 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.layers import check_images
-from cifarzoo.models.recipes import MUON, ORIGINAL
-from cifarzoo.pretrained import shipped_weights
-from cifarzoo.recipe import Augmentation
-from cifarzoo.registry import register_model
+from cifarzoo.zoo.known import known
+from cifarzoo.zoo.registry import register_model
 
 __all__ = ["Simple", "simple"]
-
-DEFAULT = MUON.replace(
-    epochs=48,
-    batch_size=256,
-    learning_rate=0.035,
-    momentum=0.9,
-    optimizer_options={"dense": True},
-    augmentation=Augmentation(flip="random", crop_padding=2),
-)
-"""Muon for the dense layers too, with much momentum; small shifts, for the network is small."""
 
 
 class Simple(nn.Module):
@@ -48,7 +35,6 @@ class Simple(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of normalized float images (B, 3, 32, 32)."""
-        check_images(images, self.conv1.weight, size=32)
         # the largest of some numbers, cut off at 0, is the largest of the cut-off ones: pool first
         x = F.relu_(self.pool1(self.conv1(images)))  # (B, 8, 14, 14)
         x = self.pool2(F.relu_(self.conv2(x)))  # (B, 16, 6, 6)
@@ -59,16 +45,7 @@ class Simple(nn.Module):
         return logits
 
 
-@register_model(
-    description="Two convolutional and three dense layers.",
-    source="Convolutional NN for CIFAR10 image classification (PyTorch), first network",
-    parameters=80_090,
-    macs=723_178,
-    image_size=32,
-    stated_accuracy=54.0,
-    recipes={"default": DEFAULT, "original": ORIGINAL},
-    weights=shipped_weights("simple"),
-)
+@register_model(**known("simple"))
 def simple(*, num_classes: int = 10) -> Simple:
     """Build the report's first network, with random parameters."""
     return Simple(num_classes)

@@ -4,6 +4,7 @@ from cifarzoo.training.history import EpochRecord, History
 from cifarzoo.training.loggers import (
     ConsoleLogger,
     CSVLogger,
+    EarlyStopping,
     JSONLinesLogger,
     Logger,
     TensorBoardLogger,
@@ -13,6 +14,7 @@ from cifarzoo.training.trainer import Trainer
 __all__ = [
     "CSVLogger",
     "ConsoleLogger",
+    "EarlyStopping",
     "EpochRecord",
     "History",
     "JSONLinesLogger",

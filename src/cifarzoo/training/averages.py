@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.card import attach_card, get_card, unwrap
 from cifarzoo.recipe import Recipe
+from cifarzoo.zoo.card import attach_card, get_card, unwrap
 
 __all__ = ["Lookahead", "build_ema"]
 

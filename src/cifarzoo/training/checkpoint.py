@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from cifarzoo.errors import CheckpointError, InputError
-from cifarzoo.files import write_bytes
-from cifarzoo.run_folder import CHECKPOINT_NAME
+from cifarzoo.files.writing import write_bytes
+from cifarzoo.runs import CHECKPOINT_NAME
 
 __all__ = [
     "CHECKPOINT_NAME",

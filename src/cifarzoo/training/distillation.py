@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.card import get_card, names_of_outputs
+from cifarzoo.compute.place import Place
 from cifarzoo.data.classes import class_numbers
-from cifarzoo.device import autocast, use_fast_layout
 from cifarzoo.errors import ArgumentError
 from cifarzoo.recipe import Recipe
+from cifarzoo.zoo.card import get_card, names_of_outputs
 
 __all__ = ["Distillation", "check_teacher"]
 
@@ -41,21 +41,17 @@ class Distillation:
     Teacher and student see the same images, augmented and mixed alike.
 
     Args:
-        teacher: The trained network; moved to ``device`` and put in evaluation mode.
+        teacher: The trained network, in evaluation mode and on the device of ``place``.
         recipe: Weight and temperature.
-        device: Where.
-        precision: Dtype of the teacher's forward pass.
+        place: Where.
     """
 
-    def __init__(
-        self, teacher: nn.Module, recipe: Recipe, *, device: torch.device, precision: torch.dtype
-    ) -> None:
+    def __init__(self, teacher: nn.Module, recipe: Recipe, place: Place) -> None:
         self._numbers: Tensor | None = None  # of the student's classes among the teacher's
-        self._teacher = teacher.to(device).eval()
-        use_fast_layout(self._teacher)
+        self._teacher = teacher
         self._weight = recipe.distillation_weight
         self._temperature = recipe.distillation_temperature
-        self._device, self._precision = device, precision
+        self._place = place
 
     @torch.no_grad()
     def match(self, images: Tensor, classes: Sequence[str] | None, num_classes: int) -> None:
@@ -70,12 +66,12 @@ class Distillation:
             InputError: The teacher knows some of the student's classes and not the others.
             ArgumentError: The teacher has another number of classes.
         """
-        with autocast(self._device, self._precision):
+        with self._place.autocast():
             outputs = self._teacher(images[:1]).shape[1]
         known = names_of_outputs(get_card(self._teacher).classes, outputs)
         numbers = class_numbers(classes, known, whose="the teacher")
         if numbers is not None:
-            self._numbers = torch.tensor(numbers, device=self._device)
+            self._numbers = torch.tensor(numbers, device=self._place.device)
         taught = outputs if numbers is None else len(numbers)
         if taught != num_classes:
             raise ArgumentError(
@@ -94,7 +90,7 @@ class Distillation:
         Returns:
             Scalar: (1 - w) loss + w T^2 KL(teacher || student), both softened by T.
         """
-        with torch.no_grad(), autocast(self._device, self._precision):
+        with torch.no_grad(), self._place.autocast():
             taught = self._teacher(images)
             if self._numbers is not None:
                 taught = taught.index_select(1, self._numbers)

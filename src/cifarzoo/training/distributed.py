@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -38,13 +39,6 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def mean(self, values: Sequence[float], device: torch.device) -> list[float]:
-        """The mean of each of ``values`` over all processes."""
-        if self.size == 1:
-            return list(values)
-        means: list[float] = (self.sum(torch.tensor(values, device=device)) / self.size).tolist()
-        return means
-
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether ``flag`` is set in any process."""
         if self.size == 1:
@@ -64,6 +58,13 @@ class World:
         ids = [device.index] if device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
+    def alone(self, network: nn.Module, wanted: bool) -> contextlib.AbstractContextManager[None]:
+        """Within the block gradients stay with this process, if that is ``wanted``."""
+        if self.size == 1 or not wanted:
+            return contextlib.nullcontext()
+        no_sync: Any = getattr(network, "_orig_mod", network).no_sync
+        return no_sync()  # type: ignore[no-any-return]
+
 
 @contextlib.contextmanager
 def joined_world(device: torch.device) -> Iterator[World]:
@@ -74,8 +75,11 @@ def joined_world(device: torch.device) -> Iterator[World]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield World(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+    on_gpu = device.type == "cuda"
+    # what a collective allocates by itself lies on the GPU of this process
+    with torch.cuda.device(device) if on_gpu else contextlib.nullcontext():
+        dist.init_process_group("nccl" if on_gpu else "gloo")
+        try:
+            yield World(dist.get_rank(), dist.get_world_size())
+        finally:
+            dist.destroy_process_group()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarzoo.errors import InputError
-from cifarzoo.files import write_text
+from cifarzoo.files.writing import write_text
 from cifarzoo.frozen import freeze_fields
 
 __all__ = ["EpochRecord", "History"]

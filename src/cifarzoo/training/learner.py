@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from cifarzoo.card import unwrap
+from cifarzoo.compute.cpu import cpu_kernels
 from cifarzoo.data.augment import downsample
 from cifarzoo.data.batches import check_logits
-from cifarzoo.device import autocast
+from cifarzoo.data.feed import Feed
 from cifarzoo.errors import InputError
-from cifarzoo.optimizers import OptimizerFactory, build_optimizer
 from cifarzoo.recipe import Recipe
-from cifarzoo.schedulers import SchedulerFactory, build_scheduler
+from cifarzoo.recipe.optimizers import build_optimizer
+from cifarzoo.recipe.schedulers import build_scheduler
 from cifarzoo.training.averages import Lookahead, build_ema
-from cifarzoo.training.distillation import Distillation
-from cifarzoo.training.distributed import World
-from cifarzoo.training.feed import Feed
+from cifarzoo.training.mixing import Mixer, build_mixer
 from cifarzoo.training.normalization import frozen_normalizations, measure_normalizations
-from cifarzoo.training.targets import Mixer, build_mixer
+from cifarzoo.training.objective import Objective
+from cifarzoo.training.setup import Setup
+from cifarzoo.zoo.card import unwrap
 
 __all__ = ["Learner"]
 
@@ -34,43 +33,29 @@ class Learner:
     Args:
         model: Trained in place; already on the device.
         recipe: How.
-        optimizer: A name or a factory.
-        scheduler: A name or a factory.
-        device: Where.
-        precision: Dtype of the forward pass; parameters stay float32.
-        world: The processes that average their gradients.
+        setup: With what.
         steps_per_epoch: Optimizer steps in an epoch.
-        teacher: A trained network to learn from as well.
-        compiled: Let torch.compile fuse the network.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        recipe: Recipe,
-        *,
-        optimizer: str | OptimizerFactory,
-        scheduler: str | SchedulerFactory,
-        device: torch.device,
-        precision: torch.dtype,
-        world: World,
-        steps_per_epoch: int,
-        teacher: nn.Module | None = None,
-        compiled: bool = False,
+        self, model: nn.Module, recipe: Recipe, setup: Setup, *, steps_per_epoch: int
     ) -> None:
         self.model = model
         self._still = frozen_normalizations(unwrap(model))
         self._modes = [(module, module.training) for module in model.modules()]
         self.recipe = recipe
-        self.device, self.precision = device, precision
-        self._world = world
-        self._network = world.wrap(model, device)
-        if compiled:
+        self._kernels = setup.kernels
+        self.place, self.device = setup.place, setup.place.device
+        self._world = setup.world
+        self._network = self._world.wrap(model, self.device)
+        # a graph on a GPU keeps what it returns in memory of its own, which each step uses again
+        self._replays = setup.compiled and self.device.type == "cuda"
+        if setup.compiled:
             # on a GPU small networks are bound by launching kernels: replay them as one graph
-            mode = "reduce-overhead" if device.type == "cuda" else "default"
+            mode = "reduce-overhead" if self._replays else "default"
             self._network = torch.compile(self._network, mode=mode, dynamic=False)  # type: ignore[assignment]  # a module stays one
         self.optimizer = build_optimizer(
-            optimizer,
+            setup.optimizer,
             unwrap(model),  # which alone can declare groups
             learning_rate=recipe.learning_rate,
             momentum=recipe.momentum,
@@ -79,7 +64,7 @@ class Learner:
             options=recipe.optimizer_options,
         )
         self.scheduler = build_scheduler(
-            scheduler,
+            setup.scheduler,
             self.optimizer,
             epochs=recipe.epochs,
             steps_per_epoch=steps_per_epoch,
@@ -91,10 +76,10 @@ class Learner:
         self._to_freeze = sorted(limited, key=lambda group: float(group["freeze_at"]))
         self._frozen: list[nn.Parameter] = []
         self._mix: Mixer | None = None
-        self._distillation = (
-            Distillation(teacher, recipe, device=device, precision=precision)
-            if teacher is not None
-            else None
+        self.objective = Objective(recipe, setup.loss, setup.teacher, setup.place)
+        # float16 loses small gradients: the loss is made large before them, and they small again
+        self._scaler = torch.amp.GradScaler(
+            self.device.type, enabled=setup.place.precision == torch.float16
         )
         self._steps = 0
         self._all_steps = recipe.epochs * steps_per_epoch
@@ -124,7 +109,7 @@ class Learner:
             InputError: The network cannot take a size that the recipe trains at.
         """
         self.model.eval()  # a pass in training mode would move the running statistics
-        with autocast(self.device, self.precision):
+        with self.place.autocast():
             logits = self.model(images[:1])
             check_logits(logits, 1)
             num_classes = int(logits.shape[1])
@@ -139,13 +124,6 @@ class Learner:
         self._mix = build_mixer(self.recipe, num_classes)
         return num_classes
 
-    def match_teacher(
-        self, images: Tensor, classes: Sequence[str] | None, num_classes: int
-    ) -> None:
-        """Understand the teacher, if there is one, by the names of the classes."""
-        if self._distillation is not None:
-            self._distillation.match(images, classes, num_classes)
-
     def step(
         self, images: Tensor, labels: Tensor, *, loss_out: Tensor, correct_out: Tensor
     ) -> None:
@@ -153,33 +131,31 @@ class Learner:
 
         Args:
             images: (B, 3, H, W), normalized, in the precision of the run.
-            labels: int64 (B,).
+            labels: int64 (B,), or shares of the classes, float (B, C).
             loss_out: Scalar tensor that receives the loss summed over the batch.
             correct_out: Scalar tensor that receives the number of correct images; of mixed ones,
                 those given the label of the larger share.
         """
         self._freeze()
-        targets = truth = labels
+        targets = labels
         size = self.recipe.image_size_at(self._steps / self._all_steps)
         if size is not None:
             images = downsample(images, size)
         if self._mix is not None:
             images, targets = self._mix(images, labels)
-            truth = targets.argmax(1)
-        with autocast(self.device, self.precision):
-            logits = self._network(images)
-        logits = logits.float()
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
-        if self._distillation is not None:
-            loss = self._distillation.blend(loss, logits, images)
+        truth = targets if targets.ndim == 1 else targets.argmax(1)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if self._replays:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        loss, logits = self._pass(images, targets)
         for parameter in self._frozen:
             parameter.grad = None
+        self._scaler.unscale_(self.optimizer)
         if self.recipe.clip_norm > 0:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.learning_rate = float(self.optimizer.param_groups[0]["lr"])
-        self.optimizer.step()
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
         self._steps += 1
         if not self._steps_by_metric:
             self.scheduler.step()
@@ -187,8 +163,27 @@ class Learner:
             self._lookahead.update(self._steps, self._steps / self._all_steps)
         if self._ema is not None:
             self._ema.update(self.model, step=self._steps)
-        torch.mul(loss.detach(), len(labels), out=loss_out)
-        correct_out.copy_((logits.detach().argmax(1) == truth).sum())
+        torch.mul(loss, len(labels), out=loss_out)
+        correct_out.copy_((logits.argmax(1) == truth).sum())
+
+    def _pass(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Forward and backward, in as many parts as the recipe says: mean loss, logits (B, C)."""
+        parts = [*zip(*(x.chunk(self.recipe.accumulate) for x in (images, targets)), strict=True)]
+        losses, logits = [], []
+        for number, (seen, wanted) in enumerate(parts, 1):
+            with self._world.alone(self._network, number < len(parts)):
+                with self.place.autocast():
+                    output = self._network(seen)
+                output = output.float()
+                loss = self.objective(output, wanted, seen)
+                if len(parts) > 1:
+                    loss = loss * (len(seen) / len(images))
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+            logits.append(output.detach())
+        if len(parts) == 1:
+            return losses[0], logits[0]
+        return torch.stack(losses).sum(), torch.cat(logits)
 
     def _start_averages(self) -> None:
         decay = self.recipe.lookahead_decay
@@ -220,26 +215,30 @@ class Learner:
         """
         if self._ema is None:
             return
-        with autocast(self.device, self.precision):
-            measure_normalizations(self._ema.module, images, still=self._still)
-        self._world.share(self._ema.module)
+        network = self._ema.module
+        with cpu_kernels(network, enabled=self._kernels), self.place.autocast():
+            measure_normalizations(network, images, still=self._still)
+        self._world.share(network)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is measured and handed over: the averaged one, if there is one."""
+        return unwrap(self.model) if self._ema is None else self._ema.module
 
     @torch.no_grad()
     def validate(self, feed: Feed) -> tuple[float, float]:
-        """Mean loss and accuracy on ``feed``, with the averaged weights if there are any."""
-        network = self._ema.module if self._ema is not None else self.model
+        """Mean loss and accuracy on ``feed``, over all processes."""
+        network = self.judged
         network.eval()
-        totals = torch.zeros(2, device=self.device)
-        count = 0
+        totals = torch.zeros(3, dtype=torch.float64, device=self.device)
         for images, labels in feed.epoch():
-            with autocast(self.device, self.precision):
+            with self.place.autocast():
                 logits = network(images)
-            loss = F.cross_entropy(logits.float(), labels, reduction="sum")
+            loss = self.objective.measure(logits.float(), labels)
             correct = (logits.argmax(1) == labels).sum()
-            totals += torch.stack((loss, correct.float()))
-            count += len(labels)
+            totals += torch.stack((loss.double(), correct.double(), totals.new_tensor(len(labels))))
         feed.check_late()
-        loss_sum, correct_sum = totals.tolist()
+        loss_sum, correct_sum, count = self._world.sum(totals).tolist()
         return loss_sum / count, correct_sum / count
 
     def finish(self) -> None:
@@ -250,12 +249,11 @@ class Learner:
             unwrap(self.model).load_state_dict(self._ema.module.state_dict())
 
     def release(self) -> None:
-        """Hand the model back as it came: contiguous, in its mode, its parameters trainable."""
+        """Hand the model back as it came: in its mode, its parameters trainable."""
         for module, mode in self._modes:
             module.training = mode
         for parameter in self._frozen:
             parameter.requires_grad_(True)
-        self.model.to(memory_format=torch.contiguous_format)
 
     def train(self) -> None:
         """Switch to training mode, but for normalizations whose parameters are all frozen."""
@@ -271,6 +269,7 @@ class Learner:
             "scheduler": self.scheduler.state_dict(),
             "ema": self._ema.module.state_dict() if self._ema is not None else None,
             "lookahead": self._lookahead.slow if self._lookahead is not None else None,
+            "scaler": self._scaler.state_dict(),
             "steps": self._steps,
             "learning_rate": self.learning_rate,
         }
@@ -283,6 +282,8 @@ class Learner:
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     kept[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         self.scheduler.load_state_dict(state["scheduler"])
+        if state.get("scaler"):  # only float16 has any
+            self._scaler.load_state_dict(state["scaler"])
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])
         if self._lookahead is not None:

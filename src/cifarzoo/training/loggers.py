@@ -8,16 +8,17 @@ import json
 import math
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.errors import MissingExtraError
-from cifarzoo.files import make_directory
+from cifarzoo.compute.twin import evaluating
+from cifarzoo.errors import ArgumentError, MissingExtraError
+from cifarzoo.files.writing import make_directory
+from cifarzoo.names import whole_number
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.history import EpochRecord, History
-from cifarzoo.twin import evaluating
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CSVLogger",
     "ConsoleLogger",
+    "EarlyStopping",
     "JSONLinesLogger",
     "Logger",
     "RunStart",
@@ -43,6 +45,7 @@ class RunStart:
         recipe: How.
         steps_per_epoch: Optimizer steps in an epoch.
         epochs_done: Finished epochs; above 0 when the run continues.
+        history: Their records.
         device: Where it runs.
         precision: Dtype of the computation.
         compiled: Whether torch.compile fuses the network.
@@ -54,6 +57,7 @@ class RunStart:
     recipe: Recipe
     steps_per_epoch: int
     epochs_done: int
+    history: History
     device: torch.device
     precision: torch.dtype
     compiled: bool
@@ -90,11 +94,63 @@ class Logger:
     def on_progress(self, progress: StepProgress) -> None:
         """Some steps were made."""
 
-    def on_epoch(self, record: EpochRecord) -> None:
-        """An epoch ended."""
+    def on_epoch(self, record: EpochRecord) -> bool | None:
+        """An epoch ended; return True to end the run with it, as after the last one."""
 
     def on_end(self, history: History) -> None:
         """The run ended, was interrupted or failed; close what is open."""
+
+
+class EarlyStopping(Logger):
+    """Ends a run that no longer gets better on the validation images.
+
+    A schedule that falls to the end of the run, as most do, has then not fallen all the way: with
+    one that stays or follows the loss ("constant", "plateau") early stopping is at home. It keeps
+    the last epoch's network; see ``Trainer(keep="best")`` for the best one's.
+
+    Args:
+        patience: Epochs in a row without a better one before.
+        by: "val_accuracy", or "val_loss", which is better when it is lower.
+        least: By how much an epoch must be better to count.
+
+    Raises:
+        ArgumentError: ``patience`` is below 1, or ``by`` is something else.
+
+    Example:
+        >>> stopping = EarlyStopping(patience=3)
+    """
+
+    def __init__(
+        self,
+        patience: int = 10,
+        *,
+        by: Literal["val_accuracy", "val_loss"] = "val_accuracy",
+        least: float = 0.0,
+    ) -> None:
+        if whole_number(patience) is None or patience < 1:
+            raise ArgumentError(f"patience must be a whole number of at least 1; got {patience!r}")
+        if by not in ("val_accuracy", "val_loss"):
+            raise ArgumentError(f"by must be 'val_accuracy' or 'val_loss'; got {by!r}")
+        self._patience, self._by, self._least = patience, by, least
+        self._best, self._waited = -math.inf, 0
+
+    def on_start(self, run: RunStart) -> None:
+        """Begin, or go on as if there had been no interruption."""
+        self._best, self._waited = -math.inf, 0
+        for record in run.history.records:
+            self.on_epoch(record)
+
+    def on_epoch(self, record: EpochRecord) -> bool:
+        """Whether this was one epoch too many."""
+        value = getattr(record, self._by)
+        if value is None:
+            raise ArgumentError("early stopping needs validation images; pass them to fit()")
+        value = value if self._by == "val_accuracy" else -value
+        if value > self._best + self._least:
+            self._best, self._waited = value, 0
+        else:
+            self._waited += 1
+        return self._waited >= self._patience
 
 
 _PARTS = 1_000_000  # of the bar

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cifarzoo.card import get_card
 from cifarzoo.data import ImageSet
-from cifarzoo.run_folder import network_sha256
-from cifarzoo.weights import library_versions
+from cifarzoo.runs import network_sha256
+from cifarzoo.zoo.card import get_card
+from cifarzoo.zoo.weights import library_versions
 
 if TYPE_CHECKING:
-    from cifarzoo.training.feed import Source
+    from cifarzoo.data.feed import Source
     from cifarzoo.training.trainer import Trainer
 
 __all__ = ["describe_run"]
@@ -38,12 +38,15 @@ def describe_run(
         "an optimizer of its own": not isinstance(trainer.optimizer, str),
         "a scheduler of its own": not isinstance(trainer.scheduler, str),
         "a teacher": trainer.teacher is not None,
+        "a loss of its own": trainer.loss is not None,
+        "a transform of its own": trainer.transform is not None,
+        "the best epoch to keep": trainer.keep == "best",
     }
     return {
         "model": card.name,
         **_describe_images("data", train, trainer.metadata),
         **_describe_images("val", val, trainer.metadata),
-        "precision": str(trainer.precision).removeprefix("torch."),
+        "precision": trainer.place.precision_name,
         "compile": trainer.compile,
         "versions": library_versions(),
         "resuming": {

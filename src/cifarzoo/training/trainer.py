@@ -12,37 +12,37 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from cifarzoo.card import ModelCard, get_card
-from cifarzoo.device import (
-    Precision,
-    describe_machine,
-    keep_freed_memory,
-    resolve_device,
-    resolve_precision,
-)
+from cifarzoo.compute.backend import arithmetic, many_shapes
+from cifarzoo.compute.cpu import cpu_kernels, fast_layout, keep_freed_memory
+from cifarzoo.compute.machine import describe_machine
+from cifarzoo.compute.place import Device, Place, Precision, compile_pays
+from cifarzoo.compute.seeding import seeded
+from cifarzoo.compute.twin import evaluating
+from cifarzoo.data import ImageSet
+from cifarzoo.data.feed import Source
+from cifarzoo.data.loader import Transform
 from cifarzoo.errors import ArgumentError, CheckpointError
-from cifarzoo.files import make_directory
+from cifarzoo.files.writing import make_directory
 from cifarzoo.frozen import thaw
-from cifarzoo.optimizers import OptimizerFactory
 from cifarzoo.recipe import Augmentation, Recipe
-from cifarzoo.run_folder import claimed, keep, remove_if_empty
-from cifarzoo.schedulers import SchedulerFactory
-from cifarzoo.seeding import seeded
+from cifarzoo.recipe.optimizers import OptimizerFactory
+from cifarzoo.recipe.schedulers import SchedulerFactory
+from cifarzoo.runs import RunFolder
 from cifarzoo.training.checkpoint import (
-    CHECKPOINT_NAME,
     check_same,
     find_checkpoint,
     read_checkpoint,
 )
 from cifarzoo.training.distillation import check_teacher
 from cifarzoo.training.distributed import joined_world
-from cifarzoo.training.feed import Source
 from cifarzoo.training.history import History
 from cifarzoo.training.interrupt import stop_on_interrupt
 from cifarzoo.training.loggers import Logger
+from cifarzoo.training.loop import Data, Loop
+from cifarzoo.training.objective import Loss, check_loss
 from cifarzoo.training.provenance import describe_run
-from cifarzoo.training.run import Run
-from cifarzoo.weights import WEIGHTS_NAME
+from cifarzoo.training.setup import Setup
+from cifarzoo.zoo.card import ModelCard, get_card, unwrap
 
 __all__ = ["Trainer"]
 
@@ -70,7 +70,17 @@ class Trainer:
         output: Folder of the run, as the command line leaves and reads it: ``run.json`` and
             ``recipe.toml`` from the beginning, the checkpoint after every epoch, and at the end
             ``weights.safetensors`` and ``history.json``. Nothing is written unless given.
+        loss: A function of float32 logits (B, C) and targets to a number, in place of
+            cross-entropy, such as ``nn.CrossEntropyLoss(weight=...)``. Targets are int64 (B,), or
+            shares of the classes, float (B, C), of mixed images. The validation loss is by it too.
+        transform: A further change of the training images of an ImageSet, after the recipe's own:
+            any function from uint8 (B, 3, H, W) to the same, such as a torchvision v2 transform.
+        keep: "last" hands over the network of the last epoch. "best" that of the epoch with the
+            best accuracy on the validation images, averaged weights where the recipe averages;
+            never choose by test images.
         teacher: The trained network that ``recipe.teacher`` names, to learn from.
+        kernels: Let layers compute in the way that is fastest on a CPU, see `cpu_kernels`; results
+            are equal but for rounding. False leaves everything to torch.
         metadata: Further facts to keep with the run, as `save_weights` takes them.
 
     Raises:
@@ -92,12 +102,16 @@ class Trainer:
         *,
         optimizer: str | OptimizerFactory | None = None,
         scheduler: str | SchedulerFactory | None = None,
-        device: str | torch.device = "auto",
+        device: Device = "auto",
         precision: Precision = "auto",
         compile: bool | Literal["auto"] = False,  # noqa: A002  (everybody calls it so)
         loggers: Iterable[Logger] = (),
         output: str | Path | None = None,
+        loss: Loss | None = None,
+        transform: Transform | None = None,
+        keep: Literal["last", "best"] = "last",
         teacher: nn.Module | None = None,
+        kernels: bool = True,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         recipe = Recipe() if recipe is None else recipe
@@ -114,9 +128,14 @@ class Trainer:
             recipe = recipe.replace(scheduler_options={})
         self.model = model
         self.teacher = teacher
+        self.kernels = kernels
         self.recipe = recipe
-        self.device = resolve_device(device)
-        self.precision = resolve_precision(precision, self.device)
+        self.place = Place.find(device, precision, model=model)
+        check_loss(loss, recipe)
+        self.loss, self.transform = loss, transform
+        if keep not in ("last", "best"):
+            raise ArgumentError(f"keep must be 'last' or 'best'; got {keep!r}")
+        self.keep: Literal["last", "best"] = keep
         if compile not in (True, False, "auto"):
             raise ArgumentError(f"compile must be True, False or 'auto'; got {compile!r}")
         self.compile: bool | Literal["auto"] = compile
@@ -128,9 +147,19 @@ class Trainer:
         self.scheduler: str | SchedulerFactory = scheduler or recipe.scheduler
 
     @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        return self.place.device
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What it computes in."""
+        return self.place.precision
+
+    @property
     def checkpoint(self) -> Path | None:
         """Where the checkpoint is written; None without an output folder."""
-        return self.output / CHECKPOINT_NAME if self.output is not None else None
+        return RunFolder(self.output).checkpoint if self.output is not None else None
 
     def fit(
         self,
@@ -163,38 +192,67 @@ class Trainer:
             NonFiniteLossError: The loss became NaN or infinite; the last checkpoint is kept.
             KeyboardInterrupt: Ctrl-C; the step was finished and the state saved.
         """
+        self._check_keep(val)
         saved = self._read_saved(resume)
+        size = train.images.shape[-1] if isinstance(train, ImageSet) else None
         with (
             _only_run(),
-            keep_freed_memory(self.device),
+            self._fast(size),
+            self._teaching(size) as teacher,
             joined_world(self.device) as world,
+            arithmetic(self.place),
+            many_shapes(len(self.recipe.image_sizes)) if self.compile else contextlib.nullcontext(),
             stop_on_interrupt() as stop,
             # dropout and mixing draw from torch's global generators: they are ours for the run only
             seeded(self.recipe.seed + world.rank, self.device),
             self._kept(train, val, steps_per_epoch, saved, is_main=world.is_main) as keep_result,
         ):
-            run = Run(
-                self.model,
-                self.recipe,
+            setup = Setup(
+                place=self.place,
+                world=world,
                 optimizer=self.optimizer,
                 scheduler=self.scheduler,
-                device=self.device,
-                precision=self.precision,
-                compile=self.compile,
+                loss=self.loss,
+                teacher=teacher,
+                compiled=self._compiles(train, steps_per_epoch),
+                kernels=self.kernels,
+            )
+            loop = Loop(
+                self.model,
+                self.recipe,
+                setup,
+                Data(train, val, steps_per_epoch, self.transform),
                 loggers=self.loggers,
                 checkpoint=self.checkpoint,
-                world=world,
                 stop=stop,
-                teacher=self.teacher,
-                train=train,
-                val=val,
-                steps_per_epoch=steps_per_epoch,
+                keeps_best=self.keep == "best",
             )
             if saved is not None:
-                run.restore(saved)
-            history = run.finish()
-            keep_result(history)
+                loop.restore(saved)
+            history = loop.finish()
+            keep_result(history, loop.best.epoch if loop.best is not None else None)
             return history
+
+    def _compiles(self, train: Source, steps_per_epoch: int | None) -> bool:
+        if self.compile != "auto":
+            return self.compile
+        images = len(train) if isinstance(train, ImageSet) else None
+        steps = steps_per_epoch or (images or 0) // self.recipe.batch_size or len(train)  # type: ignore[arg-type]  # a feed has checked
+        return compile_pays(self.device, self.recipe.epochs * steps)
+
+    def _check_keep(self, val: Source | None) -> None:
+        if self.keep == "last":
+            return
+        if val is None:
+            raise ArgumentError(
+                "keep='best' needs validation images; pass them to fit(train, val), as in "
+                "train, val = train.split(5000)"
+            )
+        if isinstance(val, ImageSet) and val.name.endswith(" test"):
+            raise ArgumentError(
+                f"keep='best' would choose by {val.name!r}, and test images decide nothing; hold "
+                "out training images: train, val = train.split(5000)"
+            )
 
     @contextlib.contextmanager
     def _kept(
@@ -205,33 +263,59 @@ class Trainer:
         saved: dict[str, Any] | None,
         *,
         is_main: bool,
-    ) -> Iterator[Callable[[History], object]]:
+    ) -> Iterator[Callable[[History, int | None], object]]:
         """Claim the output folder for the block; yields what writes the result there."""
         if self.output is None or not is_main:
-            yield lambda history: None
+            yield lambda history, epoch: None
             return
-        output = self.output
+        run = RunFolder(self.output)
         has_fixed_steps = steps_per_epoch is not None
         facts = describe_run(self, train, val, has_fixed_steps=has_fixed_steps)
         was_finished = saved is not None and len(saved["records"]) == self.recipe.epochs
         with contextlib.ExitStack() as cleared:
             if self._makes_output:
-                cleared.callback(remove_if_empty, output)
+                cleared.callback(run.remove_if_empty)
             noted = cleared.enter_context(
-                claimed(output, facts, self.recipe, resumed=saved is not None)
+                run.claimed(facts, self.recipe, resumed=saved is not None)
             )
 
-            def write(history: History) -> None:
-                if was_finished and (output / WEIGHTS_NAME).exists():
+            def write(history: History, epoch: int | None) -> None:
+                if was_finished and run.weights.exists():
                     return  # somebody may have added to them
                 now = {
                     "recipe": self.recipe.to_dict(),
                     "precision": facts["precision"],
                     "machine": describe_machine(self.device),
+                    **({} if epoch is None else {"kept_epoch": epoch}),
                 }
-                keep(output, self.model, {**noted, **now}, history.to_list())
+                run.keep(self.model, {**noted, **now}, history.to_list())
 
             yield write
+
+    @contextlib.contextmanager
+    def _fast(self, image_size: int | None) -> Iterator[None]:
+        """The model on its device, in the layers and the layout that are fast there."""
+        self.model.to(self.device)
+        inner, on = unwrap(self.model), self.kernels
+        with (
+            keep_freed_memory(self.device, enabled=on),
+            cpu_kernels(inner, enabled=on),
+            fast_layout(inner, image_size, enabled=on),
+        ):
+            yield
+
+    @contextlib.contextmanager
+    def _teaching(self, image_size: int | None) -> Iterator[nn.Module | None]:
+        """A twin of the teacher, for the teacher itself is not ours."""
+        if self.teacher is None:
+            yield None
+            return
+        with (
+            evaluating(self.teacher, self.device) as twin,
+            cpu_kernels(twin, enabled=self.kernels),
+            fast_layout(twin, image_size, enabled=self.kernels),
+        ):
+            yield twin
 
     def _read_saved(self, resume: bool | str | Path) -> dict[str, Any] | None:
         if resume is False:
@@ -240,10 +324,10 @@ class Trainer:
                     f"{self.checkpoint} exists; continue it with resume=True, or choose another "
                     "output folder"
                 )
-            if self.output is not None and (self.output / WEIGHTS_NAME).exists():
+            weights = RunFolder(self.output).weights if self.output is not None else None
+            if weights is not None and weights.exists():
                 raise CheckpointError(
-                    f"{self.output / WEIGHTS_NAME} exists and would be replaced; choose another "
-                    "output folder"
+                    f"{weights} exists and would be replaced; choose another output folder"
                 )
             return None
         source = self.output if resume is True else Path(resume)

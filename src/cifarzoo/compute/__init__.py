@@ -1,0 +1,1 @@
+"""Where and how a computation runs: seeds, twins, the processor's tricks."""

@@ -1,0 +1,157 @@
+"""Convolutions as they are computed within `cpu_kernels`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cifarzoo.compute.cpu.standin import StandIn
+from cifarzoo.compute.cpu.winograd import winograd_conv2d, winograd_pays
+
+__all__ = ["Conv2d"]
+
+_FEW_COLUMNS = 2**24  # numbers; beyond, writing them costs more than the product gains
+_MANY_CHANNELS = 128
+_FEW_PIXELS = 4  # of output; with nine, the other ways are as fast
+_MANY_IMAGES = 128  # in a batch; fewer do not win back what it costs to cut the filters
+
+
+class Conv2d(nn.Conv2d, StandIn):
+    """torch's convolution, faster to train on a CPU where it is wide or its map has few pixels.
+
+    Each pixel of output is a dense layer of the part of the filters that lies on the map: of 3x3 on
+    a map of 1x1 only the centre, where oneDNN multiplies the padding too. So it is computed when
+    there is one pixel, and for wide layers in float32 up to four. With a few, oneDNN's bfloat16
+    kernel for the weight gradient takes up to five times as long as the same sum written as one
+    matrix product, of the outputs' gradient and the patches of the input. In float32 wide layers
+    take Winograd's algorithm, while they are trained; see `winograd_conv2d`.
+    """
+
+    stock = nn.Conv2d
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, C, H, W); with ``keeps_contiguous``, see `layout`, in that format."""
+        if self.__dict__.get("keeps_contiguous"):
+            x = x.contiguous()
+        way = self._way(x)
+        if way == "dense":
+            return self._dense(x)
+        if way == "winograd":
+            assert not isinstance(self.padding, str)
+            return winograd_conv2d(x, self.weight, self.padding[0])
+        if way == "product":
+            y: Tensor = _ProductGradient.apply(x, self.weight, self.stride, self.padding)
+            return y
+        return super().forward(x)
+
+    def _way(self, x: Tensor) -> Literal["dense", "winograd", "product", "torch"]:
+        """How to compute: compilers, other devices and all that is not plain have torch's way."""
+        if x.device.type != "cpu" or x.ndim != 4:
+            return "torch"
+        if torch.compiler.is_compiling() or torch._C._is_tracing():
+            return "torch"
+        if self.groups > 1 or set(self.dilation) != {1} or self.padding_mode != "zeros":
+            return "torch"
+        if isinstance(self.padding, str) or torch._C._are_functorch_transforms_active():
+            return "torch"
+        sizes = zip(x.shape[2:], self.padding, self.kernel_size, self.stride, strict=True)
+        height, width = ((size + 2 * p - k) // s + 1 for size, p, k, s in sizes)
+        if height == width == 1:
+            return "dense"
+        if not (torch.is_grad_enabled() and self.weight.requires_grad and self.bias is None):
+            return "torch"
+        if self.in_channels < _MANY_CHANNELS:
+            return "torch"
+        mixed = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if mixed else x.dtype
+        if dtype == torch.float32:
+            few = min(height, width) >= 1 and height * width <= _FEW_PIXELS
+            if few and self.kernel_size != (1, 1) and len(x) >= _MANY_IMAGES:
+                return "dense"
+            plain = self.kernel_size == (3, 3) and self.stride == (1, 1)
+            square = self.padding in ((0, 0), (1, 1)) and self.out_channels >= _MANY_CHANNELS
+            pays = winograd_pays(len(x), height, width)
+            return "winograd" if plain and square and pays else "torch"
+        patch = self.weight[0].numel()
+        fits = patch > self.in_channels and len(x) * height * width * patch <= _FEW_COLUMNS
+        return "product" if dtype == torch.bfloat16 and fits else "torch"
+
+    def _dense(self, x: Tensor) -> Tensor:
+        """Every output pixel by itself: what the filters, beginning in the padding, see there."""
+        assert not isinstance(self.padding, str)
+        sides = zip(x.shape[2:], self.kernel_size, self.stride, self.padding, strict=True)
+        rows, columns = (_views(size, kernel, step, pad) for size, kernel, step, pad in sides)
+        pixels = [
+            F.linear(
+                x[:, :, on_y, on_x].flatten(1), self.weight[:, :, of_y, of_x].flatten(1), self.bias
+            )
+            for on_y, of_y in rows
+            for on_x, of_x in columns
+        ]
+        size = len(x), self.out_channels, len(rows), len(columns)
+        return torch.stack(pixels, dim=-1).view(size)
+
+
+def _views(size: int, kernel: int, stride: int, padding: int) -> list[tuple[slice, slice]]:
+    """For each output along one side, the part of the map it sees, and that of the filter."""
+    starts = range(-padding, size + padding - kernel + 1, stride)
+    return [
+        (
+            slice(max(start, 0), min(start + kernel, size)),
+            slice(max(-start, 0), min(size - start, kernel)),
+        )
+        for start in starts
+    ]
+
+
+class _ProductGradient(torch.autograd.Function):
+    """A convolution in bfloat16 whose weight gradient is a matrix product."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        inputs, filters = x.to(torch.bfloat16), weight.to(torch.bfloat16)
+        return torch.conv2d(inputs, filters, None, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+        images, parameter = ctx.saved_tensors
+        x, weight = images.to(torch.bfloat16), parameter.to(torch.bfloat16)
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            to_x = torch.ops.aten.convolution_backward(
+                grad,
+                x,
+                weight,
+                None,
+                ctx.stride,
+                ctx.padding,
+                [1, 1],
+                False,
+                [0, 0],
+                1,
+                [True, False, False],
+            )[0].to(images.dtype)
+        outputs, inputs, *kernel = weight.shape
+        patches = _patches(x, kernel, ctx.stride, ctx.padding)
+        rows = grad.permute(0, 2, 3, 1).reshape(-1, outputs)
+        product = (rows.mT @ patches).view(outputs, *kernel, inputs).permute(0, 3, 1, 2)
+        # in the parameter's own layout, or the optimizer would copy it once more
+        to_weight = torch.empty_like(parameter).copy_(product)
+        return to_x, to_weight, None, None
+
+
+def _patches(
+    x: Tensor, kernel: list[int], stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """What each output sees: (B * outputs, kernel height * kernel width * C)."""
+    (top, left), (height, width), (down, right) = padding, kernel, stride
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, left, top, top)).contiguous()
+    windows = padded.unfold(1, height, down).unfold(2, width, right)  # (B, H, W, C, kernel)
+    return windows.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2)

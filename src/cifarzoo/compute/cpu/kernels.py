@@ -1,0 +1,83 @@
+"""Stock layers that compute our way, for the time of a block."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+
+from torch import nn
+
+from cifarzoo.compute.cpu.conv import Conv2d
+from cifarzoo.compute.cpu.norm import BatchNorm1d, BatchNorm2d
+from cifarzoo.compute.cpu.standin import StandIn
+
+__all__ = ["cpu_kernels"]
+
+_OURS: dict[type[nn.Module], type[nn.Module]] = {
+    ours.stock: ours for ours in (Conv2d, BatchNorm1d, BatchNorm2d)
+}
+_lock = threading.Lock()
+_users: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+
+
+@contextlib.contextmanager
+def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
+    """Within the block, convolutions and normalizations of ``model`` are faster on a CPU.
+
+    Layers that are exactly ``nn.Conv2d``, ``nn.BatchNorm1d`` or ``nn.BatchNorm2d`` compute the same
+    in another way where that is faster: outputs and gradients are equal but for rounding. In
+    training, a batch of one value per channel is normalized by the running statistics, where torch
+    raises an error. Subclasses, layers with hooks, layers that stand in several places of the
+    network and those on other devices are left alone.
+
+    Blocks may be nested and overlap, also from several threads: the last one that ends hands the
+    layers back. A copy of the network that is made inside, or a pickle, has stock layers.
+
+    Args:
+        model: Any module.
+        enabled: False does nothing.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> with cpu_kernels(model):
+        ...     inside = type(model[0]) is nn.Conv2d
+        >>> inside, type(model[0]) is nn.Conv2d
+        (False, True)
+    """
+    layers = _plain_layers(model) if enabled else []
+    with _lock:
+        for layer in layers:
+            _users[layer] = _users.get(layer, 0) + 1
+            if type(layer) in _OURS:
+                layer.__class__ = _OURS[type(layer)]
+    try:
+        yield
+    finally:
+        with _lock:
+            for layer in layers:
+                _users[layer] -= 1
+                if not _users[layer]:
+                    del _users[layer]
+                    if isinstance(layer, StandIn):
+                        layer.__class__ = layer.stock  # type: ignore[assignment]  # as it was
+
+
+def _plain_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers that may compute another way, each once."""
+    places = Counter(id(layer) for _, layer in model.named_modules(remove_duplicate=False))
+    return [
+        layer
+        for layer in model.modules()
+        if (type(layer) in _OURS or isinstance(layer, StandIn))
+        and places[id(layer)] == 1
+        and not _has_hooks(layer)
+        and "forward" not in layer.__dict__
+        and all(parameter.device.type == "cpu" for parameter in layer.parameters())
+    ]
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    return any(value for name, value in layer.__dict__.items() if name.endswith("_hooks"))

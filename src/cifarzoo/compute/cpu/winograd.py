@@ -1,0 +1,206 @@
+"""3x3 convolutions with a quarter of the multiplications (Winograd's algorithm)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["winograd_conv2d", "winograd_pays"]
+
+_TILE = 4  # pixels of output, each way, that are computed together
+_WINDOW = _TILE + 2  # pixels of input they depend on
+_PARTS = _WINDOW**2  # products behind them; the definition takes 9 * _TILE**2
+_CHUNK = 2**16  # tiles times channels taken at once: their parts stay in the cache
+_FILLED = 0.5  # share of the tiles that must lie on the map
+_MANY_TILES = 64  # in a batch; fewer do not win back what it costs to transform the filters
+
+# F(4x4, 3x3) of Lavin & Gray 2015, arXiv:1509.09308, section 4.3, for one dimension
+_INPUT = (
+    (4, 0, -5, 0, 1, 0),
+    (0, -4, -4, 1, 1, 0),
+    (0, 4, -4, -1, 1, 0),
+    (0, -2, -1, 2, 1, 0),
+    (0, 2, -1, -2, 1, 0),
+    (0, 4, 0, -5, 0, 1),
+)
+_FILTER = (
+    (1 / 4, 0, 0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0, 0, 1),
+)
+_OUTPUT = (
+    (1, 1, 1, 1, 1, 0),
+    (0, 1, -1, 2, -2, 0),
+    (0, 1, 1, 4, 4, 0),
+    (0, 1, -1, 8, -8, 1),
+)
+
+
+def winograd_conv2d(images: Tensor, weight: Tensor, padding: int) -> Tensor:
+    """Convolve with stride 1; equal to torch's `conv2d` but for rounding.
+
+    Source: Lavin & Gray 2015, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308.
+    All its steps, and those of the gradients, are matrix products: each window of the input is
+    taken to 36 parts, each part is multiplied by that of the filters, and 36 parts of the output
+    are taken back to 4x4 pixels.
+
+    Args:
+        images: Float32 (B, C, H, W), best in channels_last.
+        weight: Float32 (K, C, 3, 3).
+        padding: Zeros on each side of the map.
+
+    Returns:
+        Float32 (B, K, H + 2 padding - 2, W + 2 padding - 2), channels_last.
+    """
+    y: Tensor = _Winograd.apply(images, weight, padding)
+    return y
+
+
+def winograd_pays(batch: int, height: int, width: int) -> bool:
+    """Whether training with outputs (batch, K, height, width) is faster so, for wide layers.
+
+    Example:
+        >>> winograd_pays(64, 4, 4), winograd_pays(64, 5, 5), winograd_pays(8, 4, 4)
+        (True, False, False)
+    """
+    rows, columns = _count_tiles(height, width)
+    is_filled = height * width > _FILLED * rows * columns * _TILE**2
+    return is_filled and batch * rows * columns >= _MANY_TILES
+
+
+class _Winograd(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, padding: int) -> Tensor:
+        x = images.permute(0, 2, 3, 1).contiguous()
+        batch, height, width, channels = x.shape
+        outputs = len(weight)
+        size = height + 2 * padding - 2, width + 2 * padding - 2
+        to_parts, from_filters, to_pixels = _transforms()
+        filters = weight.permute(2, 3, 1, 0).reshape(9, -1)
+        filters = (from_filters @ filters).view(_PARTS, channels, outputs)
+        y = x.new_empty(batch, *size, outputs)
+        chunk = _chunk_size(size, max(channels, outputs))
+        for start in range(0, batch, chunk):
+            some = slice(start, start + chunk)
+            parts = (to_parts @ _windows(x[some], size, padding)).view(_PARTS, -1, channels)
+            products = torch.bmm(parts, filters).view(_PARTS, -1)
+            y[some] = _join(to_pixels @ products, y[some])
+        ctx.save_for_backward(images, weight, filters)
+        ctx.padding = padding
+        return y.permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        images, weight, filters = ctx.saved_tensors
+        padding, to_images = ctx.padding, ctx.needs_input_grad[0]
+        if torch.is_grad_enabled():  # the gradient is itself to be differentiated
+            sides, ones = [padding, padding], [1, 1]
+            gradients = torch.ops.aten.convolution_backward(
+                grad,
+                images,
+                weight,
+                None,
+                ones,
+                sides,
+                ones,
+                False,
+                [0, 0],
+                1,
+                [to_images, True, False],
+            )
+            return gradients[0], gradients[1], None
+        x = images.permute(0, 2, 3, 1).contiguous()
+        grad = grad.permute(0, 2, 3, 1).contiguous()
+        outputs, channels = weight.shape[:2]
+        size = grad.shape[1], grad.shape[2]
+        to_parts, from_filters, to_pixels = _transforms()
+        to_x = torch.empty_like(x) if to_images else None
+        to_filters = torch.zeros_like(filters)
+        chunk = _chunk_size(size, max(channels, outputs))
+        for start in range(0, len(x), chunk):
+            some = slice(start, start + chunk)
+            parts = (to_parts @ _windows(x[some], size, padding)).view(_PARTS, -1, channels)
+            errors = (to_pixels.T @ _split(grad[some])).view(_PARTS, -1, outputs)
+            to_filters.baddbmm_(parts.mT, errors)
+            if to_x is not None:
+                back = to_parts.T @ torch.bmm(errors, filters.mT).view(_PARTS, -1)
+                to_x[some] = _overlap(back, x[some], size, padding)
+        to_weight = torch.empty_like(weight)  # in the parameter's own layout
+        rows = from_filters.T @ to_filters.view(_PARTS, -1)
+        to_weight.copy_(rows.view(3, 3, channels, outputs).permute(3, 2, 0, 1))
+        return to_x.permute(0, 3, 1, 2) if to_x is not None else None, to_weight, None
+
+
+# from windows (36, 36), from filters (36, 9), to pixels (16, 36); both dimensions at once.
+# Numbers, not tensors: a tensor that is made under a mode of torch's (fake ones) stays what it is
+_MATRICES = [
+    np.kron(matrix, matrix).astype(np.float32)
+    for matrix in map(np.array, (_INPUT, _FILTER, _OUTPUT))
+]
+
+
+def _transforms() -> tuple[Tensor, Tensor, Tensor]:
+    """The matrices of both dimensions as tensors, which share the memory of the numbers."""
+    window, filters, pixels = (torch.from_numpy(matrix) for matrix in _MATRICES)
+    return window, filters, pixels
+
+
+def _count_tiles(height: int, width: int) -> tuple[int, int]:
+    return -(-height // _TILE), -(-width // _TILE)
+
+
+def _chunk_size(size: tuple[int, int], channels: int) -> int:
+    """Images to take at once."""
+    rows, columns = _count_tiles(*size)
+    return max(1, _CHUNK // (rows * columns * channels))
+
+
+def _windows(x: Tensor, size: tuple[int, int], padding: int) -> Tensor:
+    """What each tile of output depends on: (36, B * tiles * C) of (B, H, W, C)."""
+    rows, columns = _count_tiles(*size)
+    _, height, width, _ = x.shape
+    right = columns * _TILE + 2 - width - padding
+    below = rows * _TILE + 2 - height - padding
+    padded = F.pad(x, (0, 0, padding, right, padding, below))
+    views = padded.unfold(1, _WINDOW, _TILE).unfold(2, _WINDOW, _TILE)  # (B, h, w, C, 6, 6)
+    return views.permute(4, 5, 0, 1, 2, 3).reshape(_PARTS, -1)
+
+
+def _split(y: Tensor) -> Tensor:
+    """Cut (B, H, W, K) into tiles: (16, B * tiles * K)."""
+    batch, height, width, channels = y.shape
+    rows, columns = _count_tiles(height, width)
+    y = F.pad(y, (0, 0, 0, columns * _TILE - width, 0, rows * _TILE - height))
+    tiles = y.view(batch, rows, _TILE, columns, _TILE, channels)
+    return tiles.permute(2, 4, 0, 1, 3, 5).reshape(_TILE**2, -1)
+
+
+def _join(tiles: Tensor, like: Tensor) -> Tensor:
+    """Undo `_split`, to the shape of ``like``."""
+    batch, height, width, channels = like.shape
+    rows, columns = _count_tiles(height, width)
+    tiles = tiles.view(_TILE, _TILE, batch, rows, columns, channels)
+    whole = tiles.permute(2, 3, 0, 4, 1, 5).reshape(batch, rows * _TILE, columns * _TILE, channels)
+    return whole[:, :height, :width]
+
+
+def _overlap(windows: Tensor, like: Tensor, size: tuple[int, int], padding: int) -> Tensor:
+    """Add up windows where they were cut from: the transpose of `_windows`."""
+    batch, height, width, channels = like.shape
+    rows, columns = _count_tiles(*size)
+    w = windows.view(_WINDOW, _WINDOW, batch, rows, columns, channels).permute(2, 3, 0, 4, 1, 5)
+    total = w.new_zeros(batch, rows + 1, _TILE, columns + 1, _TILE, channels)
+    # each window begins in one tile and reaches two pixels into the next
+    total[:, :-1, :, :-1] = w[:, :, :_TILE, :, :_TILE]
+    total[:, 1:, :2, :-1] += w[:, :, _TILE:, :, :_TILE]
+    total[:, :-1, :, 1:, :2] += w[:, :, :_TILE, :, _TILE:]
+    total[:, 1:, :2, 1:, :2] += w[:, :, _TILE:, :, _TILE:]
+    whole = total.view(batch, (rows + 1) * _TILE, (columns + 1) * _TILE, channels)
+    return whole[:, padding : padding + height, padding : padding + width]

@@ -1,0 +1,114 @@
+"""Where and how precisely a computation runs, resolved once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from typing import Literal, TypeAlias, Union
+
+import torch
+from torch import nn
+
+from cifarzoo.compute.machine import computes_bfloat16
+from cifarzoo.errors import ArgumentError
+
+__all__ = ["Device", "Place", "Precision", "compile_pays"]
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Device: TypeAlias = Union[str, torch.device, "Place", None]
+"""What ``device=`` takes: "auto", any torch device, None for where the model is, or a `Place`."""
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_STEPS_WORTH_COMPILING = 3000
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A device, and the dtype that networks compute in there.
+
+    Args:
+        device: Where tensors lie.
+        precision: Of mixed precision; parameters stay float32.
+    """
+
+    device: torch.device
+    precision: torch.dtype = torch.float32
+
+    @classmethod
+    def find(
+        cls,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        *,
+        model: nn.Module | None = None,
+    ) -> Place:
+        """Turn what a user says into a place.
+
+        Args:
+            device: "auto" for the fastest device that is present: CUDA, then MPS, then the CPU;
+                None for the one that ``model`` is on; a place is taken as it is, whatever the
+                precision.
+            precision: "auto" takes bfloat16 where the device computes it natively, else float32.
+            model: The network that will compute.
+
+        Raises:
+            ArgumentError: The device does not exist on this machine, or the precision is unknown.
+        """
+        if isinstance(device, Place):
+            return device
+        if device is None:
+            # whoever uses it says that something else is no model
+            first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+            device = first.device if first is not None else "cpu"
+        found = _find_device(device)
+        if precision == "auto":
+            return cls(found, torch.bfloat16 if computes_bfloat16(found) else torch.float32)
+        if precision not in _DTYPES:
+            names = ", ".join(map(repr, _DTYPES))
+            raise ArgumentError(f"precision must be 'auto' or one of {names}; got {precision!r}")
+        return cls(found, _DTYPES[precision])
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """Mixed precision within the block; nothing at all for float32."""
+        if self.precision == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.precision)
+
+    @property
+    def precision_name(self) -> str:
+        """The precision in a word, as in "bfloat16"."""
+        return str(self.precision).removeprefix("torch.")
+
+    def __str__(self) -> str:
+        return f"{self.device} in {self.precision_name}"
+
+
+def compile_pays(device: torch.device, steps: int) -> bool:
+    """Whether torch.compile wins back its own time within ``steps`` training steps.
+
+    On a GPU the threshold is a cautious guess, not yet measured. On CPUs the fused kernels were
+    slower than the plain ones (benchmarks/throughput.py --only compile).
+    """
+    return device.type == "cuda" and steps >= _STEPS_WORTH_COMPILING
+
+
+def _find_device(device: str | torch.device) -> torch.device:
+    if isinstance(device, str) and device == "auto":
+        if torch.cuda.is_available():
+            device = "cuda"
+        else:
+            return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        if found == torch.device("cuda"):  # without a number
+            # torchrun gives each process of a machine its own number, hence its own GPU
+            local = os.environ.get("LOCAL_RANK")
+            found = torch.device("cuda", int(local) if local else torch.cuda.current_device())
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, ImportError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]  # each backend raises its own
+        raise ArgumentError(
+            f"device {str(device)!r} cannot be used here ({reason}); try 'auto' or 'cpu'"
+        ) from error
+    return found

@@ -1,0 +1,403 @@
+"""From whatever holds images to batches a network can take: the one way, for all that computes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cifarzoo.compute.place import Place
+from cifarzoo.data.batches import (
+    Batches,
+    as_images,
+    as_pair,
+    check_batch,
+    check_image_range,
+    check_labels,
+    check_normalized,
+    check_shape,
+    check_shares,
+)
+from cifarzoo.data.imageset import ImageSet
+from cifarzoo.data.loader import Loader, Transform
+from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.names import whole_number
+from cifarzoo.recipe import Recipe
+from cifarzoo.zoo.card import Preprocessing
+
+__all__ = ["Feed", "Source"]
+
+Source = ImageSet | Loader | Batches
+
+_VALIDATION_BATCH = 1000
+
+
+class Feed:
+    """Batches of one data source, epoch after epoch, on the device and in the right dtype.
+
+    Args:
+        source: An `ImageSet`, a `Loader`, or any iterable of ``(images, labels)`` batches: uint8
+            images (B, 3, H, W) are normalized here, float ones are taken as normalized.
+        preprocessing: Normalization of uint8 images.
+        place: Where batches go, and the dtype of the images.
+        steps: Batches in an epoch; ``len(source)`` unless given.
+        takes_soft: Whether labels may be shares of several classes, float (B, classes).
+        needs_labels: Whether a batch must not be images alone.
+    """
+
+    def __init__(
+        self,
+        source: Loader | Batches,
+        *,
+        preprocessing: Preprocessing,
+        place: Place,
+        steps: int | None = None,
+        takes_soft: bool = False,
+        needs_labels: bool = True,
+    ) -> None:
+        self.source = source
+        self._preprocessing = preprocessing
+        self._device, self._dtype = place.device, place.precision
+        whole = whole_number(steps)
+        if steps is not None and (whole is None or whole < 1):
+            raise InputError(f"steps_per_epoch must be a positive whole number; got {steps!r}")
+        self._fixed_steps = whole
+        self._takes_soft, self._needs_labels = takes_soft, needs_labels
+        self._running: Iterator[tuple[Tensor, Tensor]] | None = None
+        self._is_ours = isinstance(source, Loader)  # whose images and labels are known to be right
+        self._has_begun = False
+        self._numbers: Tensor | None = None  # of the labels in the model, where they differ
+        self._num_labels: int | None = None  # how many there are, once the model is known
+        self._outputs: int | None = None  # of the model
+        self._late = _LateChecks(place.device, preprocessing)
+
+    @classmethod
+    def for_training(
+        cls,
+        source: Source,
+        recipe: Recipe,
+        *,
+        preprocessing: Preprocessing,
+        place: Place,
+        steps: int | None = None,
+        transform: Transform | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Feed:
+        """Batches of ``source`` as ``recipe`` wants them; each process gets its share.
+
+        Raises:
+            ArgumentError: There is a ``transform``, and the source makes its batches itself.
+        """
+        if isinstance(source, ImageSet):
+            source = Loader(
+                source,
+                batch_size=recipe.batch_size,
+                augmentation=recipe.augmentation,
+                shuffle=True,
+                drop_last=True,
+                generator=torch.Generator().manual_seed(recipe.seed),
+                transform=transform,
+                preprocessing=preprocessing,
+                device=place.device,
+                dtype=place.precision,
+                rank=rank,
+                world_size=world_size,
+            )
+        elif transform is not None:
+            raise ArgumentError(
+                f"transform changes the images of an ImageSet; a {type(source).__name__} makes its "
+                "batches itself: transform them there"
+            )
+        feed = cls(source, preprocessing=preprocessing, place=place, steps=steps, takes_soft=True)
+        feed.check_length()
+        return feed
+
+    @classmethod
+    def for_validation(
+        cls,
+        source: Source,
+        *,
+        preprocessing: Preprocessing,
+        place: Place,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Feed:
+        """Batches of ``source`` in order, unchanged but for the normalization, epoch after epoch.
+
+        Of an ImageSet each process gets its own share.
+
+        Raises:
+            InputError: The source cannot be iterated once an epoch.
+        """
+        if isinstance(source, ImageSet):
+            if len(source) >= world_size > 1:
+                source = ImageSet(
+                    source.images[rank::world_size],
+                    source.labels[rank::world_size],
+                    source.classes,
+                )
+            source = _in_order(source, _VALIDATION_BATCH, preprocessing, place)
+        if not hasattr(source, "__len__"):
+            raise InputError(
+                f"validation data is measured every epoch; {type(source).__name__} has no length: "
+                "pass an ImageSet, a list of batches, a Loader or a DataLoader"
+            )
+        feed = cls(source, preprocessing=preprocessing, place=place)
+        feed.check_length()
+        return feed
+
+    @classmethod
+    def for_inference(
+        cls, source: Any, *, preprocessing: Preprocessing, place: Place, batch_size: int
+    ) -> Feed:
+        """Batches of ``source`` in order, for `once`; it may be a tensor of images too.
+
+        Raises:
+            InputError: It holds no images.
+        """
+        if isinstance(source, ImageSet):
+            source = _in_order(source, batch_size, preprocessing, place)
+        elif isinstance(source, Tensor) and source.ndim == 4:
+            source = torch.split(source, batch_size)
+        elif not isinstance(source, Iterable) or isinstance(source, str | bytes | Tensor):
+            raise InputError(
+                f"evaluation takes an ImageSet or batches (images, labels); got {source!r}: "
+                "load_cifar10('test') gives one"
+            )
+        return cls(source, preprocessing=preprocessing, place=place, needs_labels=False)
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return self._fixed_steps if self._fixed_steps is not None else _length(self.source)
+
+    def check_length(self) -> None:
+        """Raise InputError when an epoch would have no batch."""
+        if self.steps < 1:
+            raise InputError("the data has no batch; lower batch_size, or give it more images")
+
+    def once(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield all batches of the source, and None for the labels of those that have none."""
+        for number, batch in enumerate(self.source, 1):
+            yield self._place(batch, number)
+        self.check_late()
+
+    def match(self, num_classes: int, numbers: Sequence[int] | None) -> None:
+        """Learn what labels mean to the network; what `epoch` yields later has its numbers.
+
+        Args:
+            num_classes: Outputs of the network.
+            numbers: For each label its number in the network; the labels themselves unless given.
+
+        Raises:
+            InputError: A label of a Loader has no output: its batches are not looked at singly.
+        """
+        self._numbers = None if numbers is None else torch.tensor(numbers, device=self._device)
+        self._num_labels = num_classes if numbers is None else len(numbers)
+        self._outputs = num_classes
+        if isinstance(self.source, Loader):
+            check_labels(self.source.labels, self._num_labels)
+
+    def renumber(self, labels: Tensor) -> Tensor:
+        """Labels (B,) of a batch that came before `match`, checked, by the network's numbers.
+
+        Raises:
+            InputError: A label has no output.
+        """
+        if self._num_labels is not None and labels.is_floating_point():
+            check_shares(labels, self._num_labels)
+        elif self._num_labels is not None:
+            check_labels(labels, self._num_labels)
+        return self._translate(labels)
+
+    def epoch(
+        self, *, skip: int = 0, resumed_rng: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of one epoch, without the first ``skip``.
+
+        Args:
+            skip: Batches that an interrupted run has had already.
+            resumed_rng: State of torch's generator after them.
+
+        Raises:
+            InputError: The source ends early.
+        """
+        batches = self._iterate()
+        if not self._is_stateful():  # a source with a state of its own continues by itself
+            for _ in itertools.islice(batches, skip):
+                pass
+        if resumed_rng is not None:
+            torch.set_rng_state(resumed_rng)
+        count = skip
+        for batch in itertools.islice(batches, self.steps - skip):
+            count += 1
+            images, labels = self._place(batch, count)
+            assert labels is not None  # which are needed here
+            yield images, labels
+        if count < self.steps:
+            raise InputError(
+                f"the data ended after {count} of {self.steps} batches; pass something that can "
+                "be iterated once an epoch, such as a list, a Loader or a DataLoader"
+            )
+
+    def again(self, count: int) -> Iterator[Tensor]:
+        """Yield the images of batches that training has had or will have, ``count`` or a few more.
+
+        What `epoch` yields later stays the same. There are none of a source with a stated number of
+        steps: it may be a stream, which passes but once.
+        """
+        if self._fixed_steps is not None:
+            return
+        state = self.state_dict()
+        try:
+            for batch in self.source:
+                images, _ = self._place(batch, 0)
+                yield images
+                count -= len(images)
+                if count <= 0:
+                    break
+        finally:  # whoever asked may have enough earlier
+            self.load_state_dict(state)
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """The source's own state, for those that have one, as our Loader does."""
+        return self.source.state_dict() if self._is_stateful() else None  # type: ignore[union-attr]  # checked
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """Let the source continue where ``state`` was taken."""
+        if state is not None and self._is_stateful():
+            self.source.load_state_dict(state)  # type: ignore[union-attr]  # checked
+
+    def _is_stateful(self) -> bool:
+        return hasattr(self.source, "state_dict") and hasattr(self.source, "load_state_dict")
+
+    def _iterate(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._fixed_steps is None:
+            return iter(self.source)
+        # with a stated number of steps the source may be longer or shorter than an epoch
+        if self._running is None:
+            self._running = _pass_after_pass(self.source)
+        return self._running
+
+    def check_late(self) -> None:
+        """Raise InputError when a batch that came on an accelerator was wrong; waits for it."""
+        self._late.check(self._num_labels)
+
+    def _place(self, batch: Any, number: int) -> tuple[Tensor, Tensor | None]:
+        """The batch on the device, normalized, its labels by the model's numbers."""
+        images: Tensor
+        labels: Tensor | None
+        images, labels = batch if self._is_ours else self._check(batch, number)
+        if images.dtype == torch.uint8:
+            images = self._preprocessing.normalize(images.to(self._device, non_blocking=True))
+        if labels is not None:
+            labels = self._translate(labels.to(self._device, non_blocking=True))
+        return images.to(self._device, self._dtype, non_blocking=True), labels
+
+    def _translate(self, labels: Tensor) -> Tensor:
+        """Labels, or shares of classes, by the network's numbers."""
+        if self._numbers is None:
+            return labels
+        if not labels.is_floating_point():
+            return self._numbers[labels]
+        outputs = int(self._numbers.max()) + 1 if self._outputs is None else self._outputs
+        return labels.new_zeros(len(labels), outputs).index_copy(1, self._numbers, labels)
+
+    def _check(self, batch: Any, number: int) -> tuple[Tensor, Tensor | None]:
+        """Refuse a batch that would train or measure something wrong; else it is fit for use."""
+        known, is_first = self._num_labels, not self._has_begun
+        self._has_begun = True
+        try:
+            is_alone = isinstance(batch, Tensor | np.ndarray) and batch.ndim == 4
+            if is_alone and not self._needs_labels:
+                images, labels = as_images(batch), None
+                check_shape(images)
+            else:
+                images, labels = as_pair(batch, takes_soft=self._takes_soft)
+                check_batch(images, labels)  # normalizing would broadcast one channel to three
+            # the first batch is worth waiting for; what lies on a CPU needs no waiting
+            is_read = is_first or images.device.type == "cpu"
+            if images.dtype != torch.uint8 and (is_read or not images.is_floating_point()):
+                check_normalized(images, self._preprocessing)
+            if known is not None and labels is not None:
+                if labels.is_floating_point():
+                    check_shares(labels, known)
+                elif is_first or labels.device.type == "cpu":
+                    check_labels(labels, known)
+        except InputError as error:
+            raise InputError(f"batch {number}: {error}" if number else str(error)) from None
+        on_cpu = images.device.type == "cpu" and (labels is None or labels.device.type == "cpu")
+        if on_cpu or is_first or known is None or not number:
+            return images, labels
+        numbered = None if labels is None or labels.is_floating_point() else labels
+        self._late.note(images, numbered, number)
+        # an index beyond the end would stop the accelerator
+        return images, labels if numbered is None else numbered.clamp(0, known - 1)
+
+
+class _LateChecks:
+    """Ranges of batches that lie on an accelerator: noted there, read when the losses are."""
+
+    def __init__(self, device: torch.device, preprocessing: Preprocessing) -> None:
+        self._device = device
+        self._preprocessing = preprocessing
+        self._ranges: list[Tensor] = []
+        self._batches: list[tuple[int, int]] = []  # number and size of each
+
+    def note(self, images: Tensor, labels: Tensor | None, number: int) -> None:
+        """Remember the extremes of a batch, without waiting for them."""
+        nothing = torch.zeros(1, device=images.device)
+        shown = images if images.is_floating_point() else nothing  # any byte is right
+        extremes = [*torch.aminmax(nothing if labels is None else labels), *torch.aminmax(shown)]
+        self._ranges.append(torch.stack([x.to(self._device, torch.float32) for x in extremes]))
+        self._batches.append((number, len(images)))
+
+    def check(self, num_classes: int | None) -> None:
+        """Raise InputError for the first batch that was wrong, and forget them all."""
+        if not self._ranges:
+            return
+        rows, batches = torch.stack(self._ranges).tolist(), self._batches
+        self._ranges, self._batches = [], []
+        for (number, count), (low, high, darkest, brightest) in zip(batches, rows, strict=True):
+            try:
+                if num_classes is not None:
+                    check_labels(torch.tensor([int(low), int(high)]), num_classes)
+                check_image_range(darkest, brightest, count, self._preprocessing)
+            except InputError as error:
+                raise InputError(f"batch {number}: {error}") from None
+
+
+def _in_order(
+    images: ImageSet, batch_size: int, preprocessing: Preprocessing, place: Place
+) -> Loader:
+    return Loader(
+        images,
+        batch_size=batch_size,
+        preprocessing=preprocessing,
+        device=place.device,
+        dtype=place.precision,
+    )
+
+
+def _length(source: Any) -> int:
+    try:
+        return len(source)
+    except TypeError:
+        raise InputError(
+            f"{type(source).__name__} has no length; pass steps_per_epoch to fit()"
+        ) from None
+
+
+def _pass_after_pass(source: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of ``source`` over and over, until a pass has none."""
+    is_left = True
+    while is_left:
+        is_left = False
+        for batch in source:
+            is_left = True
+            yield batch

@@ -1,0 +1,1 @@
+"""The image sets, from their official files."""

@@ -1,0 +1,90 @@
+"""Images of one's own: a folder for each class."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cifarzoo.data.imageset import ImageSet
+from cifarzoo.data.pictures import find_images, prepare
+from cifarzoo.errors import DataError, DataNotFoundError, InputError
+
+__all__ = ["load_folder"]
+
+# what the part that is not trained on is called by others
+_NAMES = {"train": ("train", "training"), "test": ("test", "val", "valid", "validation")}
+
+
+def load_folder(path: str | Path, split: Literal["train", "test"] | None = None) -> ImageSet:
+    """Read images of one's own: a folder for each class, with image files in it.
+
+    Images of another size than 32x32 are resized as a whole, and the logger "cifarzoo" is told how
+    many. They are read as `predict` reads them: turned upright, 16 bits scaled to 8, what is
+    transparent on white.
+
+    Args:
+        path: A folder that holds the folders of the classes, in the order of whose names the
+            classes are numbered; or one that holds such folders for its parts.
+        split: "train" for the folder "train" in it, "test" for "test" or "val"; where there are no
+            parts, "test" takes all images. None for the folder itself.
+
+    Returns:
+        The set, sorted by path.
+
+    Raises:
+        DataNotFoundError: There is no such folder, or no class in it.
+        DataError: A file in it cannot be read.
+    """
+    folder = _find_part(Path(path), split)
+    classes = sorted(each for each in _folders(folder) if find_images(each)[0])
+    if not classes:
+        raise DataNotFoundError(
+            f"{folder} holds no folder with images; make one for each class, and give it the "
+            "class's name"
+        )
+    pixels: list[Tensor] = []
+    labels: list[int] = []
+    resized = passed_over = 0
+    for number, each in enumerate(classes):
+        files, others = find_images(each)
+        passed_over += others
+        for file in files:
+            try:
+                found = prepare(file)
+            except InputError as error:
+                raise DataError(f"{error}; remove it, or repair it") from error
+            pixels.append(found.pixels)
+            resized += "resized" in found.note
+            labels.append(number)
+    log = logging.getLogger("cifarzoo")
+    if resized:
+        log.warning("%s: %d of %d images were resized to 32x32", folder, resized, len(pixels))
+    if passed_over:
+        log.warning("%s: files passed over, for they are no images: %d", folder, passed_over)
+    names = [each.name for each in classes]
+    return ImageSet(torch.stack(pixels), torch.tensor(labels), names, folder.name)
+
+
+def _find_part(path: Path, split: str | None) -> Path:
+    if not path.is_dir():
+        raise DataNotFoundError(f"there is no folder {path}")
+    if split is None:
+        return path
+    for name in _NAMES[split]:
+        if (path / name).is_dir():
+            return path / name
+    has_parts = any((path / name).is_dir() for names in _NAMES.values() for name in names)
+    if split == "test" and not has_parts:
+        return path
+    raise DataNotFoundError(
+        f"{path} holds no folder {_NAMES[split][0]!r}; put the images to train on into "
+        "train/CLASS/, those to measure on into test/CLASS/"
+    )
+
+
+def _folders(path: Path) -> list[Path]:
+    return [each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")]

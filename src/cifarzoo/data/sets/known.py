@@ -1,0 +1,49 @@
+"""The image sets that come with the library, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cifarzoo.data.imageset import ImageSet
+from cifarzoo.data.sets.cifar import Split, load_cifar10, load_cifar100, official_md5
+from cifarzoo.data.sets.registry import register_dataset
+from cifarzoo.data.sets.sample import load_sample
+from cifarzoo.data.sets.shifted import load_cifar10_1
+from cifarzoo.zoo.card import Preprocessing
+
+__all__ = ["CIFAR100_PREPROCESSING"]
+
+CIFAR100_PREPROCESSING = Preprocessing(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762))
+"""Of the training pixels of CIFAR-100, as in 0..1."""
+
+
+@register_dataset("cifar10", description="CIFAR-10.", md5=official_md5("cifar10"))
+def _cifar10(split: Split, *, root: str | Path | None = None, download: bool = True) -> ImageSet:
+    return load_cifar10(split, root=root, download=download)
+
+
+@register_dataset(
+    "cifar100",
+    preprocessing=CIFAR100_PREPROCESSING,
+    description="CIFAR-100, its 100 fine labels.",
+    md5=official_md5("cifar100"),
+)
+def _cifar100(split: Split, *, root: str | Path | None = None, download: bool = True) -> ImageSet:
+    return load_cifar100(split, root=root, download=download)
+
+
+@register_dataset(
+    "sample", description="3,000 images of CIFAR-10, in the package.", set_name="cifar10 sample"
+)
+def _sample(split: Split, *, root: str | Path | None = None, download: bool = True) -> ImageSet:
+    return load_sample(split)
+
+
+@register_dataset(
+    "cifar10.1",
+    splits=("test",),
+    description="New test images for CIFAR-10's classes, version 6.",
+    set_name="cifar10.1 v6",
+)
+def _cifar10_1(split: Split, *, root: str | Path | None = None, download: bool = True) -> ImageSet:
+    return load_cifar10_1(root=root)

@@ -1,0 +1,164 @@
+"""Image sets by name: how each is loaded and normalized."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from cifarzoo.data.imageset import ImageSet
+from cifarzoo.data.sets.folder import load_folder
+from cifarzoo.errors import ArgumentError, DuplicateNameError, InputError
+from cifarzoo.frozen import FrozenDict, freeze_fields
+from cifarzoo.names import unknown_name
+from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
+
+__all__ = [
+    "DatasetInfo",
+    "get_dataset_info",
+    "list_datasets",
+    "load_dataset",
+    "register_dataset",
+]
+
+Split = Literal["train", "test"]
+
+_FOLDER = "folder:"
+_Load = TypeVar("_Load", bound=Callable[..., ImageSet])
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What is known about an image set.
+
+    Args:
+        name: The name `load_dataset` takes.
+        load: The function that loads a part: ``(split, *, root, download) -> ImageSet``.
+        preprocessing: Normalization of networks that are trained on it.
+        splits: Its parts: "train" and "test", or one of them.
+        description: One sentence.
+        md5: The checksum of every file, by its name.
+        set_name: What its image sets are called, before the part; ``name`` unless given.
+    """
+
+    name: str
+    load: Callable[..., ImageSet]
+    preprocessing: Preprocessing = CIFAR10_PREPROCESSING
+    splits: tuple[str, ...] = ("train", "test")
+    description: str = ""
+    md5: Mapping[str, str] = FrozenDict()
+    set_name: str = ""
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
+        if not self.set_name:
+            object.__setattr__(self, "set_name", self.name)
+
+
+_SETS: dict[str, DatasetInfo] = {}
+
+
+def register_dataset(
+    name: str,
+    *,
+    preprocessing: Preprocessing = CIFAR10_PREPROCESSING,
+    splits: tuple[str, ...] = ("train", "test"),
+    description: str = "",
+    md5: Mapping[str, str] | None = None,
+    set_name: str = "",
+) -> Callable[[_Load], _Load]:
+    """Register the decorated function as what loads the image set called ``name``.
+
+    Args:
+        name: The name; must be new.
+        preprocessing: Mean and standard deviation of its training pixels.
+        splits: Its parts.
+        description: One sentence.
+        md5: The checksum of every file, by its name; noted in the weights trained on it.
+        set_name: What its image sets are called, before the part.
+
+    Returns:
+        A decorator that returns the function unchanged. It takes ``(split, *, root, download)``
+        and returns an `ImageSet`, which knows its classes.
+
+    Raises:
+        DuplicateNameError: The name is taken.
+
+    Example:
+        >>> import torch
+        >>> from cifarzoo import ImageSet
+        >>> @register_dataset("noise", description="Nothing to be seen.")
+        ... def noise(split, *, root=None, download=True):
+        ...     images = torch.randint(256, (20, 3, 32, 32), dtype=torch.uint8)
+        ...     return ImageSet(images, torch.arange(20) % 2, ("one", "other"))
+        >>> load_dataset("noise", "test")
+        ImageSet('noise test', 20 images 32x32, 2 classes)
+    """
+
+    def register(load: _Load) -> _Load:
+        if name in _SETS or name.startswith(_FOLDER):
+            raise DuplicateNameError(f"image set {name!r} is already registered; choose another")
+        _SETS[name] = DatasetInfo(
+            name, load, preprocessing, splits, description, FrozenDict(md5 or {}), set_name
+        )
+        return load
+
+    return register
+
+
+def list_datasets() -> list[str]:
+    """Names of the registered image sets, sorted."""
+    return sorted(_SETS)
+
+
+def get_dataset_info(name: str) -> DatasetInfo:
+    """What is known about the image set called ``name``, or about a "folder:PATH".
+
+    Raises:
+        UnknownNameError: No image set has this name.
+    """
+    if name.startswith(_FOLDER):
+        path = Path(name.removeprefix(_FOLDER)).expanduser()
+
+        def load(split: Split, **ignored: Any) -> ImageSet:
+            return load_folder(path, split)
+
+        return DatasetInfo(name, load, description="The images of a folder.", set_name=path.name)
+    try:
+        return _SETS[name]
+    except KeyError:
+        raise unknown_name(
+            "image set", name, _SETS, hint="Images of your own: folder:PATH."
+        ) from None
+
+
+def load_dataset(
+    name: str, split: Split = "train", *, root: str | Path | None = None, download: bool = True
+) -> ImageSet:
+    """Load a part of the image set called ``name``.
+
+    Args:
+        name: A name of ``list_datasets()``, or "folder:PATH", see `load_folder`.
+        split: "train" or "test".
+        root: Folder of the files, for those that have any.
+        download: Fetch them when they are missing.
+
+    Raises:
+        UnknownNameError: No image set has this name.
+        ArgumentError: It has no such part.
+        InputError: Its function returned something else than an ImageSet.
+
+    Example:
+        >>> load_dataset("sample", "test")
+        ImageSet('cifar10 sample test', 1,000 images 32x32, 10 classes)
+    """
+    info = get_dataset_info(name)
+    if split not in info.splits:
+        raise ArgumentError(f"{name} has {' and '.join(map(repr, info.splits))}; got {split!r}")
+    images = info.load(split, root=root, download=download)
+    if not isinstance(images, ImageSet):
+        raise InputError(
+            f"what loads {name!r} must return an ImageSet; it returned {type(images).__name__}"
+        )
+    return dataclasses.replace(images, name=f"{info.set_name} {split}")

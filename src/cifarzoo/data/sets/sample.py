@@ -1,0 +1,51 @@
+"""The embedded sample of CIFAR-10: small, balanced, always there."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Literal
+
+import numpy as np
+import torch
+
+from cifarzoo.data.imageset import ImageSet
+from cifarzoo.errors import ArgumentError
+from cifarzoo.zoo.card import CIFAR10_CLASSES
+
+__all__ = ["load_sample"]
+
+_MOSAIC_COLUMNS = 50
+
+
+def load_sample(split: Literal["train", "test"] = "train") -> ImageSet:
+    """The embedded sample: 2,000 training or 1,000 test images of CIFAR-10, in official order.
+
+    They are the first 200 (100) images of each class of the official training (test) set, stored
+    without loss. For trying things out and for tests; accuracies on it are not CIFAR-10 results.
+
+    Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images, chapter 3.
+
+    Args:
+        split: "train" or "test".
+
+    Example:
+        >>> load_sample("test")
+        ImageSet('cifar10 sample test', 1,000 images 32x32, 10 classes)
+    """
+    from PIL import Image
+
+    if split not in ("train", "test"):
+        raise ArgumentError(f"split must be 'train' or 'test'; got {split!r}")
+    folder = resources.files("cifarzoo.data") / "sample"
+    labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))[split]
+    with (folder / f"{split}.webp").open("rb") as file:
+        mosaic = np.asarray(Image.open(file).convert("RGB"))
+    rows = len(labels) // _MOSAIC_COLUMNS
+    images = mosaic.reshape(rows, 32, _MOSAIC_COLUMNS, 32, 3).transpose(0, 2, 4, 1, 3)
+    return ImageSet(
+        torch.from_numpy(images.reshape(-1, 3, 32, 32).copy()),
+        torch.tensor(labels),
+        CIFAR10_CLASSES,
+        f"cifar10 sample {split}",
+    )

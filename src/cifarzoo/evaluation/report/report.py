@@ -1,0 +1,331 @@
+"""The report that `evaluate` returns: numbers with their uncertainty, as text, JSON, Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.evaluation.report.plots import plot_confusion_matrix
+from cifarzoo.files.writing import atomic_path, write_text
+from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
+
+__all__ = [
+    "ClassScore",
+    "ConfidentError",
+    "EvaluationReport",
+    "ReliabilityBin",
+    "check_report_path",
+]
+
+_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassScore:
+    """How one class fares.
+
+    Args:
+        name: The class.
+        precision: Share of the images predicted as this class that belong to it, 0..1.
+        recall: Share of its images that are recognized, 0..1: the accuracy on this class.
+        f1: Harmonic mean of both.
+        recall_interval: 95 % Wilson interval of the recall; None for a class without images.
+        count: Its images in the set.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    recall_interval: tuple[float, float] | None
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ReliabilityBin:
+    """Images of similar confidence: how sure the network is of them, and how often it is right.
+
+    Args:
+        count: Images in the bin; of 15 bins of equal width, from the least confident.
+        confidence: Mean confidence, 0..1; 0 in an empty bin.
+        accuracy: Fraction classified correctly; 0 in an empty bin.
+    """
+
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfidentError:
+    """An image that the network is sure of, and wrong.
+
+    Args:
+        index: Its place in the set.
+        label: The true class.
+        predicted: What the network says.
+        confidence: The probability it gives to that.
+    """
+
+    index: int
+    label: str
+    predicted: str
+    confidence: float
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationReport:
+    """What `evaluate` found; every fraction is in 0..1.
+
+    Args:
+        model: Name of the model.
+        data: Name of the image set.
+        tta: Test-time augmentation, as `evaluate` names it.
+        temperature: What the logits were divided by; 1 unless calibrated.
+        num_images: Images evaluated.
+        accuracy: Fraction classified correctly.
+        accuracy_interval: Its 95 % Wilson interval.
+        top5_accuracy: Fraction whose label is among the five most probable classes.
+        loss: Mean cross-entropy in nats.
+        expected_calibration_error: Over 15 equal-width bins.
+        adaptive_calibration_error: Over 15 bins of equally many images.
+        brier_score: Mean squared error of the probabilities, in 0..2.
+        classes: A score for each class.
+        confusion: Counts; row is the true class, column the predicted one.
+        reliability: The 15 bins of the expected calibration error.
+        labels: The true class of every image, by number.
+        predicted: The predicted one.
+        confidence: The probability given to it.
+        note: What was done to the labels, as in "labels were taken by the names"; else empty.
+        metrics: What the metrics say that were registered, by name; see `register_metric`.
+    """
+
+    model: str
+    data: str
+    tta: str
+    temperature: float
+    num_images: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    top5_accuracy: float
+    loss: float
+    expected_calibration_error: float
+    adaptive_calibration_error: float
+    brier_score: float
+    classes: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    reliability: tuple[ReliabilityBin, ...]
+    labels: tuple[int, ...] = dataclasses.field(repr=False)
+    predicted: tuple[int, ...] = dataclasses.field(repr=False)
+    confidence: tuple[float, ...] = dataclasses.field(repr=False)
+    note: str = ""
+    metrics: Mapping[str, float] = FrozenDict()
+
+    def has_images_of(self, other: EvaluationReport) -> bool:
+        """Whether both are of the same images in the same order, as far as their classes tell.
+
+        The two models may number the classes differently: a class that both name is the same by
+        its name, others are by their number.
+        """
+        if len(self.labels) != len(other.labels):
+            return False
+        ours, theirs = ([score.name for score in each.classes] for each in (self, other))
+        shared = set() if ours == theirs else {*ours} & {*theirs}
+
+        def is_same(a: int, b: int) -> bool:
+            has_name = ours[a] in shared or theirs[b] in shared
+            return ours[a] == theirs[b] if has_name else a == b
+
+        return all(is_same(a, b) for a, b in {*zip(self.labels, other.labels, strict=True)})
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
+
+    def most_confused(self, count: int = 10) -> list[tuple[str, str, int]]:
+        """Pairs ``(true class, predicted class, images)`` that are mixed up most, worst first."""
+        names = [score.name for score in self.classes]
+        pairs = [
+            (names[true], names[predicted], images)
+            for true, row in enumerate(self.confusion)
+            for predicted, images in enumerate(row)
+            if true != predicted and images
+        ]
+        return sorted(pairs, key=lambda pair: -pair[2])[:count]
+
+    def confident_errors(self, count: int = 20) -> list[ConfidentError]:
+        """The wrong predictions that the network is surest of, surest first."""
+        wrong = [i for i, label in enumerate(self.labels) if label != self.predicted[i]]
+        names = [score.name for score in self.classes]
+        return [
+            ConfidentError(i, names[self.labels[i]], names[self.predicted[i]], self.confidence[i])
+            for i in sorted(wrong, key=lambda i: -self.confidence[i])[:count]
+        ]
+
+    def selective_accuracy(self, steps: int = 20) -> list[tuple[float, float]]:
+        """Accuracy on the most confident images: pairs ``(share of images, accuracy)``.
+
+        What the network would reach if it might refuse the rest (Geifman & El-Yaniv 2017,
+        arXiv:1705.08500).
+        """
+        order = sorted(range(self.num_images), key=lambda i: -self.confidence[i])
+        hits = [self.labels[i] == self.predicted[i] for i in order]
+        counts = sorted({math.ceil(self.num_images * step / steps) for step in range(1, steps + 1)})
+        return [(count / self.num_images, sum(hits[:count]) / count) for count in counts]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` reads it back."""
+        data: dict[str, Any] = thaw(dataclasses.asdict(self))
+        return {"format": _FORMAT, **data}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> EvaluationReport:
+        """Read what `to_dict` wrote, also after a way through JSON, and what older versions did.
+
+        Raises:
+            InputError: A newer version of the library wrote it.
+        """
+        data = dict(data)
+        written = data.pop("format", 0)  # the first had no number
+        if written > _FORMAT:
+            raise InputError(
+                f"the report has format {written}, and this version reads up to {_FORMAT}: upgrade "
+                "cifarzoo"
+            )
+        classes = tuple(
+            ClassScore(**{**c, "recall_interval": _pair(c["recall_interval"])})
+            for c in data["classes"]
+        )
+        return cls(
+            **{
+                **data,
+                "accuracy_interval": tuple(data["accuracy_interval"]),
+                "classes": classes,
+                "confusion": tuple(tuple(row) for row in data["confusion"]),
+                "reliability": tuple(ReliabilityBin(**b) for b in data["reliability"]),
+                **{key: tuple(data[key]) for key in ("labels", "predicted", "confidence")},
+            }
+        )
+
+    def to_json(self) -> str:
+        """The report as JSON text, a line for each field."""
+        lines = (f'"{key}": {json.dumps(value)}' for key, value in self.to_dict().items())
+        return "{\n" + ",\n".join(lines) + "\n}"
+
+    def to_markdown(self) -> str:
+        """Headline, per-class table and confusion matrix as Markdown."""
+        lines = [
+            f"### {self.model} on {self.data} (test-time augmentation: {self.tta})",
+            "",
+            *([f"Note: {self.note}.", ""] if self.note else []),
+            *_markdown_table(("metric", "value"), self._headline()),
+            "",
+            *_markdown_table(("class", "precision", "recall", "F1", "images"), self._class_rows()),
+            "",
+            "Confusion matrix, rows true, columns predicted:",
+            "",
+            *_markdown_table(("", *(s.name for s in self.classes)), self._confusion_rows()),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def __str__(self) -> str:
+        width = max(len(name) for name, _ in self._headline())
+        names = [score.name for score in self.classes]
+        name_width = max(len("class"), *(len(name) for name in names))
+        lines = [f"{self.model} on {self.data}, test-time augmentation: {self.tta}", ""]
+        lines += [f"note: {self.note}", ""] if self.note else []
+        lines += [f"{name:<{width}}  {value}" for name, value in self._headline()]
+        lines += ["", f"{'class':<{name_width}}  precision  recall      F1  images"]
+        lines += [
+            f"{name:<{name_width}}  {precision:>9}  {recall:>6}  {f1:>6}  {count:>6}"
+            for name, precision, recall, f1, count in self._class_rows()
+        ]
+        pairs = [f"{a} as {b} ({n})" for a, b, n in self.most_confused(5)]
+        lines += ["", f"most confused: {', '.join(pairs) or 'none'}"]
+        lines += ["", "confusion matrix (rows true, columns predicted)"]
+        cell = max(6, *(len(str(count)) + 1 for row in self.confusion for count in row))
+        short = [name[: cell - 1] for name in names]
+        lines.append(" " * name_width + "".join(f"{name:>{cell}}" for name in short))
+        lines += [
+            f"{name:<{name_width}}" + "".join(f"{count:>{cell}}" for count in row)
+            for name, row in zip(names, self.confusion, strict=True)
+        ]
+        return "\n".join(lines)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report; the suffix decides: .json, .md, .txt, or .png, .svg, .pdf (matrix).
+
+        Raises:
+            ArgumentError: Another suffix.
+            OutputError: The file cannot be written.
+            MissingExtraError: A picture is wanted and matplotlib is missing.
+        """
+        path = Path(path)
+        check_report_path(path)
+        texts = {".json": self.to_json, ".md": self.to_markdown, ".txt": self.__str__}
+        suffix = path.suffix.lower()
+        if suffix in texts:
+            return write_text(path, texts[suffix]())
+        figure = plot_confusion_matrix(
+            self.confusion,
+            [score.name for score in self.classes],
+            title=f"{self.model} on {self.data}: {self.accuracy:.2%}",
+        )
+        with atomic_path(path) as part:
+            figure.savefig(part, dpi=150)
+        return path
+
+    def _headline(self) -> list[tuple[str, str]]:
+        low, high = self.accuracy_interval
+        return [
+            ("accuracy", f"{self.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"),
+            ("top-5 accuracy", f"{self.top5_accuracy:.2%}"),
+            ("loss", f"{self.loss:.4f}"),
+            (
+                "calibration error",
+                f"{self.expected_calibration_error:.4f} "
+                f"(bins of equal count: {self.adaptive_calibration_error:.4f})",
+            ),
+            ("Brier score", f"{self.brier_score:.4f}"),
+            *((name, f"{value:.4g}") for name, value in self.metrics.items()),
+            ("images", f"{self.num_images:,}"),
+        ]
+
+    def _confusion_rows(self) -> list[list[str]]:
+        return [
+            [score.name, *map(str, row)]
+            for score, row in zip(self.classes, self.confusion, strict=True)
+        ]
+
+    def _class_rows(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                score.name,
+                *(
+                    f"{share:.1%}" if score.count else "-"  # a share of no images is none
+                    for share in (score.precision, score.recall, score.f1)
+                ),
+                str(score.count),
+            )
+            for score in self.classes
+        ]
+
+
+def check_report_path(path: Path) -> None:
+    """Raise ArgumentError when no report can be saved under a name like this."""
+    known = (".json", ".md", ".txt", ".png", ".svg", ".pdf")
+    if path.suffix.lower() not in known:
+        raise ArgumentError(f"a report is saved as one of {', '.join(known)}; got {path.name!r}")
+
+
+def _pair(values: Any) -> tuple[float, float] | None:
+    return None if values is None else (values[0], values[1])
+
+
+def _markdown_table(header: tuple[str, ...], rows: list[Any]) -> list[str]:
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]

@@ -1,0 +1,90 @@
+"""An evaluation in TensorBoard: beside the scalars of the run that led to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cifarzoo.data import ImageSet
+from cifarzoo.data.classes import align
+from cifarzoo.errors import InputError, MissingExtraError
+from cifarzoo.evaluation.report import EvaluationReport
+from cifarzoo.evaluation.report.plots import (
+    plot_confusion_matrix,
+    plot_predictions,
+    plot_reliability,
+)
+from cifarzoo.files.writing import make_directory
+from cifarzoo.recipe import Recipe
+
+__all__ = ["log_report"]
+
+
+def log_report(
+    folder: str | Path,
+    report: EvaluationReport,
+    *,
+    images: ImageSet | None = None,
+    recipe: Recipe | None = None,
+) -> None:
+    """Write a report into a TensorBoard log: numbers, confusion matrix, reliability, samples.
+
+    Args:
+        folder: Log folder, that of `TensorBoardLogger` for one.
+        report: What `evaluate` returned.
+        images: The images it is about, for samples of predictions and of the surest errors.
+        recipe: How the network was trained: its fields become hyperparameters with the accuracy
+            and the loss of the report as their result, so that runs can be sorted by them.
+
+    Raises:
+        InputError: The images are not those of the report.
+        MissingExtraError: TensorBoard or matplotlib is not installed.
+        OutputError: The folder cannot be written.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError(
+            "log_report needs tensorboard: pip install 'cifarzoo[tensorboard]'"
+        ) from error
+    pictures: dict[str, Any] = {
+        "confusion": plot_confusion_matrix(report.confusion, [c.name for c in report.classes]),
+        "reliability": plot_reliability(report),
+    }
+    if images is not None:
+        images = align(images, [score.name for score in report.classes])
+        if images.labels.tolist() != list(report.labels):
+            raise InputError(
+                f"the images are not those of the report: {images.name}, {report.data}"
+            )
+        pictures["samples"] = plot_predictions(report, images)
+        pictures["surest_errors"] = plot_predictions(
+            report, images, [error.index for error in report.confident_errors(24)]
+        )
+    results = {"test/accuracy": report.accuracy, "test/loss": report.loss}
+    writer: Any = SummaryWriter(str(make_directory(folder)))
+    for name, figure in pictures.items():
+        if figure is not None:
+            writer.add_figure(f"test/{name}", figure, close=False)
+    writer.add_text("test/report", f"```\n{report}\n```")
+    if recipe is None:
+        for name, value in results.items():
+            writer.add_scalar(name, value)
+    else:
+        # in the same folder: the run stays one run
+        writer.add_hparams(_flat(recipe.to_dict()), results, run_name=".")
+    writer.close()
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields with dotted names and values that TensorBoard can show."""
+    found: dict[str, Any] = {}
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            found.update(_flat(value, f"{prefix}{key}."))
+        else:
+            found[prefix + key] = (
+                value if isinstance(value, bool | int | float | str) else str(value)
+            )
+    return found

@@ -1,0 +1,79 @@
+"""Random changes to training images, as a value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from cifarzoo.errors import ArgumentError
+from cifarzoo.frozen import FrozenList, thaw
+from cifarzoo.recipe.augmentation.registry import BatchAugmentation, build_augmentation
+from cifarzoo.recipe.fields import freeze_plain, take_number
+
+__all__ = ["Augmentation", "Flip"]
+
+Flip = Literal["none", "random", "alternating"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random changes to training images, drawn anew for each image in each epoch.
+
+    Args:
+        flip: Mirror left and right: "none", "random" (with probability one half) or "alternating"
+            (each image every other epoch; Jordan 2024, arXiv:2404.00498, section 3.6).
+        crop_padding: Pixels of reflection on each side before a random crop of the original size;
+            0 leaves the image in place.
+        cutout: Side in pixels of a square set to the mean colour; 0 for none
+            (DeVries & Taylor 2017, arXiv:1708.04552).
+        contrast: Each image's normalized pixels are multiplied by a number drawn from
+            [1 - contrast, 1 + contrast], in [0, 1). Both changes of light are those of the
+            speed run github.com/hiverge/cifar10-speedrun (2025).
+        brightness: Then a number from [-brightness, brightness] is added to all of them; its unit
+            is the standard deviation of the normalization.
+        policies: Augmentations of ``list_augmentations()``, one after the other, on the uint8
+            images that were cropped and mirrored: each its name, or a mapping of "name" and its
+            options, as in ``["trivial_augment", {"name": "random_erasing", "probability": 0.1}]``.
+    """
+
+    flip: Flip = "none"
+    crop_padding: int = 0
+    cutout: int = 0
+    contrast: float = 0.0
+    brightness: float = 0.0
+    policies: Sequence[str | Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        if self.flip not in get_args(Flip):
+            raise ArgumentError(f"flip must be one of {get_args(Flip)}; got {self.flip!r}")
+        take_number(self, "crop_padding", 0, 31, whole=True)
+        take_number(self, "cutout", 0, 32, whole=True)
+        take_number(self, "contrast", 0, 1, below=True)
+        take_number(self, "brightness", 0, 10)
+        object.__setattr__(self, "policies", _check_policies(self.policies))
+        self.build_policies()  # refuses options before any work is done
+
+    def build_policies(self) -> list[BatchAugmentation]:
+        """What ``policies`` names, ready to be called."""
+        return [
+            build_augmentation(policy)
+            if isinstance(policy, str)
+            else build_augmentation(**thaw(policy))
+            for policy in self.policies
+        ]
+
+
+def _check_policies(given: Any) -> FrozenList:
+    if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
+        raise ArgumentError(
+            f"augmentation.policies must be a list; got {given!r}: write [{given!r}]"
+        )
+    for policy in given:
+        name = policy.get("name") if isinstance(policy, Mapping) else policy
+        if not isinstance(name, str):
+            raise ArgumentError(
+                "an augmentation in policies is its name, or a mapping with its name and options, "
+                f'as in {{"name": "rand_augment", "num_ops": 1}}; got {policy!r}'
+            )
+    return FrozenList(freeze_plain(policy, "augmentation.policies") for policy in given)

@@ -1,0 +1,288 @@
+"""Optimizers by name, through torch and timm, and the parameter groups they work on."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from cifarzoo.errors import ArgumentError, DuplicateNameError
+from cifarzoo.frozen import thaw
+from cifarzoo.names import check_options, unknown_name
+from cifarzoo.recipe.muon import MuonSGD
+
+__all__ = [
+    "OptimizerFactory",
+    "build_optimizer",
+    "check_group_options",
+    "check_optimizer",
+    "list_optimizers",
+    "parameter_groups",
+    "register_optimizer",
+]
+
+OptimizerFactory = Callable[..., Optimizer]
+"""An optimizer's class, a partial of it, or a function of the parameter groups."""
+
+_Factory = TypeVar("_Factory", bound=OptimizerFactory)
+_FACTORIES: dict[str, OptimizerFactory] = {}
+
+# torch's and ours, known without importing timm, which takes longer than torch itself
+_WITHOUT_TIMM = ("adam", "adamw", "momentum", "muon_sgd", "sgd")
+
+# what a recipe may set for a group of parameters, and what torch calls it
+_GROUP_OPTIONS = {
+    "learning_rate": "lr",
+    "momentum": "momentum",
+    "weight_decay": "weight_decay",
+    "freeze_at": "freeze_at",
+}
+
+
+def register_optimizer(name: str) -> Callable[[_Factory], _Factory]:
+    """Make an optimizer available by ``name`` in recipes and on the command line.
+
+    Args:
+        name: The name; must be new.
+
+    Returns:
+        A decorator that returns the factory unchanged: an optimizer's class, or a function of the
+        parameter groups. It is given ``lr``, and ``momentum`` if it has such a parameter; its
+        other keywords are the options that a recipe may set in ``optimizer_options``.
+
+    Raises:
+        DuplicateNameError: The name is taken.
+
+    Example:
+        >>> @register_optimizer("sign_sgd")
+        ... class SignSGD(torch.optim.SGD):
+        ...     def step(self, closure=None):
+        ...         for group in self.param_groups:
+        ...             for parameter in group["params"]:
+        ...                 parameter.grad.sign_()
+        ...         return super().step(closure)
+        >>> "sign_sgd" in list_optimizers()
+        True
+    """
+
+    def register(factory: _Factory) -> _Factory:
+        if name in list_optimizers() or not re.fullmatch(r"[\w.-]+", name):
+            raise DuplicateNameError(
+                f"optimizer {name!r} is already registered, or no name; choose another"
+            )
+        _FACTORIES[name] = factory
+        return factory
+
+    return register
+
+
+def list_optimizers() -> list[str]:
+    """Names of all optimizers, sorted: torch's, ours, those of timm, and those that are registered.
+
+    Without "adahessian", which differentiates the gradients again, and those of other packages.
+    """
+    from timm.optim import list_optimizers as timm_names
+
+    left_out = ["adahessian", "bnb*", "fused*"]
+    return sorted({*_WITHOUT_TIMM, *_FACTORIES, *timm_names(exclude_filters=left_out)})
+
+
+def check_optimizer(name: str) -> None:
+    """Raise UnknownNameError when no optimizer is called ``name``.
+
+    Of one that is named by where it is imported from, "module:name", only the form is checked.
+    """
+    if _is_path(name) or name in _WITHOUT_TIMM or name in _FACTORIES:
+        return
+    if name not in list_optimizers():
+        raise unknown_name("optimizer", name, list_optimizers(), hint="See list_optimizers().")
+
+
+def parameter_groups(
+    model: nn.Module,
+    weight_decay: float,
+    changes: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[dict[str, Any]]:
+    """The model's parameters by the role they play, as torch's optimizers take them.
+
+    A model may offer a method ``parameter_groups() -> dict[str, list[Parameter]]``. The groups of
+    the others are "weights" (two or more dimensions) and "biases" (the rest, normalization
+    parameters among them). Frozen parameters are left out, and a group without members too.
+
+    Args:
+        model: The model.
+        weight_decay: For groups with a parameter of two or more dimensions; others have none.
+        changes: Options of single groups, as in a recipe's ``groups``.
+
+    Raises:
+        UnknownNameError: ``changes`` names a group the model does not have.
+        ArgumentError: The model's own groups do not hold each of its parameters once.
+    """
+    groups = _named_parameters(model)
+    changes = changes or {}
+    for name in changes:
+        if name not in groups:
+            raise unknown_name("parameter group", name, groups)
+    return [
+        {
+            "name": name,
+            "params": members,
+            "weight_decay": weight_decay if any(p.ndim >= 2 for p in members) else 0.0,
+            **{_GROUP_OPTIONS[key]: value for key, value in changes.get(name, {}).items()},
+        }
+        for name, members in groups.items()
+        if members
+    ]
+
+
+def check_group_options(changes: Mapping[str, Mapping[str, float]]) -> None:
+    """Raise when a recipe sets something for a group of parameters that cannot be set."""
+    for name, options in changes.items():
+        if not isinstance(options, Mapping):
+            raise ArgumentError(f"groups.{name} must hold options by name; got {options!r}")
+        check_options(f"recipe.groups.{name}", options, _GROUP_OPTIONS)
+        for key, value in options.items():
+            # written so that NaN fails too
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise ArgumentError(f"groups.{name}.{key} must be at least 0; got {value!r}")
+        if not options.get("freeze_at", 0.5) < 1:
+            raise ArgumentError(
+                f"groups.{name}.freeze_at is a fraction of the run in [0, 1); got "
+                f"{options['freeze_at']}"
+            )
+
+
+def _named_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    declare = getattr(model, "parameter_groups", None)
+    if declare is None:
+        return {
+            "weights": [p for p in trained if p.ndim >= 2],
+            "biases": [p for p in trained if p.ndim < 2],
+        }
+    groups = {name: [p for p in ps if p.requires_grad] for name, ps in declare().items()}
+    members = [id(p) for ps in groups.values() for p in ps]
+    if sorted(members) != sorted(id(p) for p in trained):
+        raise ArgumentError(
+            f"parameter_groups() of {type(model).__name__} must hold each trained parameter once: "
+            f"it holds {len(members)}, the model has {len(trained)}"
+        )
+    return groups
+
+
+def build_optimizer(
+    optimizer: str | OptimizerFactory,
+    model: nn.Module,
+    *,
+    learning_rate: float,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    groups: Mapping[str, Mapping[str, float]] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Optimizer:
+    """Build the optimizer named ``optimizer`` for ``model``, or call it when it is a factory.
+
+    Args:
+        optimizer: "sgd" (with Nesterov momentum), "momentum" (SGD with classical momentum),
+            "adam", "adamw", "muon_sgd" (`MuonSGD`), any other name of `list_optimizers`; where to
+            import one from, "module:name"; an optimizer's class, a partial of one, or a function
+            that is given the parameter groups and returns an optimizer.
+        model: Its trainable parameters are optimized.
+        learning_rate: The peak learning rate.
+        momentum: Momentum of those optimizers that have one.
+        weight_decay: For weights only; see `parameter_groups`.
+        groups: Options of single groups of parameters, as in a recipe.
+        options: Further keyword arguments of the optimizer.
+
+    Raises:
+        UnknownNameError: No optimizer has this name.
+        ArgumentError: It does not take one of the options, or there is nothing to train.
+    """
+    if isinstance(optimizer, functools.partial):  # the groups' own would win
+        weight_decay = optimizer.keywords.get("weight_decay", weight_decay)
+    parameters = parameter_groups(model, weight_decay, groups)
+    if not parameters:
+        raise ArgumentError("the model has no trainable parameters; set requires_grad on some")
+    given = thaw(options or {})
+    if not isinstance(optimizer, str):  # the recipe's options belong to the one that it names
+        return _call_factory(optimizer, parameters, learning_rate, momentum, {})
+    check_optimizer(optimizer)
+    try:
+        if _is_path(optimizer) or optimizer in _FACTORIES:
+            factory = _FACTORIES.get(optimizer) or _import(optimizer)
+            return _call_factory(factory, parameters, learning_rate, momentum, given)
+        build = _build_without_timm if optimizer in _WITHOUT_TIMM else _build_timm
+        return build(optimizer, parameters, learning_rate, momentum, given)
+    except ArgumentError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"optimizer {optimizer!r} cannot be built: {error}") from error
+
+
+def _is_path(name: str) -> bool:
+    return re.fullmatch(r"[\w.]+:[\w.]+", name) is not None
+
+
+def _import(path: str) -> Any:
+    module, _, name = path.partition(":")
+    try:
+        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise ArgumentError(f"optimizer {path!r} cannot be imported: {error}") from error
+
+
+def _call_factory(
+    factory: Any,
+    groups: list[dict[str, Any]],
+    lr: float,
+    momentum: float,
+    options: dict[str, Any],
+) -> Optimizer:
+    """Build by a class, a partial, or a function, which is given what it has parameters for."""
+    if not callable(factory):
+        raise ArgumentError(
+            f"an optimizer is a name, a class, or a function of parameters; got {factory!r}"
+        )
+    parameters = inspect.signature(factory).parameters
+    kept = factory.keywords if isinstance(factory, functools.partial) else {}
+    known = {"lr": lr, "momentum": momentum}
+    arguments = {k: v for k, v in known.items() if k in parameters and k not in kept}
+    built = factory(groups, **{**arguments, **options})
+    if not isinstance(built, Optimizer):
+        raise ArgumentError(
+            f"an optimizer factory must return a torch Optimizer; got {type(built).__name__}"
+        )
+    return built
+
+
+def _build_without_timm(
+    name: str, groups: list[dict[str, Any]], lr: float, momentum: float, options: dict[str, Any]
+) -> Optimizer:
+    if name == "muon_sgd":
+        return MuonSGD(groups, lr=lr, momentum=momentum, **options)
+    device = groups[0]["params"][0].device.type
+    # one kernel over all parameters instead of one or more for each
+    options = {"fused": device in ("cpu", "cuda"), **options}
+    if name in ("sgd", "momentum"):
+        nesterov = name == "sgd" and momentum > 0
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, **options)
+    if name == "adam":
+        return torch.optim.Adam(groups, lr=lr, **options)
+    return torch.optim.AdamW(groups, lr=lr, **options)
+
+
+def _build_timm(
+    name: str, groups: list[dict[str, Any]], lr: float, momentum: float, options: dict[str, Any]
+) -> Optimizer:
+    from timm.optim import create_optimizer_v2
+
+    built = create_optimizer_v2(groups, opt=name, lr=lr, momentum=momentum, **options)
+    assert isinstance(built, Optimizer)
+    return built

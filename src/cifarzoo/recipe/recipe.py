@@ -1,0 +1,290 @@
+"""A recipe: everything that decides how a network is trained, as one immutable value."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cifarzoo.errors import ArgumentError
+from cifarzoo.files.writing import write_text
+from cifarzoo.frozen import FrozenDict, FrozenList, thaw
+from cifarzoo.names import check_options
+from cifarzoo.recipe.augmentation import Augmentation
+from cifarzoo.recipe.fields import freeze_plain, take_number
+from cifarzoo.recipe.optimizers import check_group_options, check_optimizer
+from cifarzoo.recipe.schedulers import check_scheduler
+
+__all__ = ["Recipe"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How to train a network.
+
+    A recipe is a value: nothing in it can be changed, so it may be shared, compared and hashed;
+    `replace` and `override` return changed copies, `to_dict` a plain one.
+
+    Args:
+        epochs: Passes over the training set.
+        batch_size: Images in one optimizer step, over all processes together.
+        model_options: Options of the model that the recipe is made for, as `create_model` takes
+            them; the `Trainer` refuses a model built with others.
+        optimizer: A name of ``list_optimizers()``.
+        learning_rate: The peak of the schedule.
+        momentum: Momentum, for the optimizers that have one.
+        weight_decay: Applied to weights, not to biases or normalization parameters unless
+            ``groups`` says so; "muon_sgd" applies none to filters.
+        optimizer_options: Further keyword arguments of the optimizer.
+        groups: For single groups of parameters, by the names the model gives them: their own
+            ``learning_rate``, ``momentum`` or ``weight_decay``, and ``freeze_at``, a fraction of
+            the run after which the group is left as it is; this library's own schedules are passed
+            through whole by then, those of timm and of torch are not.
+            The groups of most models are "weights" and "biases".
+        label_smoothing: Fraction of the target spread over all classes, in [0, 1).
+        scheduler: A name of ``list_schedulers()``.
+        scheduler_options: Options of that scheduler; times are in epochs.
+        augmentation: Random changes to the training images.
+        image_sizes: Progressive resolution: pairs ``[from, size]``, training at ``size`` pixels
+            from the fraction ``from`` of the run on; the first begins at 0. Empty trains at the
+            images' own size. Whole images are downsampled, with antialiasing.
+        mixup_alpha: Beta parameter of mixup (Zhang et al. 2018); 0 turns it off.
+        cutmix_alpha: Beta parameter of CutMix (Yun et al. 2019); 0 turns it off. With both on,
+            each batch takes one of the two.
+        ema_decay: Decay per step of an exponential moving average of the weights, which becomes
+            the result; 0 turns it off. Its batch normalization is measured anew, on some 10,000
+            training images.
+        lookahead_decay: Decay per step, at the end of the run, of slow weights that the network is
+            set back to every five steps (Zhang et al. 2019, arXiv:1907.08610); 0 turns it off.
+        teacher: A pretrained model to learn from, as `create_model` names it; "" for none. The
+            Trainer is given the network itself.
+        distillation_weight: Share of the teacher in the loss, in [0, 1], when there is one
+            (Hinton et al. 2015, arXiv:1503.02531).
+        distillation_temperature: What the logits of both are divided by, before they are compared.
+        clip_norm: Largest gradient norm; 0 turns clipping off.
+        accumulate: Parts that each batch is passed in, one after the other, where it does not fit
+            into memory at once; their gradients add up to those of the whole. Batch normalization
+            sees each part by itself.
+        seed: Seed of data order, augmentation and dropout.
+
+    Raises:
+        ArgumentError: A field is out of range or names something unknown.
+
+    Example:
+        >>> recipe = Recipe(epochs=24, learning_rate=0.05)
+        >>> recipe.replace(epochs=2).epochs
+        2
+        >>> Recipe.from_dict(recipe.to_dict()) == recipe
+        True
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    model_options: Mapping[str, Any] = FrozenDict()
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    optimizer_options: Mapping[str, Any] = FrozenDict()
+    groups: Mapping[str, Mapping[str, float]] = FrozenDict()
+    label_smoothing: float = 0.0
+    scheduler: str = "onecycle"
+    scheduler_options: Mapping[str, Any] = FrozenDict()
+    augmentation: Augmentation = dataclasses.field(
+        default_factory=lambda: Augmentation(flip="random", crop_padding=4)
+    )
+    image_sizes: Sequence[Sequence[float]] = ()
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+    ema_decay: float = 0.0
+    lookahead_decay: float = 0.0
+    teacher: str = ""
+    distillation_weight: float = 0.9
+    distillation_temperature: float = 1.0
+    clip_norm: float = 0.0
+    accumulate: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("model_options", "optimizer_options", "scheduler_options", "groups"):
+            options = getattr(self, name)
+            if not isinstance(options, Mapping):
+                raise ArgumentError(f"{name} must be a mapping of names to values; got {options!r}")
+            # tuples and lists are one thing in TOML and JSON, so they are one thing here
+            object.__setattr__(self, name, freeze_plain(options, name))
+        if not isinstance(self.augmentation, Augmentation):
+            raise ArgumentError(
+                f"augmentation must be an Augmentation; got {self.augmentation!r}: its parts are "
+                f"{', '.join('augmentation.' + name for name in _field_names(Augmentation))}"
+            )
+        take_number(self, "epochs", 1, 100_000, whole=True)
+        take_number(self, "batch_size", 1, 1_000_000, whole=True)
+        take_number(self, "learning_rate", 0, 1e6)
+        take_number(self, "momentum", 0, 1, below=True)
+        take_number(self, "weight_decay", 0, 1e3)
+        take_number(self, "label_smoothing", 0, 1, below=True)
+        object.__setattr__(self, "image_sizes", _check_image_sizes(self.image_sizes))
+        take_number(self, "mixup_alpha", 0, 100)
+        take_number(self, "cutmix_alpha", 0, 100)
+        take_number(self, "ema_decay", 0, 1, below=True)
+        take_number(self, "lookahead_decay", 0, 1, below=True)
+        take_number(self, "distillation_weight", 0, 1)
+        take_number(self, "distillation_temperature", 0.1, 100)
+        if not isinstance(self.teacher, str):
+            raise ArgumentError(f"teacher must be a model's name, or ''; got {self.teacher!r}")
+        take_number(self, "clip_norm", 0, 1e9)
+        take_number(self, "accumulate", 1, 1000, whole=True)
+        take_number(self, "seed", 0, 2**63 - 1, whole=True)
+        check_optimizer(self.optimizer)
+        check_group_options(self.groups)
+        check_scheduler(self.scheduler, self.scheduler_options)
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A copy with some fields changed; ``augmentation`` may be a mapping of its own fields."""
+        check_options("recipe", changes, _field_names(Recipe))
+        augmentation = changes.get("augmentation")
+        if isinstance(augmentation, Mapping):
+            check_options("recipe.augmentation", augmentation, _field_names(Augmentation))
+            merged = dataclasses.replace(self.augmentation, **augmentation)
+            changes = {**changes, "augmentation": merged}
+        return dataclasses.replace(self, **changes)
+
+    def image_size_at(self, progress: float) -> int | None:
+        """Side in pixels to train at after the fraction ``progress`` of the run; None: as it is.
+
+        Example:
+            >>> recipe = Recipe(image_sizes=[[0, 24], [0.5, 32]])
+            >>> recipe.image_size_at(0.49), recipe.image_size_at(0.5), Recipe().image_size_at(0)
+            (24, 32, None)
+        """
+        size = None
+        for start, side in self.image_sizes:
+            if progress >= start:
+                size = int(side)
+        return size
+
+    def work_share(self, progress: float) -> float:
+        """Share of the run's work that is done after the fraction ``progress`` of its steps.
+
+        A step costs as much as its images have pixels.
+
+        Example:
+            >>> Recipe(image_sizes=[[0, 16], [0.5, 32]]).work_share(0.5)
+            0.2
+        """
+        if not self.image_sizes:
+            return progress
+        ends = [*(start for start, _ in self.image_sizes[1:]), 1.0]
+        done = work = 0.0
+        for (start, side), end in zip(self.image_sizes, ends, strict=True):
+            done += max(0.0, min(progress, end) - start) * side**2
+            work += (end - start) * side**2
+        return done / work
+
+    def override(self, field: str, value: Any) -> Recipe:
+        """A copy with one field changed by its dotted name, as on the command line.
+
+        Example:
+            >>> Recipe().override("augmentation.cutout", 8).augmentation.cutout
+            8
+        """
+        outer, dot, inner = field.partition(".")
+        if not dot:
+            # options belong to the scheduler or optimizer they were written for
+            is_other = field in ("scheduler", "optimizer") and value != getattr(self, field)
+            reset: dict[str, Any] = {f"{field}_options": {}} if is_other else {}
+            return self.replace(**{field: value, **reset})
+        if outer == "augmentation":
+            return self.replace(augmentation={inner: value})
+        if outer in ("model_options", "optimizer_options", "scheduler_options"):
+            return self.replace(**{outer: {**getattr(self, outer), inner: value}})
+        if outer == "groups":
+            group, _, option = inner.partition(".")
+            changed = {**self.groups.get(group, {}), option: value}
+            return self.replace(groups={**self.groups, group: changed})
+        raise ArgumentError(f"recipe field {outer!r} has no parts; got {field!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON and TOML, a copy; `from_dict` reads it back."""
+        data: dict[str, Any] = thaw(dataclasses.asdict(self))
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """Build a recipe from plain data; fields left out take their defaults.
+
+        What is left out of an ``augmentation`` that is given is off.
+        """
+        data = dict(data)
+        # what a file leaves out is off, whatever the default recipe does
+        if isinstance(data.get("augmentation"), Mapping):
+            check_options("recipe.augmentation", data["augmentation"], _field_names(Augmentation))
+            data["augmentation"] = Augmentation(**data["augmentation"])
+        return cls().replace(**data)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the recipe as JSON or TOML, chosen by the suffix of ``path``."""
+        if _suffix(path) == ".json":
+            return write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
+        import tomli_w
+
+        return write_text(path, tomli_w.dumps(self.to_dict()))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a recipe from a JSON or TOML file.
+
+        Raises:
+            ArgumentError: There is no such file, it does not parse, or a field is wrong.
+        """
+        suffix = _suffix(path)
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            data = json.loads(text) if suffix == ".json" else _parse_toml(text)
+        except (OSError, ValueError) as error:
+            raise ArgumentError(f"cannot read recipe {path}: {error}") from error
+        if not isinstance(data, dict):
+            raise ArgumentError(f"recipe {path} must hold a table of fields")
+        return cls.from_dict(data)
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    data: dict[str, Any] = tomllib.loads(text)
+    return data
+
+
+def _suffix(path: str | Path) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".json", ".toml"):
+        raise ArgumentError(f"a recipe file ends in .toml or .json; got {str(path)!r}")
+    return suffix
+
+
+def _field_names(cls: type[Recipe] | type[Augmentation]) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _check_image_sizes(pairs: Any) -> FrozenList:
+    problem = ArgumentError(
+        "image_sizes must be pairs [from, size]: fractions of the run in [0, 1) that rise from 0, "
+        f"and whole numbers of at least 8 pixels; got {pairs!r}"
+    )
+    try:
+        plain = [[float(start), int(size)] for start, size in pairs]
+        whole = all(int(size) == size for _, size in pairs)
+    except (TypeError, ValueError):
+        raise problem from None
+    starts = [start for start, _ in plain]
+    rising = all(a < b for a, b in itertools.pairwise(starts))
+    valid = not plain or (starts[0] == 0 and rising and starts[-1] < 1)
+    if not (valid and whole and all(8 <= size <= 1024 for _, size in plain)):
+        raise problem
+    return FrozenList(plain)

@@ -1,0 +1,48 @@
+"""The network of the best epoch, kept beside the one that is trained."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+
+from cifarzoo.zoo.card import unwrap
+
+__all__ = ["Best"]
+
+
+class Best:
+    """What a network was when the validation images liked it most; the first one of equals."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.accuracy = -math.inf
+        self._state: dict[str, Tensor] = {}
+
+    def see(self, network: nn.Module, epoch: int, accuracy: float) -> None:
+        """Keep ``network`` as it is, if no epoch before was as good."""
+        if accuracy > self.accuracy:
+            self.epoch, self.accuracy = epoch, accuracy
+            state = network.state_dict().items()
+            self._state = {name: tensor.detach().clone() for name, tensor in state}
+
+    def hand_over(self, model: nn.Module) -> None:
+        """Give ``model`` what was kept."""
+        unwrap(model).load_state_dict(self._state)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Tensors and plain data; `from_dict` reads it back."""
+        return {"epoch": self.epoch, "accuracy": self.accuracy, "state": self._state}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any] | None) -> Best:
+        """Read what `to_dict` wrote; a run that did not keep any has none."""
+        found = cls()
+        if data is not None:
+            found.epoch, found.accuracy, found._state = (
+                data["epoch"],
+                data["accuracy"],
+                data["state"],
+            )
+        return found

@@ -1,0 +1,40 @@
+"""How a run computes, beside its recipe: chosen once, by the Trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import nn
+
+from cifarzoo.compute.place import Place
+from cifarzoo.recipe.optimizers import OptimizerFactory
+from cifarzoo.recipe.schedulers import SchedulerFactory
+from cifarzoo.training.distributed import World
+from cifarzoo.training.objective import Loss
+
+__all__ = ["Setup"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What the steps of a run are made with.
+
+    Args:
+        place: Where, and in which precision; parameters stay float32.
+        world: The processes that average their gradients.
+        optimizer: A name or a factory.
+        scheduler: A name or a factory.
+        loss: In place of the recipe's cross-entropy.
+        teacher: A trained network to learn from as well, in evaluation mode and on the device.
+        compiled: Let torch.compile fuse the network.
+        kernels: Let layers compute as they are fastest on a CPU, see `cpu_kernels`.
+    """
+
+    place: Place
+    world: World
+    optimizer: str | OptimizerFactory
+    scheduler: str | SchedulerFactory
+    loss: Loss | None = None
+    teacher: nn.Module | None = None
+    compiled: bool = False
+    kernels: bool = True

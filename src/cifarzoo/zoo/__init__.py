@@ -1,0 +1,1 @@
+"""What the zoo knows: names, cards, weights files, recipes as data."""

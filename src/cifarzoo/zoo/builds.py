@@ -1,0 +1,157 @@
+"""What a builder would build: names, shapes, the last layer, found without any memory for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from cifarzoo.compute.twin import evaluating
+from cifarzoo.frozen import FrozenDict
+from cifarzoo.names import keyword_options
+from cifarzoo.zoo.card import ModelCard, get_card, names_of_outputs, unwrap
+
+__all__ = ["BUILDERS", "Builder", "Plan", "describe", "other_sizes", "plan", "variants"]
+
+Builder = Callable[..., nn.Module]
+
+BUILDERS: dict[str, Builder] = {}
+"""The builder of each registered model; the registry, which knows more of them, fills it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A network that was planned, not built.
+
+    Args:
+        model: The network on the device "meta", with 10 classes.
+        head: Names of the tensors that have an entry for each class.
+    """
+
+    model: nn.Module
+    head: frozenset[str]
+
+    def count_classes(self, tensors: Mapping[str, Tensor]) -> int | None:
+        """How many classes ``tensors`` tell apart; None where they are of another network."""
+        expected = self.model.state_dict()
+        if tensors.keys() - expected.keys() or not self.head <= tensors.keys():
+            return None
+        sizes = {len(tensors[name]) if tensors[name].ndim else 0 for name in self.head}
+        as_planned = all(
+            tensor.shape[name in self.head :] == expected[name].shape[name in self.head :]
+            for name, tensor in tensors.items()
+        )
+        return sizes.pop() if as_planned and len(sizes) == 1 else None
+
+
+def plan(builder: Builder, options: Mapping[str, Any]) -> Plan | None:
+    """Plan a network; None for builders that cannot do without memory."""
+    try:
+        return _plan(builder, FrozenDict(options))
+    except TypeError:  # an option has no hash
+        return _plan.__wrapped__(builder, FrozenDict(options))
+
+
+@functools.lru_cache(maxsize=64)
+def _plan(builder: Builder, options: FrozenDict) -> Plan | None:
+    """`plan`, once for each network: loading weights asks several times."""
+    try:
+        with torch.device("meta"), _NoDrawing():
+            models = [builder(num_classes=count, **options) for count in (10, 11)]
+        states = [model.state_dict() for model in models]
+        head = [name for name, ten in states[0].items() if ten.shape != states[1][name].shape]
+    except Exception:  # a builder may do whatever it likes
+        return None
+    return Plan(models[0], frozenset(head))
+
+
+def variants(builder: Builder, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """``options``, then with the choices that a builder's options list as Literal."""
+    yield dict(options)
+    try:
+        hints = typing.get_type_hints(builder)
+    except (NameError, TypeError):  # types that are known to a type checker only
+        return
+    parameters = keyword_options(builder)
+    choices = {
+        name: typing.get_args(hints[name])
+        for name in parameters
+        if name not in options and typing.get_origin(hints.get(name)) is typing.Literal
+    }
+    defaults = {name: parameters[name].default for name in choices}
+    for values in itertools.product(*choices.values()):
+        chosen = dict(zip(choices, values, strict=True))
+        if chosen != defaults:
+            yield {**options, **chosen}
+
+
+def describe(model: nn.Module) -> ModelCard:
+    """The card of ``model``, corrected where the network itself says otherwise.
+
+    A last layer that was replaced by hand tells its own number of classes. A network that its
+    builder could not have built is one made elsewhere: it has the name of its class.
+    """
+    card, inner = get_card(model), unwrap(model)
+    planned = None
+    if card.name in BUILDERS:
+        planned = plan(BUILDERS[card.name], card.options)
+        if planned is None or not planned.head:
+            return card
+    tensors = {n: t for n, t in inner.state_dict().items() if isinstance(t, Tensor)}
+    count = None
+    if planned is not None:
+        count = planned.count_classes(tensors)
+        if count is None or planned.model.state_dict().keys() - tensors.keys():
+            card = dataclasses.replace(card, name=type(inner).__name__, options={})
+            count = None
+    if count is None:
+        count = _count_outputs(inner, tensors)
+    if count is None or count == card.num_classes:
+        return card
+    classes = names_of_outputs(card.classes, count)
+    return dataclasses.replace(card, num_classes=count, classes=classes)
+
+
+def other_sizes(builder: Builder) -> dict[str, int]:
+    """Numbers of parameters with 10 classes that differ from the default's, by the options."""
+    sizes = {}
+    for options in variants(builder, {}):
+        planned = plan(builder, options)
+        if planned is not None:
+            text = ", ".join(f"{name}={value!r}" for name, value in options.items())
+            sizes[text] = sum(parameter.numel() for parameter in planned.model.parameters())
+    default = sizes.pop("", None)
+    return {text: size for text, size in sizes.items() if size != default}
+
+
+class _NoDrawing(TorchFunctionMode):
+    """Leaves out the random numbers, for which the device "meta" imports torch's compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def _count_outputs(model: nn.Module, tensors: Mapping[str, Tensor]) -> int | None:
+    """Number of logits for an image of 32x32 pixels; None where there is none to be had."""
+    first = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), None)
+    if first is None:
+        return None
+    image = torch.zeros(1, 3, 32, 32, dtype=first.dtype, device=first.device)
+    try:
+        with evaluating(model) as network, torch.no_grad():
+            logits = network(image)
+    except Exception:  # a network for other images
+        return None
+    fits = isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == 1
+    return int(logits.shape[1]) if fits else None

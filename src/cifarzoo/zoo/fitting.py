@@ -1,0 +1,366 @@
+"""Filling a network from a file that was read: all of it, or a refusal that says why."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cifarzoo.errors import CifarZooError, WeightsError
+from cifarzoo.names import keyword_options
+from cifarzoo.zoo.builds import BUILDERS, Builder, describe, plan, variants
+from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card, get_card, unwrap
+from cifarzoo.zoo.foreign import Reading, is_average, read_names
+
+__all__ = ["Content", "choose_options", "fill", "parse_card"]
+
+_log = logging.getLogger("cifarzoo")
+_SOME = 5  # names in a message
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """What a file holds, or a state dict in memory, and how to look at it.
+
+    Args:
+        name: What to call it in a message.
+        tensors: All of its tensors, by their dotted names.
+        facts: What `read_metadata` returns; empty for files of others.
+        key: Where in it the weights lie.
+        rename: Names in it, or their beginnings, and what the network calls them.
+    """
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    key: str | None = None
+    rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The card in it; None for files of others."""
+        return parse_card(self.facts["card"], self.name) if self.facts else None
+
+    def read(self, network: nn.Module) -> Reading:
+        """Find ``network`` in it by its names.
+
+        Raises:
+            WeightsError: Nothing lies under ``key``, ``rename`` names nothing, or there are several
+                such networks.
+        """
+        found = self.tensors
+        if self.key is not None:
+            beginning = f"{self.key.removesuffix('.')}."
+            found = {each: t for each, t in self.tensors.items() if each.startswith(beginning)}
+            if not found:
+                keys = list(dict.fromkeys(each.partition(".")[0] for each in self.tensors))
+                raise WeightsError(
+                    f"{self.name} holds no tensors under key={self.key!r}; it has {_list(keys)}"
+                )
+        expected = [n for n, value in network.state_dict().items() if isinstance(value, Tensor)]
+        layouts = getattr(type(network), "layouts", ())
+        reading = read_names(found, expected, layouts, self.rename, origin=self.name)
+        unused = [
+            old
+            for old in self.rename
+            if not any(f".{old.removesuffix('.')}." in f".{each}." for each in found)
+        ]
+        if unused:
+            raise WeightsError(f"rename names {_list(unused)}, which {self.name} does not hold")
+        return reading
+
+
+def parse_card(data: Any, name: str) -> ModelCard:
+    """The card in a file's facts; raises WeightsError when it is none."""
+    try:
+        return ModelCard.from_dict(data)
+    except (CifarZooError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{name} is damaged: its card cannot be read: {error!r}") from error
+
+
+def fill(
+    model: nn.Module,
+    content: Content,
+    *,
+    preprocessing: Preprocessing | None,
+    new_head: bool,
+) -> dict[str, Any]:
+    """Put tensors into a network, and what is known of them on its card; see `load_weights`."""
+    inner, card, made_by = unwrap(model), get_card(model), content.card
+    state = inner.state_dict()
+    reading = content.read(inner)
+    tensors = reading.tensors(content.tensors)
+    if new_head:
+        tensors |= _heads(state, tensors, describe(model).num_classes)
+    problems = _problems(reading, tensors, state)
+    if problems:
+        under = f", read under {reading.prefix!r}" if reading.prefix else ""
+        origin = f" (made by {made_by.name!r})" if made_by else ""
+        details = "\n  ".join(problems)
+        advice = _advice(content, card)
+        raise WeightsError(
+            f"{content.name}{origin}{under} does not fit this model{advice}:\n  {details}"
+        )
+    if made_by is not None and made_by.name == card.name:
+        _check_options(made_by.options, card.options, content.name)
+    tensors = _convert(tensors, state, {n for n, _ in inner.named_parameters()}, content.name)
+    if made_by is None:
+        _check_foreign(inner, card, tensors, content, reading, is_said=preprocessing is not None)
+    inner.load_state_dict({**state, **tensors})
+    attach_card(model, _new_card(card, made_by, preprocessing, new_head=new_head))
+    attach_card(model, describe(model))
+    if made_by is None or is_average(reading.prefix, content.tensors):
+        is_said = made_by is not None or preprocessing is not None
+        _tell(content, reading, get_card(model), is_said=is_said)
+    return {
+        **content.facts,
+        "chosen": reading.prefix.removesuffix("."),
+        "layout": reading.layout.peer if reading.layout and reading.renamed else None,
+        "renamed": reading.renamed,
+        "left": _left(content, reading),
+    }
+
+
+def choose_options(
+    builder: Builder, content: Content, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], int | None]:
+    """The options of a builder, and the number of classes, that a foreign file was made with.
+
+    Args:
+        builder: What builds the network.
+        content: The file.
+        options: Those that are given; only the others are chosen.
+
+    Returns:
+        The options, and the number of classes; None where no network of the builder fits.
+    """
+    for chosen in variants(builder, options):
+        planned = plan(builder, chosen)
+        if planned is None:
+            continue
+        reading = content.read(planned.model)
+        tensors = reading.tensors(content.tensors)
+        count = planned.count_classes(tensors) if reading.is_whole else None
+        if count is None:
+            continue
+        other = _other_options(planned.model, builder, chosen, tensors)
+        if not other.keys() - options.keys():
+            return chosen, count
+    return dict(options), None
+
+
+def _heads(
+    state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], num_classes: int
+) -> dict[str, Tensor]:
+    """The model's own tensors for whatever has an entry for each of the file's classes."""
+    other = [each for each in tensors if tensors[each].shape != state[each].shape]
+    sizes = {(tensors[each].shape[:1], state[each].shape[:1]) for each in other}
+    alike = all(tensors[each].shape[1:] == state[each].shape[1:] for each in other)
+    is_head = alike and len(sizes) == 1 and {own for _, own in sizes} == {(num_classes,)}
+    return {each: state[each] for each in other} if is_head else {}
+
+
+def _problems(
+    reading: Reading, tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> list[str]:
+    """Why tensors do not fit, a line for each kind of reason."""
+    shapes = [
+        f"{each} (file {tuple(tensors[each].shape)}, model {tuple(own.shape)})"
+        for each, own in state.items()
+        if each in tensors and tensors[each].shape != own.shape
+    ]
+    types = [
+        f"{each} (file {tensor.dtype}, model {state[each].dtype})"
+        for each, tensor in tensors.items()
+        if state[each].is_floating_point() and not tensor.is_floating_point()
+    ]
+    kinds = (
+        ("missing in the file", reading.missing),
+        ("unknown to the model", reading.unexpected),
+        ("other shape", shapes),
+        ("no floating-point numbers", types),
+    )
+    return [f"{title}: {_list(names)}" for title, names in kinds if names]
+
+
+def _advice(content: Content, card: ModelCard) -> str:
+    """How to build the network that the file would fit."""
+    made_by = content.card
+    if made_by is not None:
+        differ = made_by.name == card.name and made_by.options != card.options
+        how = (
+            f"create_model({_arguments(card.name, made_by.options)})"
+            if differ
+            else "the options on the file's card, or, for other classes, by "
+            "create_model(name, pretrained=..., num_classes=...)"
+        )
+        return f"; build it {'by' if differ else 'with'} {how}"
+    if card.name not in BUILDERS:
+        return ""
+    options, count = choose_options(BUILDERS[card.name], content, {})
+    if count is None:
+        return ""
+    if count != card.num_classes:
+        options |= {"num_classes": count}
+    return (
+        f"; it is one of create_model({_arguments(card.name, options)}). Build that, or let "
+        f"create_model({card.name!r}, pretrained=...) find it out"
+    )
+
+
+def _check_options(made_with: Mapping[str, Any], built_with: Mapping[str, Any], name: str) -> None:
+    """Refuse an option that no shape tells of, unless the model's builder was given it too."""
+    unsaid = {option: made_with[option] for option in made_with if option not in built_with}
+    if unsaid:
+        text = ", ".join(f"{option}={value!r}" for option, value in unsaid.items())
+        raise WeightsError(
+            f"{name} was made with {text}, which this model was not given; build it by "
+            f"load_model(path), or by create_model(name, {text})"
+        )
+
+
+def _convert(
+    tensors: Mapping[str, Tensor], state: Mapping[str, Tensor], parameters: set[str], name: str
+) -> dict[str, Tensor]:
+    """The tensors in the model's types; raises WeightsError when a number is none."""
+    converted = {each: tensor.to(state[each].dtype) for each, tensor in tensors.items()}
+    bad = []
+    for each, tensor in converted.items():
+        # a buffer may mark something by infinity, but running statistics do not
+        is_finite = each in parameters or ".running_" in each
+        if tensor.is_floating_point() and tensor.numel():
+            extremes = torch.stack(torch.aminmax(tensor))  # NaN, where there is one
+            if not (extremes.isfinite() if is_finite else ~extremes.isnan()).all():
+                bad.append(each)
+    if bad:
+        raise WeightsError(
+            f"{name} holds numbers that are NaN or infinite, as a training that failed leaves "
+            f"them: {_list(bad)}; take an earlier checkpoint"
+        )
+    return converted
+
+
+def _check_foreign(
+    inner: nn.Module,
+    card: ModelCard,
+    tensors: Mapping[str, Tensor],
+    content: Content,
+    reading: Reading,
+    *,
+    is_said: bool,
+) -> None:
+    """Refuse what fits by name and shape and yet is known to be something else."""
+    builder = BUILDERS.get(card.name)
+    other = _other_options(inner, builder, card.options, tensors) if builder else {}
+    # whoever gives an option means it: only the defaults may be wrong
+    other = {name: value for name, value in other.items() if name not in card.options}
+    if other:
+        raise WeightsError(
+            f"{content.name} fits this model by its names and shapes, but its numbers are those of "
+            f"create_model({_arguments(card.name, {**card.options, **other})}); build that"
+        )
+    left = [each for each in content.tensors if each not in reading.read]
+    values = {
+        each: content.tensors[each].flatten().tolist()
+        for each in left
+        if content.tensors[each].numel() == 3
+        and {"mean", "std"} & {*each.rpartition(".")[2].lower().split("_")}
+    }
+    if len(values) == 2 and not is_said:
+        text = ", ".join(f"{each} {[round(x, 4) for x in v]}" for each, v in values.items())
+        raise WeightsError(
+            f"{content.name} holds what its images were normalized by, beside the network: {text}; "
+            "give it as preprocessing=Preprocessing(mean=..., std=...)"
+        )
+
+
+def _other_options(
+    network: nn.Module,
+    builder: Builder,
+    options: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+) -> dict[str, Any]:
+    """What the numbers in a file tell of options, where that is not what ``options`` are."""
+    tell = getattr(network, "told_options", None)
+    told: dict[str, Any] = tell(tensors) if tell is not None else {}
+    defaults = {name: each.default for name, each in keyword_options(builder).items()}
+    return {
+        name: value
+        for name, value in told.items()
+        if name in defaults and options.get(name, defaults[name]) != value
+    }
+
+
+def _new_card(
+    card: ModelCard,
+    made_by: ModelCard | None,
+    preprocessing: Preprocessing | None,
+    *,
+    new_head: bool,
+) -> ModelCard:
+    """The model's card once it has the weights: the file's, as far as there is one."""
+    if made_by is not None:
+        options = card.options if made_by.name == card.name else made_by.options
+        head = card if new_head else made_by
+        card = dataclasses.replace(
+            made_by, options=options, num_classes=head.num_classes, classes=head.classes
+        )
+    if preprocessing is not None:
+        card = dataclasses.replace(card, preprocessing=preprocessing)
+    return card
+
+
+def _left(content: Content, reading: Reading) -> list[str]:
+    """What else a file holds: the beginnings of the names that were not read."""
+    used = {
+        name[:end]
+        for name in reading.read
+        for end in (i for i, letter in enumerate(name) if letter == ".")
+    }
+    left: dict[str, None] = {}  # in order, each once
+    for name in content.tensors:
+        if name not in reading.read:
+            parts = name.split(".")
+            beginnings = (".".join(parts[: end + 1]) for end in range(len(parts)))
+            left[next((each for each in beginnings if each not in used), name)] = None
+    return list(left)
+
+
+def _tell(content: Content, reading: Reading, card: ModelCard, *, is_said: bool) -> None:
+    """Log what was decided that the file does not say."""
+    parts, is_sure = [], is_said
+    if reading.prefix:
+        parts.append(f"found under {reading.prefix.removesuffix('.')!r}")
+    if is_average(reading.prefix, content.tensors):
+        is_sure = False
+        parts.append("an average, taken before the plain weights")
+    elif content.key is None:
+        for each in _left(content, reading):
+            if is_average(f"{each}.", content.tensors):
+                is_sure = False
+                parts.append(f"{each!r} is no whole network, and was left")
+    if reading.renamed:
+        peer = f" as {reading.layout.peer} has them" if reading.layout else ""
+        parts.append(f"{len(reading.renamed)} names translated{peer}")
+    if not is_said:
+        mean, std = card.preprocessing.mean, card.preprocessing.std
+        parts.append(
+            f"how its images were normalized is not in it: mean {mean} and std {std} are assumed, "
+            "unless you say it by preprocessing="
+        )
+    if parts:
+        level = logging.INFO if is_sure else logging.WARNING
+        _log.log(level, "%s: %s", content.name, "; ".join(parts))
+
+
+def _arguments(name: str, options: Mapping[str, Any]) -> str:
+    return ", ".join((repr(name), *(f"{key}={value!r}" for key, value in options.items())))
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SOME} more" if len(names) > _SOME else ""
+    return ", ".join(names[:_SOME]) + more

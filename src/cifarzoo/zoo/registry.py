@@ -1,0 +1,225 @@
+"""The registry: names of models and what is known about each."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from cifarzoo.errors import ArgumentError, DuplicateNameError
+from cifarzoo.frozen import freeze_fields
+from cifarzoo.names import keyword_options, unknown_name
+from cifarzoo.recipe import Recipe
+from cifarzoo.zoo.builds import BUILDERS
+
+__all__ = ["ModelSpec", "WeightsInfo", "get_model_info", "list_models", "register_model"]
+
+_Builder = TypeVar("_Builder", bound=Callable[..., nn.Module])
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsInfo:
+    """One set of pretrained weights: where it lies and how to recognize it.
+
+    Args:
+        path: The safetensors file; where ``url`` is given it need not be there yet, and without a
+            folder it lies in the user's cache folder.
+        sha256: Checksum of the file, hexadecimal.
+        url: Address that the file is fetched from when it is missing.
+    """
+
+    path: Path
+    sha256: str
+    url: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """What the zoo knows about a model: a value, in which nothing can be changed.
+
+    Args:
+        name: The name `create_model` takes.
+        builder: The function that builds it.
+        description: One sentence.
+        source: Citation: authors, year, title, section.
+        parameters: Number of parameters with 10 classes.
+        macs: Multiply-accumulate operations for one 3x32x32 image with 10 classes.
+        image_size: Height and width in pixels the network is bound to; None when it takes any.
+        stated_accuracy: Test accuracy in percent that the source states; None when it does not.
+        recipes: Training recipes by name; "default" is the one to use.
+        weights: Pretrained weights by tag; "default" is the one ``pretrained=True`` loads.
+    """
+
+    name: str
+    builder: Callable[..., nn.Module]
+    description: str
+    source: str
+    parameters: int
+    macs: int
+    image_size: int | None
+    stated_accuracy: float | None
+    recipes: Mapping[str, Recipe]
+    weights: Mapping[str, WeightsInfo]
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The default recipe."""
+        return self.get_recipe("default")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Builder options beside ``num_classes``, with their defaults."""
+        parameters = keyword_options(self.builder)
+        return {name: p.default for name, p in parameters.items() if name != "num_classes"}
+
+    def get_recipe(self, name: str) -> Recipe:
+        """The recipe called ``name``; raises UnknownNameError when there is none."""
+        try:
+            return self.recipes[name]
+        except KeyError:
+            raise unknown_name(f"recipe of {self.name!r}:", name, self.recipes) from None
+
+    def get_weights(self, tag: str) -> WeightsInfo:
+        """The weights with this tag; raises UnknownNameError when there are none."""
+        try:
+            return self.weights[tag]
+        except KeyError:
+            raise unknown_name(f"weights of {self.name!r}:", tag, self.weights) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "source": self.source,
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "image_size": self.image_size,
+            "stated_accuracy": self.stated_accuracy,
+            "options": self.options,
+            "recipes": {name: recipe.to_dict() for name, recipe in self.recipes.items()},
+            "weights": {tag: info.sha256 for tag, info in self.weights.items()},
+        }
+
+
+_SPECS: dict[str, ModelSpec] = {}
+
+
+def _all_specs() -> dict[str, ModelSpec]:
+    """The zoo's own models register themselves as they are imported, which is done here, once."""
+    importlib.import_module("cifarzoo.models")  # which imports this module
+    return _SPECS
+
+
+def register_model(
+    *,
+    description: str,
+    source: str,
+    parameters: int,
+    macs: int,
+    image_size: int | None = None,
+    stated_accuracy: float | None = None,
+    recipes: Mapping[str, Recipe] | None = None,
+    weights: Mapping[str, WeightsInfo] | None = None,
+    name: str | None = None,
+) -> Callable[[_Builder], _Builder]:
+    """Register the decorated builder as a model of the zoo.
+
+    The builder's parameters are all keyword-only: ``num_classes`` and the model's own options.
+
+    Args:
+        description: One sentence.
+        source: Citation.
+        parameters: Number of parameters with 10 classes; a contract test counts again.
+        macs: Multiply-accumulate operations for one 3x32x32 image, as ``summary`` counts them.
+        image_size: Height and width the network is bound to; None when it takes any.
+        stated_accuracy: Test accuracy in percent that the source states.
+        recipes: Training recipes by name; without any, "default" is ``Recipe()``.
+        weights: Pretrained weights by tag.
+        name: Name of the model; the function's own name unless given.
+
+    Returns:
+        A decorator that returns the builder unchanged.
+
+    Raises:
+        DuplicateNameError: The name is taken.
+        ArgumentError: The builder takes no ``num_classes``, or has positional parameters.
+    """
+
+    def register(builder: _Builder) -> _Builder:
+        model_name = name or builder.__name__
+        if model_name in _all_specs():
+            raise DuplicateNameError(f"model {model_name!r} is already registered; choose another")
+        _check_builder(model_name, builder)
+        BUILDERS[model_name] = builder
+        _SPECS[model_name] = ModelSpec(
+            name=model_name,
+            builder=builder,
+            description=description,
+            source=source,
+            parameters=parameters,
+            macs=macs,
+            image_size=image_size,
+            stated_accuracy=stated_accuracy,
+            recipes={"default": Recipe(), **(recipes or {})},
+            weights=weights or {},
+        )
+        return builder
+
+    return register
+
+
+def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[str]:
+    """Names of the registered models, sorted.
+
+    Args:
+        pattern: Shell-style pattern, as in ``"resnet*"``.
+        pretrained: True for models with weights, False for those without, None for all.
+
+    Example:
+        >>> list_models("resnet18*")
+        ['resnet18', 'resnet18_cifar']
+    """
+    return [
+        name
+        for name in sorted(fnmatch.filter(_all_specs(), pattern))
+        if pretrained is None or bool(_SPECS[name].weights) == pretrained
+    ]
+
+
+def get_model_info(name: str) -> ModelSpec:
+    """What the zoo knows about the model called ``name``.
+
+    Raises:
+        UnknownNameError: No model has this name; the message suggests the nearest.
+
+    Example:
+        >>> get_model_info("simple").parameters
+        80090
+    """
+    try:
+        return _all_specs()[name]
+    except (KeyError, TypeError):
+        raise unknown_name("model", name, _SPECS, hint="See list_models().") from None
+
+
+def _check_builder(name: str, builder: Callable[..., nn.Module]) -> None:
+    parameters = inspect.signature(builder).parameters
+    if "num_classes" not in keyword_options(builder):
+        raise ArgumentError(f"builder of model {name!r} must take num_classes as a keyword")
+    for parameter in parameters.values():
+        has_value = parameter.default is not parameter.empty or parameter.name == "num_classes"
+        if parameter.kind is not parameter.KEYWORD_ONLY or not has_value:
+            raise ArgumentError(
+                f"builder of model {name!r} has the parameter {parameter.name!r}; "
+                "all must be keyword-only, with a default"
+            )

@@ -1,0 +1,327 @@
+"""Weights files: safetensors that carry the model's card and provenance; files of other kinds."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cifarzoo.errors import ArgumentError, WeightsError
+from cifarzoo.files.writing import write_bytes
+from cifarzoo.version import __version__
+from cifarzoo.zoo.builds import describe
+from cifarzoo.zoo.card import ModelCard, Preprocessing, unwrap
+from cifarzoo.zoo.fitting import Content, fill, parse_card
+from cifarzoo.zoo.foreign import flatten
+from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
+
+__all__ = [
+    "WEIGHTS_NAME",
+    "find_weights",
+    "library_versions",
+    "load_weights",
+    "read_card",
+    "read_content",
+    "read_metadata",
+    "save_weights",
+    "tensors_sha256",
+]
+
+WEIGHTS_NAME = "weights.safetensors"
+"""What the weights of a run are called in its folder."""
+
+_FORMAT = 1
+_HEADER = {"format", "card", "sha256", "versions", "metadata"}
+_CHECKPOINT = {"format", "card", "recipe", "learner"}  # what a checkpoint of a run has, and more
+
+
+def save_weights(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write parameters and buffers as safetensors, atomically, with the model's card.
+
+    The card in the file tells the truth about the network: a last layer that was replaced by hand
+    decides the number of classes, and a network that its builder could not have built has the name
+    of its class.
+
+    Args:
+        model: The network; wrappers such as torch.compile are looked through.
+        path: Where the file goes; an existing file is replaced only by a complete new one.
+        metadata: Further facts that JSON can hold: recipe, metrics, command.
+        dtype: Type to store the parameters in, as in ``torch.float16``; buffers keep theirs, for
+            running statistics may lie outside its range.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArgumentError: ``dtype`` cannot hold parameters, or ``metadata`` is no plain data.
+        OutputError: The file cannot be written; an older one is still whole.
+    """
+    from safetensors.torch import save
+
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ArgumentError(f"dtype must be a floating-point torch.dtype; got {dtype!r}")
+    card = describe(model)
+    inner = unwrap(model)
+    parameters = {name for name, _ in inner.named_parameters()} if dtype else ()
+    tensors = {
+        name: (tensor.to(dtype) if name in parameters else tensor)
+        .detach()
+        .cpu()
+        .contiguous()
+        .clone()
+        for name, tensor in inner.state_dict().items()
+    }
+    facts = {
+        "format": _FORMAT,
+        "card": card.to_dict(),
+        "sha256": tensors_sha256(tensors),
+        "versions": library_versions(),
+        "metadata": dict(metadata or {}),
+    }
+    try:
+        header = {key: json.dumps(value) for key, value in facts.items()}
+    except TypeError as error:
+        raise ArgumentError(f"metadata must be plain data, as JSON holds it: {error}") from error
+    return write_bytes(path, save(tensors, metadata=header))
+
+
+def load_weights(
+    model: nn.Module,
+    source: str | PathLike[str] | Mapping[str, Any],
+    *,
+    preprocessing: Preprocessing | None = None,
+    new_head: bool = False,
+    key: str | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Load weights into ``model``: all of them, or nothing.
+
+    Safetensors files of this library bring their card, normalization included, and are checked
+    against their own sha256. So does the checkpoint of a run, whose averaged weights are taken if
+    it has any. Other safetensors, ``.pt`` and ``.th`` files are read without running code. The
+    network is found in them by its names: under any prefix, in the names of a peer that its family
+    knows, and in an average where one lies beside the plain weights.
+
+    Args:
+        model: The network to fill.
+        source: The file, the folder of a finished run, or a state dict in memory.
+        preprocessing: Normalization the weights were trained with; what their card says unless
+            given, and what the model's card says for a foreign file, which does not tell.
+        new_head: Whether the model tells apart other classes than the file: its last layer then
+            keeps its values, and its card its classes.
+        key: Where in the file the weights lie, as in ``"model_ema"`` or ``"state_dict.net"``.
+        rename: Names in the file, or their beginnings, and what the model calls them.
+
+    Returns:
+        What `read_metadata` returns, and how the file was read: ``chosen``, where in it the weights
+        lie; ``layout``, whose names they have; ``renamed``, the model's name for each of the file's
+        that differs; ``left``, what else the file holds. The logger "cifarzoo" is told of whatever
+        the file does not decide by itself.
+
+    Raises:
+        WeightsError: The file is missing, damaged, does not fit, or was made with an option of the
+            model's builder that this model was not given; layers or options are named and the
+            model is unchanged.
+        ArgumentError: ``source`` is neither a path nor a state dict.
+    """
+    return fill(
+        model,
+        read_content(source, key=key, rename=rename),
+        preprocessing=preprocessing,
+        new_head=new_head,
+    )
+
+
+def read_content(
+    source: str | PathLike[str] | Mapping[str, Any],
+    *,
+    key: str | None = None,
+    rename: Mapping[str, str] | None = None,
+    is_intact: bool = False,
+) -> Content:
+    """Read what `load_weights` can load; its arguments are those of it.
+
+    Args:
+        source: As there.
+        key: As there.
+        rename: As there.
+        is_intact: Whether the whole file was compared with a checksum already.
+
+    Raises:
+        WeightsError: It is missing, damaged, or no weights file.
+        ArgumentError: ``source`` is neither a path nor a state dict.
+    """
+    if isinstance(source, Mapping):
+        content = _from_tree(source, "the state dict")
+    else:
+        path = find_weights(source)
+        is_torch = kind_of_file(path) == "torch"
+        content = (
+            _from_tree(read_torch_file(path), str(path))
+            if is_torch
+            else _read_safetensors(path, is_intact=is_intact)
+        )
+    return dataclasses.replace(content, key=key or content.key, rename=rename or {})
+
+
+def find_weights(path: str | PathLike[str]) -> Path:
+    """The weights file at ``path``, which may be a run's folder.
+
+    Raises:
+        WeightsError: There is none.
+        ArgumentError: ``path`` is something else.
+    """
+    try:
+        path = Path(path)
+    except TypeError:
+        raise ArgumentError(
+            f"weights are a path or a state dict; got a {type(path).__name__}"
+            + (": pass its state_dict()" if isinstance(path, nn.Module) else "")
+        ) from None
+    found = path / WEIGHTS_NAME if path.is_dir() else path
+    if path.is_dir() and not found.exists():
+        raise WeightsError(
+            f"{path} holds no {WEIGHTS_NAME}; if it is a run that was stopped, finish it with "
+            f"cifarzoo train --resume {path}"
+        )
+    if not found.is_file():
+        raise WeightsError(
+            f"there is no weights file {found}; name a weights file or the folder of a finished "
+            "run: pretrained models are those of list_models(pretrained=True)"
+        )
+    return found
+
+
+def read_metadata(path: str | PathLike[str]) -> dict[str, Any]:
+    """The facts in a weights file: ``format``, ``card``, ``sha256``, ``versions``, ``metadata``.
+
+    Of a run's checkpoint ``format``, ``card`` and ``metadata``, with the recipe and the history so
+    far. Empty for files of another origin. The tensors of safetensors are not read.
+
+    Args:
+        path: The file, or the folder of a finished run.
+
+    Raises:
+        WeightsError: The file is missing, damaged, or no weights file.
+    """
+    path = find_weights(path)
+    if kind_of_file(path) == "torch":
+        return dict(_from_tree(read_torch_file(path), str(path)).facts)
+    return _read_header(path)
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+    if not header.keys() >= _HEADER:  # of somebody else, who may have a "card" too
+        return {}
+    try:
+        facts = {key: json.loads(value) for key, value in header.items()}
+    except ValueError as error:
+        raise WeightsError(f"{path} is damaged: {error}; copy or fetch it again") from error
+    parse_card(facts["card"], str(path))
+    return facts
+
+
+def read_card(path: str | PathLike[str]) -> ModelCard:
+    """The card in a weights file; raises WeightsError when it has none."""
+    facts = read_metadata(path)
+    if not facts:
+        raise WeightsError(
+            f"{path} does not say which model it belongs to; build the model by name: "
+            "create_model(name, pretrained=path), or load_weights(model, path)"
+        )
+    return ModelCard.from_dict(facts["card"])
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Checksum over names, dtypes, shapes and contents, in the order of names."""
+    running = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # bfloat16 has no numpy type: hash the bytes themselves
+        running.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return running.hexdigest()
+
+
+def _read_safetensors(path: Path, *, is_intact: bool) -> Content:
+    """The content of a safetensors file, its checksum compared if it carries one and must be."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    facts = _read_header(path)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+    if facts and not is_intact and tensors_sha256(tensors) != facts["sha256"]:
+        raise WeightsError(
+            f"{path} is damaged: its sha256 differs from the one it carries; copy or fetch it again"
+        )
+    return Content(str(path), tensors, facts)
+
+
+def _from_tree(tree: Any, name: str) -> Content:
+    """The content of what torch.save wrote: a run's checkpoint, or anything else with tensors."""
+    tensors = flatten(tree)
+    if not tensors:
+        keys = ", ".join(map(str, tree)) if isinstance(tree, Mapping) else type(tree).__name__
+        raise WeightsError(f"{name} holds no state dict: there is no tensor in it ({keys})")
+    if not (isinstance(tree, Mapping) and tree.keys() >= _CHECKPOINT):
+        return Content(name, tensors)
+    facts = {
+        "format": "checkpoint",
+        "card": tree["card"],
+        "metadata": {"recipe": tree["recipe"], "history": tree.get("records", [])},
+    }
+    averages = flatten({key: tree["learner"].get(key) for key in ("ema", "lookahead")})
+    if any(each.startswith("ema.") for each in averages):
+        return Content(name, tensors, facts, "learner.ema")
+    if not averages:
+        return Content(name, tensors, facts, "learner.model")
+    # lookahead lists what it averages, all floating-point tensors of the network, without names
+    plain = {
+        each.removeprefix("learner.model."): tensor
+        for each, tensor in tensors.items()
+        if each.startswith("learner.model.")
+    }
+    floats = [each for each, tensor in plain.items() if tensor.is_floating_point()]
+    slow = {**plain, **dict(zip(floats, averages.values(), strict=True))}
+    others = {n: t for n, t in tensors.items() if not n.startswith("learner.lookahead.")}
+    named = {f"learner.lookahead.{each}": tensor for each, tensor in slow.items()}
+    return Content(name, {**others, **named}, facts, "learner.lookahead")
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"{path} is truncated or not a safetensors file: {error}; copy or fetch it again"
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {
+        "cifarzoo": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }

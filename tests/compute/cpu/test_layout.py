@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+
+import cifarzoo
+from cifarzoo.compute.cpu import cpu_kernels, fast_layout
+
+LAST = torch.channels_last
+
+
+def strides(model: nn.Module) -> list[tuple[int, ...]]:
+    return [parameter.stride() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("given", [torch.contiguous_format, torch.channels_last])
+def test_every_parameter_lies_afterwards_as_before(given: torch.memory_format) -> None:
+    model = cifarzoo.create_model("resnet18_cifar", seed=0).to(memory_format=given)
+    before = strides(model)
+    values = {name: value.clone() for name, value in model.state_dict().items()}
+    with contextlib.suppress(ZeroDivisionError), fast_layout(model, 32):
+        assert model.conv1.weight.is_contiguous(memory_format=LAST)
+        raise ZeroDivisionError
+    assert strides(model) == before
+    assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
+
+
+def test_wide_convolutions_on_maps_of_a_few_pixels_are_contiguous() -> None:
+    model = cifarzoo.create_model("resnet18_cifar")
+    with fast_layout(model, 32):
+        assert model.layer4[1].conv1.weight.is_contiguous()
+        assert not model.layer4[1].conv1.weight.is_contiguous(memory_format=LAST)
+        assert model.layer3[1].conv1.weight.is_contiguous(memory_format=LAST)
+    with fast_layout(model, 64):
+        assert model.layer4[1].conv1.weight.is_contiguous(memory_format=LAST)
+    with fast_layout(model):
+        assert model.layer4[1].conv1.weight.is_contiguous(memory_format=LAST)
+    with fast_layout(model, 32, enabled=False):
+        assert model.layer3[1].conv1.weight.is_contiguous()
+
+
+def test_the_answers_stay_the_same() -> None:
+    model = cifarzoo.create_model("resnet18_cifar", seed=0).eval()
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = model(images)
+    with cpu_kernels(model), fast_layout(model, 32):
+        found = model(images.to(memory_format=LAST))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_for_other_images_has_no_narrow_layers() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 512, 3), nn.Flatten(), nn.Linear(9, 2))
+    with fast_layout(model, 32):
+        assert model[0].weight.is_contiguous(memory_format=LAST)

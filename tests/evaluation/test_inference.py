@@ -1,0 +1,156 @@
+"""From images to answers, without labels: probabilities and features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import cifarzoo
+from cifarzoo import ImageSet, embeddings, evaluate, list_models, predict, probabilities
+from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.zoo.classifier import find_classifier
+
+CPU: dict[str, Any] = {"device": "cpu", "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return cifarzoo.create_model("resnet20", pretrained=True)
+
+
+def test_probabilities_are_those_that_evaluate_counts(model: nn.Module, few: ImageSet) -> None:
+    found = probabilities(model, few, **CPU)
+    assert (found.shape, found.dtype) == ((200, 10), torch.float32)
+    torch.testing.assert_close(found.sum(1), torch.ones(200))
+    report = evaluate(model, few, **CPU)
+    assert tuple(found.argmax(1).tolist()) == report.predicted
+    torch.testing.assert_close(found.amax(1), torch.tensor(report.confidence))
+
+
+def forms(few: ImageSet) -> dict[str, Any]:
+    pixels = few.images
+    floats = cifarzoo.CIFAR10_PREPROCESSING.normalize(pixels)
+    return {
+        "uint8 tensor": pixels,
+        "normalized tensor": floats,
+        "batches without labels": [pixels[:150], pixels[150:]],
+        "arrays": [pixels[:150].permute(0, 2, 3, 1).numpy(), pixels[150:].numpy()],
+        "batches with labels": [(pixels, few.labels)],
+        "DataLoader": DataLoader(few, batch_size=60),  # type: ignore[arg-type]
+        "DataLoader without labels": DataLoader(pixels, batch_size=60),  # type: ignore[arg-type]
+        "generator": (pixels[i : i + 50] for i in range(0, 200, 50)),
+        "Loader": cifarzoo.Loader(few, batch_size=70),
+    }
+
+
+@pytest.mark.parametrize("form", forms(cifarzoo.load_sample("test").subset(range(4))))
+def test_images_of_any_form_have_the_same_answer(
+    form: str, model: nn.Module, few: ImageSet
+) -> None:
+    expected = probabilities(model, few, **CPU)
+    found = probabilities(model, forms(few)[form], **CPU)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_views_and_temperature_act_as_elsewhere(model: nn.Module, few: ImageSet) -> None:
+    found = probabilities(model, few, tta="flip_shift_unsure", temperature=2.0, **CPU)
+    report = evaluate(model, few, tta="flip_shift_unsure", temperature=2.0, **CPU)
+    torch.testing.assert_close(found.amax(1), torch.tensor(report.confidence))
+    one = predict(model, few.images[0], temperature=3.0, **CPU)
+    (row,) = probabilities(model, few.images[:1], temperature=3.0, **CPU)
+    assert one.probability == pytest.approx(float(row.max()))
+    with pytest.raises(ArgumentError, match="temperature must be a positive number"):
+        probabilities(model, few, temperature=0.0)
+    wrong: Any = "mirror"
+    with pytest.raises(ArgumentError, match="tta must be one of"):
+        probabilities(model, few, tta=wrong)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([], "there are no images"),
+        (5, "takes an ImageSet or batches"),
+        ("cat.png", "takes an ImageSet or batches"),
+        (torch.zeros(3, 32, 32), "takes an ImageSet or batches"),
+        (torch.zeros(2, 1, 32, 32), "batch 1: batches must hold images"),
+        (torch.full((2, 3, 32, 32), 200.0), "batch 1: .*must be normalized"),
+    ],
+)
+def test_what_is_no_images_is_refused(images: Any, message: str, model: nn.Module) -> None:
+    with pytest.raises(InputError, match=message):
+        probabilities(model, images)
+
+
+def test_labels_for_some_batches_are_refused(model: nn.Module, few: ImageSet) -> None:
+    mixed = [(few.images[:50], few.labels[:50]), few.images[50:100]]
+    with pytest.raises(InputError, match="some batches have labels and others none"):
+        probabilities(model, mixed)
+
+
+def test_nothing_of_the_models_is_changed_or_moved(model: nn.Module, few: ImageSet) -> None:
+    model.train()
+    before = {name: (t.clone(), t.data_ptr()) for name, t in model.state_dict().items()}
+    probabilities(model, few, **CPU)
+    embeddings(model, few, **CPU)
+    assert model.training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name][0])
+        assert tensor.data_ptr() == before[name][1]
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in [*model.modules()][1:])
+
+
+def test_features_give_the_logits_when_the_last_layer_sees_them(few: ImageSet) -> None:
+    for name in list_models():
+        network = cifarzoo.create_model(name, seed=0).eval()
+        found = embeddings(network, few.images[:8], **CPU)
+        head = network.get_submodule(find_classifier(network))
+        assert isinstance(head, nn.Linear), name
+        assert found.shape == (8, head.in_features)
+        with torch.no_grad():
+            logits = network(cifarzoo.CIFAR10_PREPROCESSING.normalize(few.images[:8]))
+            ours = head(found)
+        ratio = logits / ours  # airbench scales its logits
+        torch.testing.assert_close(
+            ratio, ratio.median().expand_as(ratio), rtol=2e-3, atol=1e-3, msg=name
+        )
+
+
+ELSEWHERE: dict[str, Any] = {
+    "fc": lambda: torchvision.models.resnet18(num_classes=7),
+    "classifier.1": lambda: torchvision.models.mobilenet_v2(num_classes=7),
+    "classifier.6": lambda: torchvision.models.vgg11_bn(num_classes=7),
+    "head.fc": lambda: timm.create_model("convnext_atto", num_classes=7),
+    "head": lambda: timm.create_model("vit_tiny_patch16_224", num_classes=7, img_size=32),
+    "3": lambda: nn.Sequential(
+        nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.ReLU(), nn.Conv2d(5, 7, 1), nn.Flatten()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_the_last_layer_of_networks_from_elsewhere_is_found(name: str) -> None:
+    assert find_classifier(ELSEWHERE[name]()) == name
+
+
+class NoHead(nn.Module):
+    """Its logits come from no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :10] * self.scale
+
+
+def test_a_network_without_a_last_layer_says_so(few: ImageSet) -> None:
+    with pytest.raises(InputError, match="NoHead has no last layer that could be told"):
+        embeddings(NoHead(), few)
+    assert probabilities(NoHead(), few).shape == (200, 10)

@@ -1,0 +1,59 @@
+"""What a builder would build is known without building it, and so is what a network has."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import cifarzoo
+from cifarzoo import ModelCard
+from cifarzoo.zoo.builds import BUILDERS, describe, other_sizes, plan
+from cifarzoo.zoo.card import attach_card
+
+HEADS = {"simple": "fc3", "deep_bn": "fc5", "airbench94": "head", "airbench95": "head"}
+
+
+@pytest.mark.parametrize("name", cifarzoo.list_models())
+def test_the_last_layer_of_every_model_is_known(name: str) -> None:
+    before = torch.get_rng_state()
+    planned = plan(BUILDERS[name], {})
+    assert torch.equal(torch.get_rng_state(), before)
+    assert planned is not None
+    model = cifarzoo.create_model(name, num_classes=7, seed=0)
+    head = "head" if name.startswith("airbench") else HEADS.get(name, "fc")
+    assert {each.rpartition(".")[0] for each in planned.head} == {head}
+    assert planned.count_classes(model.state_dict()) == 7
+    assert describe(model) == cifarzoo.get_card(model)
+
+
+def test_options_that_change_the_size_are_listed() -> None:
+    assert other_sizes(BUILDERS["resnet20"]) == {"shortcut='conv'": 272_474}
+    assert other_sizes(BUILDERS["resnet18_cifar"]) == {}
+
+
+@pytest.mark.usefixtures("own_registries")
+def test_a_builder_that_cannot_be_planned_is_believed() -> None:
+    @cifarzoo.register_model(description="A test.", source="here", parameters=1, macs=1)
+    def reads_numbers(*, num_classes: int = 10) -> nn.Module:
+        layer = nn.Linear(4, num_classes)
+        assert layer.weight.sum().item() != 0  # no number is there to be read in a plan
+        return layer
+
+    assert plan(reads_numbers, {}) is None
+    model = cifarzoo.create_model("reads_numbers", num_classes=3)
+    assert describe(model) == ModelCard("reads_numbers", num_classes=3)
+    again = cifarzoo.create_model("reads_numbers", num_classes=3, pretrained=model.state_dict())
+    assert torch.equal(again.get_parameter("weight"), model.get_parameter("weight"))
+
+
+def test_a_network_with_a_layer_less_is_none_of_its_builder() -> None:
+    model = cifarzoo.create_model("resnet20")
+    model.layer3[2] = nn.Identity()  # type: ignore[operator]  # a Sequential
+    assert describe(model) == ModelCard("SmallResNet", classes=cifarzoo.CIFAR10_CLASSES)
+
+
+def test_a_network_for_other_images_keeps_its_card() -> None:
+    model = nn.Linear(5, 2)
+    attach_card(model, ModelCard("mine", num_classes=9))
+    assert describe(model).num_classes == 9
