@@ -18,6 +18,7 @@ from cifarzoo.version import __version__
 
 if TYPE_CHECKING:  # each of these is imported when it is first asked for, see __getattr__
     from cifarzoo.compute.cpu import cpu_kernels
+    from cifarzoo.compute.place import Place
     from cifarzoo.data import (
         DatasetInfo,
         ImageSet,
@@ -107,6 +108,7 @@ __all__ = [
     "Logger",
     "ModelCard",
     "ModelSpec",
+    "Place",
     "Prediction",
     "Preprocessing",
     "Recipe",
@@ -170,6 +172,7 @@ _HOMES = {
         "get_card",
     ),
     "cifarzoo.compute.cpu": ("cpu_kernels",),
+    "cifarzoo.compute.place": ("Place",),
     "cifarzoo.data": (
         "DatasetInfo",
         "ImageSet",

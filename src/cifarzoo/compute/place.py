@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from typing import Literal, TypeAlias, Union
+from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import nn
@@ -16,9 +17,6 @@ from cifarzoo.errors import ArgumentError
 __all__ = ["Device", "Place", "Precision", "compile_pays"]
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-Device: TypeAlias = Union[str, torch.device, "Place", None]
-"""What ``device=`` takes: "auto", any torch device, None for where the model is, or a `Place`."""
-
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _STEPS_WORTH_COMPILING = 3000
 
@@ -69,11 +67,14 @@ class Place:
             raise ArgumentError(f"precision must be 'auto' or one of {names}; got {precision!r}")
         return cls(found, _DTYPES[precision])
 
-    def autocast(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
         """Mixed precision within the block; nothing at all for float32."""
         if self.precision == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.precision)
+            yield
+            return
+        with torch.autocast(self.device.type, dtype=self.precision):
+            yield
 
     @property
     def precision_name(self) -> str:
@@ -82,6 +83,10 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.device} in {self.precision_name}"
+
+
+Device = str | torch.device | Place | None
+"""What ``device=`` takes: "auto", any torch device, None for where the model is, or a `Place`."""
 
 
 def compile_pays(device: torch.device, steps: int) -> bool:

@@ -53,9 +53,9 @@ def register_optimizer(name: str) -> Callable[[_Factory], _Factory]:
         name: The name; must be new.
 
     Returns:
-        A decorator that returns the factory unchanged: an optimizer's class, or a function of the
-        parameter groups. It is given ``lr``, and ``momentum`` if it has such a parameter; its
-        other keywords are the options that a recipe may set in ``optimizer_options``.
+        A decorator that returns the factory unchanged. The factory is an optimizer's class, or a
+        function of the parameter groups. It is given ``lr``, and ``momentum`` if it has such a
+        parameter; its other keywords are what a recipe may set in ``optimizer_options``.
 
     Raises:
         DuplicateNameError: The name is taken.

@@ -22,8 +22,7 @@ from cifarzoo.errors import ArgumentError, CheckpointError
 from cifarzoo.files.writing import make_directory, write_text
 from cifarzoo.recipe import Recipe
 from cifarzoo.zoo.card import unwrap
-from cifarzoo.zoo.weights import WEIGHTS_NAME
-from cifarzoo.zoo.weights import save_weights
+from cifarzoo.zoo.weights import WEIGHTS_NAME, save_weights
 
 __all__ = ["CHECKPOINT_NAME", "RunFolder", "network_sha256"]
 

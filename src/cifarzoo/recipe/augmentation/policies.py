@@ -5,8 +5,8 @@ changes each image in its own way, on the device of the images, and draws from t
 Those here follow torchvision's transforms of the same names, in each operation and in what they
 draw, but each image of a batch has its own draws; torchvision draws once for all of them.
 
-Each is two steps that can be used apart: `draws` makes the draws for a batch, and `operations`
-carries them out.
+Each is two steps that can be used apart: ``draws`` makes the draws for a batch, and
+``operations`` carries them out.
 """
 
 from __future__ import annotations
