@@ -32,7 +32,7 @@ check: $(VENV)/.installed-dev ## Format, lint, types, direction of imports
 
 docs: $(VENV)/.installed-dev ## Build the documentation and run its examples
 	$(BIN)/sphinx-build -n -W -q -b html docs docs/_build/html
-	$(BIN)/sphinx-build -n -W -q -b doctest docs docs/_build/doctest
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -n -W -q -b doctest docs docs/_build/doctest
 
 bench: $(VENV)/.installed-dev ## Measure the claims about speed
 	$(BIN)/python benchmarks/throughput.py
