@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import cifarzoo
-from cifarzoo import ImageSet, embeddings, evaluate, list_models, predict, probabilities
+from cifarzoo import ImageSet, Place, embeddings, evaluate, list_models, predict, probabilities
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.zoo.classifier import find_classifier
 
@@ -86,6 +86,26 @@ def test_views_and_temperature_act_as_elsewhere(model: nn.Module, few: ImageSet)
 def test_what_is_no_images_is_refused(images: Any, message: str, model: nn.Module) -> None:
     with pytest.raises(InputError, match=message):
         probabilities(model, images)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_a_place_may_leave_everything_to_torch(kernels: bool, few: ImageSet) -> None:
+    classes: list[type] = []
+    network = nn.Sequential(nn.Conv2d(3, 10, 32), nn.Flatten())
+
+    class Look(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network
+
+        def forward(self, x: Tensor) -> Tensor:
+            classes.append(type(self.inner[0]))
+            logits: Tensor = self.inner(x)
+            return logits
+
+    place = Place(torch.device("cpu"), kernels=kernels)
+    probabilities(Look(), few, device=place)
+    assert (classes[0] is nn.Conv2d) == (not kernels)
 
 
 def test_labels_for_some_batches_are_refused(model: nn.Module, few: ImageSet) -> None:

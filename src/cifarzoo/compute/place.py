@@ -28,10 +28,12 @@ class Place:
     Args:
         device: Where tensors lie.
         precision: Of mixed precision; parameters stay float32.
+        kernels: Whether an evaluation there lets layers compute as `cpu_kernels` does.
     """
 
     device: torch.device
     precision: torch.dtype = torch.float32
+    kernels: bool = True
 
     @classmethod
     def find(

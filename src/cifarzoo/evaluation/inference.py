@@ -53,8 +53,8 @@ def answering(
     """
     with (
         evaluating(model, place.device) as network,
-        cpu_kernels(network),
-        keep_freed_memory(place.device),
+        cpu_kernels(network, enabled=place.kernels),
+        keep_freed_memory(place.device, enabled=place.kernels),
         contextlib.ExitStack() as stack,
     ):
         seen: list[Tensor] = []

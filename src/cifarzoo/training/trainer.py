@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cifarzoo.compute.backend import arithmetic, many_shapes
-from cifarzoo.compute.cpu import cpu_kernels, fast_layout, keep_freed_memory
+from cifarzoo.compute.cpu import cpu_kernels, fast_layout, keep_freed_memory, native
 from cifarzoo.compute.machine import describe_machine
 from cifarzoo.compute.place import Device, Place, Precision, compile_pays
 from cifarzoo.compute.seeding import seeded
@@ -46,6 +46,7 @@ from cifarzoo.zoo.card import ModelCard, get_card, unwrap
 
 __all__ = ["Trainer"]
 
+_STEPS_WORTH_BUILDING = 200  # the C compiler takes some seconds, once on a machine
 _at_work = threading.RLock()  # a run may begin another within itself, in its own thread
 
 
@@ -195,6 +196,9 @@ class Trainer:
         self._check_keep(val)
         saved = self._read_saved(resume)
         size = train.images.shape[-1] if isinstance(train, ImageSet) else None
+        is_long = self._count_steps(train, steps_per_epoch) >= _STEPS_WORTH_BUILDING
+        if is_long and self.kernels and self.device.type == "cpu":
+            native.build()
         with (
             _only_run(),
             self._fast(size),
@@ -236,9 +240,15 @@ class Trainer:
     def _compiles(self, train: Source, steps_per_epoch: int | None) -> bool:
         if self.compile != "auto":
             return self.compile
-        images = len(train) if isinstance(train, ImageSet) else None
-        steps = steps_per_epoch or (images or 0) // self.recipe.batch_size or len(train)  # type: ignore[arg-type]  # a feed has checked
-        return compile_pays(self.device, self.recipe.epochs * steps)
+        return compile_pays(self.device, self._count_steps(train, steps_per_epoch))
+
+    def _count_steps(self, train: Source, steps_per_epoch: int | None) -> int:
+        """Steps of the whole run; 0 where nothing tells."""
+        if steps_per_epoch is None and isinstance(train, ImageSet):
+            steps_per_epoch = len(train) // self.recipe.batch_size
+        elif steps_per_epoch is None:
+            steps_per_epoch = len(train) if isinstance(train, Sized) else 0
+        return self.recipe.epochs * steps_per_epoch
 
     def _check_keep(self, val: Source | None) -> None:
         if self.keep == "last":

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.standin import StandIn
 from cifarzoo.compute.cpu.winograd import winograd_conv2d, winograd_pays
 
@@ -39,6 +40,9 @@ class Conv2d(nn.Conv2d, StandIn):
         way = self._way(x)
         if way == "dense":
             return self._dense(x)
+        if way == "depthwise":
+            z: Tensor = _Depthwise.apply(x, self.weight, self.bias, self.stride[0], self._edge())
+            return z
         if way == "winograd":
             assert not isinstance(self.padding, str)
             return winograd_conv2d(x, self.weight, self.padding[0])
@@ -47,12 +51,14 @@ class Conv2d(nn.Conv2d, StandIn):
             return y
         return super().forward(x)
 
-    def _way(self, x: Tensor) -> Literal["dense", "winograd", "product", "torch"]:
+    def _way(self, x: Tensor) -> Literal["dense", "depthwise", "winograd", "product", "torch"]:
         """How to compute: compilers, other devices and all that is not plain have torch's way."""
         if x.device.type != "cpu" or x.ndim != 4:
             return "torch"
         if torch.compiler.is_compiling() or torch._C._is_tracing():
             return "torch"
+        if self.groups > 1 and self._is_depthwise() and native.takes(x):
+            return "depthwise"
         if self.groups > 1 or set(self.dilation) != {1} or self.padding_mode != "zeros":
             return "torch"
         if isinstance(self.padding, str) or torch._C._are_functorch_transforms_active():
@@ -78,6 +84,32 @@ class Conv2d(nn.Conv2d, StandIn):
         patch = self.weight[0].numel()
         fits = patch > self.in_channels and len(x) * height * width * patch <= _FEW_COLUMNS
         return "product" if dtype == torch.bfloat16 and fits else "torch"
+
+    def _is_depthwise(self) -> bool:
+        """Whether each channel is convolved by itself, with a square filter, and is trained."""
+        kernel, _ = self.kernel_size
+        return (
+            self.groups == self.in_channels == self.out_channels
+            and self.kernel_size == (kernel, kernel)
+            and kernel % 2 == 1
+            and self.stride in ((1, 1), (2, 2))
+            and set(self.dilation) == {1}
+            and self.padding_mode == "zeros"
+            and (edge := self._edge()) is not None
+            and edge < kernel
+            and self.weight.dtype == torch.float32
+            and torch.is_grad_enabled()
+            and self.weight.requires_grad
+            and not torch._C._are_functorch_transforms_active()
+        )
+
+    def _edge(self) -> int | None:
+        """Padding on each side, where it is the same on all."""
+        if self.padding == "same":
+            return self.kernel_size[0] // 2
+        if isinstance(self.padding, str):
+            return 0
+        return self.padding[0] if self.padding[0] == self.padding[1] else None
 
     def _dense(self, x: Tensor) -> Tensor:
         """Every output pixel by itself: what the filters, beginning in the padding, see there."""
@@ -105,6 +137,55 @@ def _views(size: int, kernel: int, stride: int, padding: int) -> list[tuple[slic
         )
         for start in starts
     ]
+
+
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution, whose gradients in C stay in the cache; torch's do not."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+    ) -> Tensor:
+        mixed = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if mixed else x.dtype
+        x = x.to(dtype)
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias, ctx.stride, ctx.padding = bias is not None, stride, padding
+        offset = None if bias is None else bias.to(dtype)
+        filters = weight.to(dtype)
+        return torch.conv2d(x, filters, offset, stride, padding, 1, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, padding, channels = ctx.stride, ctx.padding, len(weight)
+        to_bias = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.has_bias else None
+        wanted = [ctx.needs_input_grad[0], True, False]
+        if torch.is_grad_enabled():  # to be differentiated once more: torch's way
+            found = torch.ops.aten.convolution_backward(
+                grad,
+                x,
+                weight.to(x.dtype),
+                None,
+                [stride] * 2,
+                [padding] * 2,
+                [1, 1],
+                False,
+                [0, 0],
+                channels,
+                wanted,
+            )
+            return found[0], found[1].to(weight.dtype), to_bias, None, None
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        to_x = None
+        if wanted[0] and stride == 1:  # a convolution with the filters turned round
+            edge = weight.shape[2] - 1 - padding
+            turned = weight.flip((2, 3)).to(x.dtype)
+            to_x = torch.conv2d(grad, turned, None, 1, edge, 1, channels)
+        elif wanted[0]:
+            to_x = native.depthwise_input(grad, weight, x, stride, padding)
+        to_weight = native.depthwise_weight(grad, x, weight.shape[2], stride, padding)
+        return to_x, torch.empty_like(weight).copy_(to_weight), to_bias, None, None
 
 
 class _ProductGradient(torch.autograd.Function):

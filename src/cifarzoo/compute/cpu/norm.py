@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.standin import StandIn
 
 __all__ = ["BatchNorm1d", "BatchNorm2d"]
@@ -30,16 +31,31 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             self._check_input_dim(x)  # type: ignore[no-untyped-call]  # torch leaves it untyped
             mean, variance = self.running_mean, self.running_var
             return F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
-        group = _group_size(x) if self.training and not self.affine else 1
         running = self.running_mean
+        y: Tensor
+        if self.training and self._counts() and native.takes(x):
+            y, mean, variance = _NativeNorm.apply(x, self.weight, self.bias, self.eps)
+            self._move_running_statistics(mean, variance, count=x.numel() // x.shape[1])
+            return y
+        group = _group_size(x) if self.training and not self.affine else 1
         if self.momentum is None or running is None or running.dtype != torch.float32:
             group = 1  # the statistics are counted in float32
         if group == 1:
             return super().forward(x)
-        y: Tensor
         y, mean, variance = _GroupedBatchNorm.apply(x, group, self.eps)
         self._move_running_statistics(mean, variance, count=x.numel() // x.shape[1])
         return y
+
+    def _counts(self) -> bool:
+        """Whether statistics and parameters are those of an ordinary layer in float32."""
+        tensors = (self.running_mean, self.running_var, self.weight, self.bias)
+        return (
+            self.momentum is not None
+            and self.running_mean is not None
+            and all(t is None or (t.dtype == torch.float32 and t.is_contiguous()) for t in tensors)
+            and not torch.compiler.is_compiling()
+            and not torch._C._are_functorch_transforms_active()
+        )
 
     @torch.no_grad()
     def _move_running_statistics(self, mean: Tensor, variance: Tensor, *, count: int) -> None:
@@ -50,6 +66,33 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         self.num_batches_tracked.add_(1)
+
+
+class _NativeNorm(torch.autograd.Function):
+    """Batch normalization in C: each map is read twice, and once more for its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        y, mean, variance, scale = native.norm_forward(x, weight, bias, eps)
+        ctx.save_for_backward(x, weight, bias, mean, scale)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mean, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is itself to be differentiated: torch's way
+            wanted = [True, weight is not None, bias is not None]
+            found = torch.ops.aten.native_batch_norm_backward(
+                grad, x, weight, None, None, mean, scale, True, ctx.eps, wanted
+            )
+            return *found, None
+        grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
+        to_x, to_weight, to_bias = native.norm_backward(grad, x, weight, bias, mean, scale)
+        return to_x, None if weight is None else to_weight, None if bias is None else to_bias, None
 
 
 class _GroupedBatchNorm(torch.autograd.Function):

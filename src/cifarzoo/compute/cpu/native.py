@@ -1,0 +1,195 @@
+"""Layers in C, compiled on the machine they run on.
+
+``kernels.c`` holds what torch's operations cannot say in one pass. It is compiled by the machine's
+C compiler, once, in some seconds, into the user's cache folder. Where there is no compiler, layers
+compute as they do without it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cifarzoo.errors import CifarZooError
+from cifarzoo.files.writing import atomic_path, cache_directory
+
+__all__ = [
+    "build",
+    "depthwise_input",
+    "depthwise_weight",
+    "library",
+    "norm_backward",
+    "norm_forward",
+    "takes",
+]
+
+_SOURCE = Path(__file__).with_name("kernels.c")
+_FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-lm")
+_SECONDS = 120  # for the compiler
+_NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+_compiled: ctypes.CDLL | None = None
+_is_sought = False
+
+
+def library() -> ctypes.CDLL | None:
+    """The compiled layers, if `build` has made them, now or in an earlier process."""
+    global _compiled, _is_sought
+    if not _is_sought:
+        _is_sought = True
+        path = _place()
+        if path is not None and path.is_file():
+            _compiled = _load(path)
+    return _compiled
+
+
+def build() -> bool:
+    """Compile the layers, unless they are; whether they are there now."""
+    global _compiled
+    if library() is not None:
+        return True
+    path, compiler = _place(), _compiler()
+    if path is None or compiler is None:
+        return False
+    try:
+        with atomic_path(path) as part:
+            command = [compiler, str(_SOURCE), "-o", str(part), *_FLAGS]
+            subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
+    except (OSError, subprocess.SubprocessError, CifarZooError) as error:
+        logging.getLogger("cifarzoo").debug("kernels.c is not compiled: %s", error)
+        return False
+    _compiled = _load(path)
+    return _compiled is not None
+
+
+def takes(x: Tensor) -> bool:
+    """Whether the compiled layers are there, and read the map ``x``."""
+    return (
+        library() is not None
+        and x.dtype in _NAMES
+        and x.device.type == "cpu"
+        and x.ndim == 4
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def norm_forward(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Normalize (B, C, H, W) by its own statistics: the map, mean, variance, 1 / deviation."""
+    rows, channels = x.numel() // x.shape[1], x.shape[1]
+    y = torch.empty_like(x)
+    mean, variance, scale = torch.empty(3, channels).unbind()
+    _call("norm_forward", x, x, y, weight, bias, mean, variance, scale, rows, channels, eps, 0)
+    return y, mean, variance, scale
+
+
+def norm_backward(
+    grad: Tensor, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the map, weight and bias."""
+    rows, channels = x.numel() // x.shape[1], x.shape[1]
+    to_x = torch.empty_like(x)
+    to_weight, to_bias = torch.empty(2, channels).unbind()
+    _call(
+        "norm_backward",
+        x,
+        grad,
+        x,
+        to_x,
+        weight,
+        bias,
+        mean,
+        scale,
+        to_weight,
+        to_bias,
+        rows,
+        channels,
+        0,
+    )
+    return to_x, to_weight, to_bias
+
+
+def depthwise_weight(grad: Tensor, x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """Weight gradient (C, 1, K, K), float32, of a depthwise convolution of (B, C, H, W)."""
+    found = torch.empty(kernel, kernel, x.shape[1])
+    _call("depthwise_weight", x, grad, x, found, *_sizes(grad, x), kernel, stride, padding)
+    return found.permute(2, 0, 1)[:, None]
+
+
+def depthwise_input(grad: Tensor, weight: Tensor, x: Tensor, stride: int, padding: int) -> Tensor:
+    """Input gradient of a depthwise convolution, like ``x``; weight (C, 1, K, K)."""
+    found = torch.empty_like(x)
+    taps = weight[:, 0].permute(1, 2, 0).float().contiguous()
+    kernel = weight.shape[2]
+    _call("depthwise_input", x, grad, taps, found, *_sizes(grad, x), kernel, stride, padding)
+    return found
+
+
+def _sizes(grad: Tensor, x: Tensor) -> tuple[int, ...]:
+    batch, channels, height, width = x.shape
+    return batch, height, width, channels, grad.shape[2], grad.shape[3]
+
+
+def _call(name: str, kind: Tensor, *arguments: Any) -> None:
+    """Call the function for the dtype of ``kind``: tensors by address, sizes as they are."""
+    function = getattr(_compiled, f"{name}_{_NAMES[kind.dtype]}")
+    function(
+        *(
+            ctypes.c_void_p(value.data_ptr())
+            if isinstance(value, Tensor)
+            else ctypes.c_double(value)
+            if isinstance(value, float)
+            else ctypes.c_void_p(0)
+            if value is None
+            else ctypes.c_int64(value)
+            for value in arguments
+        )
+    )
+
+
+def _load(path: Path) -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:  # of another machine, in a home that both share
+        logging.getLogger("cifarzoo").debug("%s cannot be loaded: %s", path, error)
+        return None
+
+
+@functools.cache
+def _compiler() -> str | None:
+    if sys.platform != "linux":  # the flags are those of gcc and clang with OpenMP
+        return None
+    named = os.environ.get("CC")
+    return shutil.which(named) if named else shutil.which("cc") or shutil.which("gcc")
+
+
+@functools.cache
+def _place() -> Path | None:
+    """Where the compiled file lies: one for each source, processor and version of torch."""
+    if sys.platform != "linux":
+        return None
+    parts = (_SOURCE.read_bytes(), " ".join(_FLAGS), _processor(), str(torch.__version__))
+    made_of = hashlib.sha256(b"\n".join(p if isinstance(p, bytes) else p.encode() for p in parts))
+    return cache_directory() / "kernels" / f"{made_of.hexdigest()[:20]}.so"
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.machine()
+    lines = [line for line in text.splitlines() if line.startswith(("model name", "flags", "Feat"))]
+    return "\n".join(sorted(set(lines)))

@@ -1,0 +1,207 @@
+"""Layers in C: as exact as torch's own, the same each time, and gone where there is no compiler."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cifarzoo.compute.cpu import cpu_kernels, native
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The compiled layers, in a cache of their own."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "cache_directory", lambda: cache)
+        forget(patch)
+        if not native.build():
+            pytest.skip("there is no C compiler")
+        yield
+        forget(patch)
+
+
+def forget(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(native, "_compiled", None)
+    patch.setattr(native, "_is_sought", False)
+    native._place.cache_clear()
+    native._compiler.cache_clear()
+
+
+def error(found: Tensor, exact: Tensor) -> float:
+    return float((found.double() - exact).norm() / exact.norm())
+
+
+SHAPES = [(8, 16, 8, 8), (3, 20, 5, 7), (2, 1, 4, 4), (64, 100, 1, 1), (4, 512, 2, 2), (1, 3, 9, 9)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("affine", [True, False])
+def test_normalization_is_as_exact_as_torchs(
+    shape: tuple[int, ...], dtype: torch.dtype, affine: bool, built: None
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.randn(shape, generator=generator) * 3 + 20).to(dtype)
+    x = x.to(memory_format=torch.channels_last)
+    weight = torch.randn(shape, generator=generator).to(dtype)
+    layers = [nn.BatchNorm2d(shape[1], affine=affine) for _ in range(3)]
+    layers[2].double()
+    for layer in layers:
+        if affine:
+            with torch.no_grad():
+                layer.weight.copy_(torch.linspace(0.5, 2, shape[1]))
+                layer.bias.copy_(torch.linspace(-1, 1, shape[1]))
+    results = []
+    for layer, values in zip(layers, (x, x, x.double()), strict=True):
+        inputs = values.clone().requires_grad_()
+        with cpu_kernels(layer, enabled=layer is layers[0]):
+            if layer is layers[0]:
+                assert native.takes(inputs)
+            output = layer(inputs)
+        (output.square() * weight.to(output.dtype)).sum().backward()
+        gradients = [inputs.grad, *(p.grad for p in layer.parameters())]
+        results.append([output.detach(), *gradients, layer.running_mean, layer.running_var])
+    ours, theirs, exact = results
+    rounding = 1e-5 if dtype == torch.float32 else 1e-2
+    for one, other, true in zip(ours, theirs, exact, strict=True):
+        assert one.shape == other.shape
+        assert one.dtype == other.dtype
+        assert error(one, true) <= 1.5 * error(other, true) + rounding
+    assert ours[0].is_contiguous(memory_format=torch.channels_last)
+    assert layers[0].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "kernel", "stride", "padding"),
+    [(16, 8, 3, 1, 1), (32, 9, 3, 2, 1), (5, 7, 5, 1, 2), (24, 8, 5, 2, 0), (8, 6, 7, 1, 3)],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [True, False])
+def test_depthwise_gradients_are_as_exact_as_torchs(
+    channels: int,
+    size: int,
+    kernel: int,
+    stride: int,
+    padding: int,
+    dtype: torch.dtype,
+    bias: bool,
+    built: None,
+) -> None:
+    torch.manual_seed(0)
+    options = {"stride": stride, "padding": padding, "groups": channels, "bias": bias}
+    layer = nn.Conv2d(channels, channels, kernel, **options)
+    layers = [layer, copy.deepcopy(layer), copy.deepcopy(layer).double()]
+    x = torch.randn(6, channels, size, size + 1).to(memory_format=torch.channels_last)
+    results = []
+    for each in layers:
+        inputs = x.to(torch.float64 if each is layers[2] else torch.float32).detach()
+        inputs = inputs.clone().requires_grad_()
+        mixed = dtype == torch.bfloat16 and each is not layers[2]
+        with (
+            cpu_kernels(each, enabled=each is layers[0]),
+            torch.autocast("cpu", torch.bfloat16, enabled=mixed),
+        ):
+            output = each(inputs)
+        output.double().square().sum().backward()
+        results.append([output.detach(), inputs.grad, *(p.grad for p in each.parameters())])
+    rounding = 1e-5 if dtype == torch.float32 else 1e-2
+    for one, other, true in zip(*results, strict=True):
+        assert one.dtype == other.dtype
+        assert error(one, true) <= 1.5 * error(other, true) + rounding
+
+
+def test_the_same_numbers_come_each_time(built: None) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 48, 3, padding=1),
+        nn.BatchNorm2d(48),
+        nn.Conv2d(48, 48, 3, padding=1, groups=48),
+        nn.BatchNorm2d(48),
+    )
+    images = torch.randn(32, 3, 16, 16).to(memory_format=torch.channels_last)
+
+    def gradients() -> list[Tensor]:
+        network.zero_grad()
+        with cpu_kernels(network):
+            network(images).square().mean().backward()
+        return [p.grad.clone() for p in network.parameters() if p.grad is not None]
+
+    first = gradients()
+    assert all(all(map(torch.equal, first, gradients())) for _ in range(5))
+
+
+def test_second_gradients_are_torchs(built: None) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8)
+    )
+    images = torch.randn(4, 8, 5, 5).to(memory_format=torch.channels_last).requires_grad_()
+
+    def second(enabled: bool) -> Tensor:
+        with cpu_kernels(network, enabled=enabled):
+            (first,) = torch.autograd.grad(network(images).pow(3).sum(), images, create_graph=True)
+            return torch.autograd.grad(first.square().sum(), images)[0]
+
+    torch.testing.assert_close(second(True), second(False), rtol=1e-3, atol=1e-3)
+
+
+def test_what_is_not_a_number_stays_so(built: None) -> None:
+    layer = nn.BatchNorm2d(4)
+    images = torch.full((2, 4, 3, 3), float("nan")).to(memory_format=torch.channels_last)
+    with cpu_kernels(layer):
+        assert layer(images).isnan().all()
+        assert layer(images.bfloat16()).isnan().all()
+
+
+@pytest.mark.parametrize("wrong", ["no compiler", "a compiler that fails", "a full disk"])
+def test_without_them_layers_compute_as_before(
+    wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "cache_directory", lambda: tmp_path)
+    forget(monkeypatch)
+    if wrong == "no compiler":
+        monkeypatch.setenv("CC", "no-such-compiler")
+    elif wrong == "a compiler that fails":
+        monkeypatch.setenv("CC", "false")
+    else:
+        (tmp_path / "kernels").write_text("a file in its place")
+    assert native.build() is False
+    layer, images = nn.BatchNorm2d(4), torch.randn(3, 4, 5, 5)
+    images = images.to(memory_format=torch.channels_last)
+    with cpu_kernels(layer):
+        assert not native.takes(images)
+        torch.testing.assert_close(layer(images), F.batch_norm(images, None, None, training=True))
+    assert [p.name for p in tmp_path.rglob("*.so")] == []
+    native._place.cache_clear()
+    native._compiler.cache_clear()
+
+
+def test_they_are_found_by_the_next_process(built: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = native._place()
+    assert path is not None
+    assert path.is_file()
+    monkeypatch.setattr(native, "_compiled", None)
+    monkeypatch.setattr(native, "_is_sought", False)
+    monkeypatch.setattr("subprocess.run", lambda *args, **options: pytest.fail("compiled again"))
+    assert native.build()
+
+
+def test_a_file_of_another_machine_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "cache_directory", lambda: tmp_path)
+    forget(monkeypatch)
+    path = native._place()
+    if path is None:
+        pytest.skip("only for Linux")
+    path.parent.mkdir()
+    path.write_bytes(b"no library")
+    assert native.library() is None
+    native._place.cache_clear()
