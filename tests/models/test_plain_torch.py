@@ -48,6 +48,13 @@ def test_fx_traces_it(name: str, images: Tensor) -> None:
 
 
 @each_model
+def test_it_can_be_exported(name: str, images: Tensor) -> None:
+    model = cifarzoo.create_model(name, seed=0).eval()
+    program = torch.export.export(model, (images,))
+    torch.testing.assert_close(program.module()(images), model(images))
+
+
+@each_model
 def test_features_can_be_taken_at_every_stage(name: str, images: Tensor) -> None:
     model = cifarzoo.create_model(name, seed=0).eval()
     stages = [child for child, _ in model.named_children() if any(True for _ in child)]
