@@ -24,41 +24,18 @@ static inline bf16 down_bf16(float v) { /* to the nearest, ties to even; NaN sta
     return v != v ? 0x7fc0 : (bf16)rounded;
 }
 
-/* activations that may follow a normalization */
-enum { NONE, RELU, RELU6 };
-static inline float act(float v, int kind) {
-    if (kind == NONE) return v;
-    v = v > 0 ? v : (v != v ? v : 0);
-    return kind == RELU6 && v > 6 ? 6 : v;
-}
-static inline float passes(float v, int kind) { /* the derivative */
-    if (kind == NONE) return 1;
-    return kind == RELU6 ? (v > 0 && v < 6) : (v > 0);
-}
-
 #define ROWS 64 /* added up in float before they go to double */
 
 #define DEFINE(T, NAME)                                                                            \
 /* mean and inverse standard deviation of each channel, then the normalized map */                 \
-static inline void norm_apply_##NAME(const T *x, T *y, const float *scale, const float *shift,     \
-                                     int64_t rows, int64_t C, int kind) {                          \
-    _Pragma("omp for schedule(static)")                                                            \
-    for (int64_t r = 0; r < rows; r++) {                                                           \
-        const T *in = x + r * C;                                                                   \
-        T *out = y + r * C;                                                                        \
-        _Pragma("omp simd")                                                                        \
-        for (int64_t c = 0; c < C; c++)                                                            \
-            out[c] = down_##NAME(act(up_##NAME(in[c]) * scale[c] + shift[c], kind));               \
-    }                                                                                              \
-}                                                                                                  \
-                                                                                                   \
 void norm_forward_##NAME(const T *x, T *y, const float *weight, const float *bias, float *mean,    \
-                         float *var, float *invstd, int64_t rows, int64_t C, double eps,           \
-                         int kind) {                                                               \
+                         float *var, float *invstd, int64_t rows, int64_t C, double eps) {         \
     int threads = omp_get_max_threads();                                                           \
     double *sums = calloc((size_t)threads * 2 * C, sizeof(double));                                \
-    float *scale = malloc(4 * (size_t)C * sizeof(float)), *shift = scale + C, *first = scale + 2 * C;\
-    for (int64_t c = 0; c < C; c++) first[c] = up_##NAME(x[c]); /* near the mean: no cancellation */\
+    float *scale = malloc(3 * (size_t)C * sizeof(float));                                          \
+    float *shift = scale + C, *first = scale + 2 * C;                                              \
+    /* less something near the mean, or the squares would cancel */                                \
+    for (int64_t c = 0; c < C; c++) first[c] = up_##NAME(x[c]);                                    \
     _Pragma("omp parallel")                                                                        \
     {                                                                                              \
         double *mine = sums + (size_t)omp_get_thread_num() * 2 * C;                                \
@@ -103,80 +80,57 @@ void norm_forward_##NAME(const T *x, T *y, const float *weight, const float *bia
             scale[c] = (weight ? weight[c] : 1) * invstd[c];                                       \
             shift[c] = (bias ? bias[c] : 0) - mean[c] * scale[c];                                  \
         }                                                                                          \
-        if (kind == NONE) norm_apply_##NAME(x, y, scale, shift, rows, C, NONE);                    \
-        else if (kind == RELU) norm_apply_##NAME(x, y, scale, shift, rows, C, RELU);               \
-        else norm_apply_##NAME(x, y, scale, shift, rows, C, RELU6);                                \
+        _Pragma("omp for schedule(static)")                                                        \
+        for (int64_t r = 0; r < rows; r++) {                                                       \
+            const T *in = x + r * C;                                                               \
+            T *out = y + r * C;                                                                    \
+            _Pragma("omp simd")                                                                    \
+            for (int64_t c = 0; c < C; c++)                                                        \
+                out[c] = down_##NAME(up_##NAME(in[c]) * scale[c] + shift[c]);                      \
+        }                                                                                          \
     }                                                                                              \
     free(sums);                                                                                    \
     free(scale);                                                                                   \
 }                                                                                                  \
                                                                                                    \
-static inline void norm_sums_##NAME(const T *g, const T *x, const float *scale,                    \
-                                    const float *shift, const float *mean, double *mine,           \
-                                    int64_t rows, int64_t C, int kind) {                           \
-    float *s = calloc(2 * (size_t)C, sizeof(float)), *q = s + C;                                   \
-    _Pragma("omp for schedule(static)")                                                            \
-    for (int64_t block = 0; block < (rows + ROWS - 1) / ROWS; block++) {                           \
-        int64_t r = block * ROWS, end = r + ROWS < rows ? r + ROWS : rows;                         \
-        for (; r + 2 <= end; r += 2) {                                                             \
-            const T *xa = x + r * C, *xb = xa + C, *ga = g + r * C, *gb = ga + C;                  \
-            _Pragma("omp simd")                                                                    \
-            for (int64_t c = 0; c < C; c++) {                                                      \
-                float va = up_##NAME(xa[c]), vb = up_##NAME(xb[c]);                                \
-                float da = up_##NAME(ga[c]) * passes(va * scale[c] + shift[c], kind);              \
-                float db = up_##NAME(gb[c]) * passes(vb * scale[c] + shift[c], kind);              \
-                s[c] += da + db;                                                                   \
-                q[c] += da * (va - mean[c]) + db * (vb - mean[c]);                                 \
-            }                                                                                      \
-        }                                                                                          \
-        for (; r < end; r++) {                                                                     \
-            const T *xa = x + r * C, *ga = g + r * C;                                              \
-            _Pragma("omp simd")                                                                    \
-            for (int64_t c = 0; c < C; c++) {                                                      \
-                float va = up_##NAME(xa[c]);                                                       \
-                float da = up_##NAME(ga[c]) * passes(va * scale[c] + shift[c], kind);              \
-                s[c] += da;                                                                        \
-                q[c] += da * (va - mean[c]);                                                       \
-            }                                                                                      \
-        }                                                                                          \
-        for (int64_t c = 0; c < 2 * C; c++) { mine[c] += s[c]; s[c] = 0; }                         \
-    }                                                                                              \
-    free(s);                                                                                       \
-}                                                                                                  \
-                                                                                                   \
-static inline void norm_grad_##NAME(const T *g, const T *x, T *dx, const float *scale,             \
-                                    const float *shift, const float *a, const float *b,            \
-                                    int64_t rows, int64_t C, int kind) {                           \
-    _Pragma("omp for schedule(static)")                                                            \
-    for (int64_t r = 0; r < rows; r++) {                                                           \
-        const T *in = x + r * C, *up = g + r * C;                                                  \
-        T *out = dx + r * C;                                                                       \
-        _Pragma("omp simd")                                                                        \
-        for (int64_t c = 0; c < C; c++) {                                                          \
-            float v = up_##NAME(in[c]);                                                            \
-            float d = up_##NAME(up[c]) * passes(v * scale[c] + shift[c], kind);                    \
-            out[c] = down_##NAME(d * scale[c] + (a[c] + v * b[c]));                                \
-        }                                                                                          \
-    }                                                                                              \
-}                                                                                                  \
-                                                                                                   \
-void norm_backward_##NAME(const T *g, const T *x, T *dx, const float *weight, const float *bias,   \
+void norm_backward_##NAME(const T *g, const T *x, T *dx, const float *weight,                      \
                           const float *mean, const float *invstd, float *dweight, float *dbias,    \
-                          int64_t rows, int64_t C, int kind) {                                     \
+                          int64_t rows, int64_t C) {                                               \
     int threads = omp_get_max_threads();                                                           \
     double *sums = calloc((size_t)threads * 2 * C, sizeof(double));                                \
-    float *scale = malloc(4 * (size_t)C * sizeof(float)), *shift = scale + C;                      \
-    float *a = scale + 2 * C, *b = scale + 3 * C;                                                  \
-    for (int64_t c = 0; c < C; c++) {                                                              \
-        scale[c] = (weight ? weight[c] : 1) * invstd[c];                                           \
-        shift[c] = (bias ? bias[c] : 0) - mean[c] * scale[c];                                      \
-    }                                                                                              \
+    float *scale = malloc(3 * (size_t)C * sizeof(float)), *a = scale + C, *b = scale + 2 * C;      \
+    for (int64_t c = 0; c < C; c++) scale[c] = (weight ? weight[c] : 1) * invstd[c];               \
     _Pragma("omp parallel")                                                                        \
     {                                                                                              \
         double *mine = sums + (size_t)omp_get_thread_num() * 2 * C;                                \
-        if (kind == NONE) norm_sums_##NAME(g, x, scale, shift, mean, mine, rows, C, NONE);         \
-        else if (kind == RELU) norm_sums_##NAME(g, x, scale, shift, mean, mine, rows, C, RELU);    \
-        else norm_sums_##NAME(g, x, scale, shift, mean, mine, rows, C, RELU6);                     \
+        float *s = calloc(2 * (size_t)C, sizeof(float)), *q = s + C;                               \
+        _Pragma("omp for schedule(static)")                                                        \
+        for (int64_t block = 0; block < (rows + ROWS - 1) / ROWS; block++) {                       \
+            int64_t r = block * ROWS, end = r + ROWS < rows ? r + ROWS : rows;                     \
+            for (; r + 2 <= end; r += 2) {                                                         \
+                const T *xa = x + r * C, *xb = xa + C, *ga = g + r * C, *gb = ga + C;              \
+                _Pragma("omp simd")                                                                \
+                for (int64_t c = 0; c < C; c++) {                                                  \
+                    float va = up_##NAME(xa[c]), vb = up_##NAME(xb[c]);                            \
+                    float da = up_##NAME(ga[c]);                                                   \
+                    float db = up_##NAME(gb[c]);                                                   \
+                    s[c] += da + db;                                                               \
+                    q[c] += da * (va - mean[c]) + db * (vb - mean[c]);                             \
+                }                                                                                  \
+            }                                                                                      \
+            for (; r < end; r++) {                                                                 \
+                const T *xa = x + r * C, *ga = g + r * C;                                          \
+                _Pragma("omp simd")                                                                \
+                for (int64_t c = 0; c < C; c++) {                                                  \
+                    float va = up_##NAME(xa[c]);                                                   \
+                    float da = up_##NAME(ga[c]);                                                   \
+                    s[c] += da;                                                                    \
+                    q[c] += da * (va - mean[c]);                                                   \
+                }                                                                                  \
+            }                                                                                      \
+            for (int64_t c = 0; c < 2 * C; c++) { mine[c] += s[c]; s[c] = 0; }                     \
+        }                                                                                          \
+        free(s);                                                                                   \
         _Pragma("omp single")                                                                      \
         for (int64_t c = 0; c < C; c++) {                                                          \
             double sum = 0, dot = 0;                                                               \
@@ -191,10 +145,16 @@ void norm_backward_##NAME(const T *g, const T *x, T *dx, const float *weight, co
             b[c] = (float)slope;                                                                   \
             a[c] = (float)(-scale[c] * sum / rows - slope * mean[c]);                              \
         }                                                                                          \
-        if (dx) {                                                                                  \
-            if (kind == NONE) norm_grad_##NAME(g, x, dx, scale, shift, a, b, rows, C, NONE);       \
-            else if (kind == RELU) norm_grad_##NAME(g, x, dx, scale, shift, a, b, rows, C, RELU);  \
-            else norm_grad_##NAME(g, x, dx, scale, shift, a, b, rows, C, RELU6);                   \
+        _Pragma("omp for schedule(static)")                                                        \
+        for (int64_t r = 0; r < rows; r++) {                                                       \
+            const T *in = x + r * C, *up = g + r * C;                                              \
+            T *out = dx + r * C;                                                                   \
+            _Pragma("omp simd")                                                                    \
+            for (int64_t c = 0; c < C; c++) {                                                      \
+                float v = up_##NAME(in[c]);                                                        \
+                float d = up_##NAME(up[c]);                                                        \
+                out[c] = down_##NAME(d * scale[c] + (a[c] + v * b[c]));                            \
+            }                                                                                      \
         }                                                                                          \
     }                                                                                              \
     free(sums);                                                                                    \

@@ -92,33 +92,19 @@ def norm_forward(
     rows, channels = x.numel() // x.shape[1], x.shape[1]
     y = torch.empty_like(x)
     mean, variance, scale = torch.empty(3, channels).unbind()
-    _call("norm_forward", x, x, y, weight, bias, mean, variance, scale, rows, channels, eps, 0)
+    _call("norm_forward", x, x, y, weight, bias, mean, variance, scale, rows, channels, eps)
     return y, mean, variance, scale
 
 
 def norm_backward(
-    grad: Tensor, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, scale: Tensor
+    grad: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the map, weight and bias."""
     rows, channels = x.numel() // x.shape[1], x.shape[1]
     to_x = torch.empty_like(x)
     to_weight, to_bias = torch.empty(2, channels).unbind()
-    _call(
-        "norm_backward",
-        x,
-        grad,
-        x,
-        to_x,
-        weight,
-        bias,
-        mean,
-        scale,
-        to_weight,
-        to_bias,
-        rows,
-        channels,
-        0,
-    )
+    sums = (to_weight, to_bias)
+    _call("norm_backward", x, grad, x, to_x, weight, mean, scale, *sums, rows, channels)
     return to_x, to_weight, to_bias
 
 

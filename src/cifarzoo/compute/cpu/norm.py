@@ -76,23 +76,23 @@ class _NativeNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         y, mean, variance, scale = native.norm_forward(x, weight, bias, eps)
-        ctx.save_for_backward(x, weight, bias, mean, scale)
-        ctx.eps = eps
+        ctx.save_for_backward(x, weight, mean, scale)
+        ctx.eps, ctx.has_bias = eps, bias is not None
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, mean, scale = ctx.saved_tensors
+        x, weight, mean, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is itself to be differentiated: torch's way
-            wanted = [True, weight is not None, bias is not None]
+            wanted = [True, weight is not None, ctx.has_bias]
             found = torch.ops.aten.native_batch_norm_backward(
                 grad, x, weight, None, None, mean, scale, True, ctx.eps, wanted
             )
             return *found, None
         grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        to_x, to_weight, to_bias = native.norm_backward(grad, x, weight, bias, mean, scale)
-        return to_x, None if weight is None else to_weight, None if bias is None else to_bias, None
+        to_x, to_weight, to_bias = native.norm_backward(grad, x, weight, mean, scale)
+        return to_x, None if weight is None else to_weight, to_bias if ctx.has_bias else None, None
 
 
 class _GroupedBatchNorm(torch.autograd.Function):
