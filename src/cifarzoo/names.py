@@ -7,18 +7,21 @@ import inspect
 import numbers
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from cifarzoo.errors import ArgumentError, UnknownNameError
+from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 
 __all__ = [
     "check_factory",
     "check_options",
     "keyword_options",
     "real_number",
+    "registering",
     "unknown_name",
     "whole_number",
 ]
+
+_Item = TypeVar("_Item")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UnknownNameError:
@@ -49,6 +52,30 @@ def check_options(kind: str, options: Mapping[str, Any], allowed: Iterable[str])
             near = difflib.get_close_matches(name, allowed, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ArgumentError(f"unknown option {name!r} of {kind}; {hint}allowed: {names}")
+
+
+def registering(
+    table: dict[str, Any], kind: str, name: str, *, is_free: bool = True
+) -> Callable[[_Item], _Item]:
+    """A decorator that puts what it decorates into ``table`` under ``name``, unchanged.
+
+    Args:
+        table: Of all that is registered.
+        kind: What such things are called, for the message.
+        name: Must be new.
+        is_free: Whether nothing outside ``table`` has the name.
+
+    Raises:
+        DuplicateNameError: The name is taken; when the decorator is applied.
+    """
+
+    def register(item: _Item) -> _Item:
+        if name in table or not is_free:
+            raise DuplicateNameError(f"{kind} {name!r} is already registered; choose another")
+        table[name] = item
+        return item
+
+    return register
 
 
 def check_factory(kind: str, factory: Any, parameters: str, arguments: str) -> None:

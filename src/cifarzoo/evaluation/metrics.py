@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cifarzoo.errors import DuplicateNameError, InputError
+from cifarzoo.errors import InputError
+from cifarzoo.names import registering
 
 __all__ = [
     "adaptive_calibration_error",
@@ -58,14 +59,7 @@ def register_metric(name: str) -> Callable[[_Metric], _Metric]:
         >>> measure_metrics(torch.tensor([[0.75, 0.25]]), torch.tensor([0]))
         {'mean confidence': 0.75}
     """
-
-    def register(metric: _Metric) -> _Metric:
-        if name in _METRICS:
-            raise DuplicateNameError(f"metric {name!r} is already registered; choose another")
-        _METRICS[name] = metric
-        return metric
-
-    return register
+    return registering(_METRICS, "metric", name)
 
 
 def list_metrics() -> list[str]:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from cifarzoo.compute.seeding import own_generator
-from cifarzoo.errors import ArgumentError, CifarZooError, DuplicateNameError, InputError
-from cifarzoo.names import check_options, keyword_options, unknown_name
+from cifarzoo.errors import ArgumentError, CifarZooError, InputError
+from cifarzoo.names import check_options, keyword_options, registering, unknown_name
 from cifarzoo.recipe.augmentation.operations import check_images
 
 __all__ = [
@@ -57,14 +57,7 @@ def register_augmentation(name: str) -> Callable[[_Factory], _Factory]:
         >>> augment(torch.full((1, 3, 1, 1), 8, dtype=torch.uint8), torch.Generator()).unique()
         tensor([4], dtype=torch.uint8)
     """
-
-    def register(factory: _Factory) -> _Factory:
-        if name in _FACTORIES:
-            raise DuplicateNameError(f"augmentation {name!r} is already registered; choose another")
-        _FACTORIES[name] = factory
-        return factory
-
-    return register
+    return registering(_FACTORIES, "augmentation", name)
 
 
 def list_augmentations() -> list[str]:

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from cifarzoo.errors import ArgumentError, DuplicateNameError
+from cifarzoo.errors import ArgumentError
 from cifarzoo.frozen import thaw
-from cifarzoo.names import check_factory, check_options, keyword_options, unknown_name
+from cifarzoo.names import check_factory, check_options, keyword_options, registering, unknown_name
 from cifarzoo.recipe.schedulers import timm
 
 __all__ = [
@@ -55,14 +55,7 @@ def register_scheduler(name: str) -> Callable[[_Factory], _Factory]:
         >>> "halving" in list_schedulers()
         True
     """
-
-    def register(factory: _Factory) -> _Factory:
-        if name in _FACTORIES or name.startswith("timm."):
-            raise DuplicateNameError(f"scheduler {name!r} is already registered; choose another")
-        _FACTORIES[name] = factory
-        return factory
-
-    return register
+    return registering(_FACTORIES, "scheduler", name, is_free=not name.startswith("timm."))
 
 
 def list_schedulers() -> list[str]:
