@@ -18,7 +18,7 @@ from cifarzoo import (
     evaluate,
     read_metadata,
 )
-from cifarzoo.errors import ArgumentError
+from cifarzoo.errors import ArgumentError, CheckpointError
 from cifarzoo.training import loop
 
 SIX = PLAIN.replace(epochs=6, learning_rate=0.05)
@@ -98,6 +98,18 @@ def test_the_best_is_known_after_an_interruption(
     again = make_trainer(SIX, keep="best", output=tmp_path / "run")
     again.fit(*parts, resume=True)
     assert same_state(weights(whole.model), weights(again.model))
+
+
+def test_a_run_that_kept_no_best_cannot_be_asked_for_it_later(
+    parts: tuple[ImageSet, ImageSet], tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(SIX, output=tmp_path / "run", loggers=[InterruptAt(2, 2)]).fit(*parts)
+    again = make_trainer(SIX, keep="best", output=tmp_path / "run")
+    before = weights(again.model)
+    with pytest.raises(CheckpointError, match="begun with keep='last'"):
+        again.fit(*parts, resume=True)
+    assert same_state(before, weights(again.model))
 
 
 @pytest.mark.parametrize("val", [None, "test"])

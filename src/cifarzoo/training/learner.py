@@ -35,10 +35,17 @@ class Learner:
         recipe: How.
         setup: With what.
         steps_per_epoch: Optimizer steps in an epoch.
+        compiled: Let torch.compile fuse the network.
     """
 
     def __init__(
-        self, model: nn.Module, recipe: Recipe, setup: Setup, *, steps_per_epoch: int
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        setup: Setup,
+        *,
+        steps_per_epoch: int,
+        compiled: bool = False,
     ) -> None:
         self.model = model
         self._still = frozen_normalizations(unwrap(model))
@@ -49,8 +56,8 @@ class Learner:
         self._world = setup.world
         self._network = self._world.wrap(model, self.device)
         # a graph on a GPU keeps what it returns in memory of its own, which each step uses again
-        self._replays = setup.compiled and self.device.type == "cuda"
-        if setup.compiled:
+        self._replays = compiled and self.device.type == "cuda"
+        if compiled:
             # on a GPU small networks are bound by launching kernels: replay them as one graph
             mode = "reduce-overhead" if self._replays else "default"
             self._network = torch.compile(self._network, mode=mode, dynamic=False)  # type: ignore[assignment]  # a module stays one
@@ -230,16 +237,18 @@ class Learner:
         """Mean loss and accuracy on ``feed``, over all processes."""
         network = self.judged
         network.eval()
-        totals = torch.zeros(3, dtype=torch.float64, device=self.device)
+        totals, count = torch.zeros(2, device=self.device), 0
         for images, labels in feed.epoch():
             with self.place.autocast():
                 logits = network(images)
             loss = self.objective.measure(logits.float(), labels)
             correct = (logits.argmax(1) == labels).sum()
-            totals += torch.stack((loss.double(), correct.double(), totals.new_tensor(len(labels))))
+            totals += torch.stack((loss, correct.float()))
+            count += len(labels)
         feed.check_late()
-        loss_sum, correct_sum, count = self._world.sum(totals).tolist()
-        return loss_sum / count, correct_sum / count
+        all_totals = self._world.sum(torch.cat((totals, totals.new_tensor([count]))))
+        loss_sum, correct_sum, images = all_totals.tolist()
+        return loss_sum / images, correct_sum / images
 
     def finish(self) -> None:
         """Give the model the averaged weights, if there are any."""

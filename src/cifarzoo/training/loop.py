@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cifarzoo.compute.cpu import native
+from cifarzoo.compute.place import compile_pays
 from cifarzoo.compute.seeding import seeded
 from cifarzoo.data import ImageSet, Loader
 from cifarzoo.data.batches import check_batch
@@ -31,6 +33,7 @@ __all__ = ["Data", "Loop"]
 
 _PREPARING = 5000  # images
 _SETTLING = 10_000  # images: their statistics are as exact as those of all
+_STEPS_WORTH_BUILDING = 200  # the C compiler takes some seconds, once on a machine
 _TICK = 0.2  # seconds between two looks at the losses: progress costs nothing in between
 
 
@@ -98,8 +101,14 @@ class Loop:
             **surroundings,
         )
         self.val = Feed.for_validation(data.val, **surroundings) if data.val is not None else None
-        self.compiled = setup.compiled
-        self.learner = Learner(model, recipe, setup, steps_per_epoch=self.train.steps)
+        all_steps = recipe.epochs * self.train.steps
+        if setup.kernels and self.device.type == "cpu" and all_steps >= _STEPS_WORTH_BUILDING:
+            native.build()
+        wanted = setup.compile
+        self.compiled = compile_pays(self.device, all_steps) if wanted == "auto" else wanted
+        self.learner = Learner(
+            model, recipe, setup, steps_per_epoch=self.train.steps, compiled=self.compiled
+        )
         self.best = Best() if keeps_best else None
         self.records: list[EpochRecord] = []
         self.step = 0  # finished steps of the running epoch
@@ -322,6 +331,11 @@ class Loop:
     def restore(self, saved: dict[str, Any]) -> None:
         """Go back to a saved state."""
         self.is_resumed = True
+        if self.best is not None and saved.get("best") is None and saved["records"]:
+            raise CheckpointError(
+                "the run was begun with keep='last', and its best network so far is not known; "
+                "resume with keep='last', or start a new run in another folder"
+            )
         length = {"steps_per_epoch": saved["steps_per_epoch"]}
         check_same("data set", length, {"steps_per_epoch": self.train.steps})
         try:

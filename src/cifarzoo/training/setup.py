@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from torch import nn
 
@@ -26,7 +27,7 @@ class Setup:
         scheduler: A name or a factory.
         loss: In place of the recipe's cross-entropy.
         teacher: A trained network to learn from as well, in evaluation mode and on the device.
-        compiled: Let torch.compile fuse the network.
+        compile: Let torch.compile fuse the network; "auto" where the run is long enough.
         kernels: Let layers compute as they are fastest on a CPU, see `cpu_kernels`.
     """
 
@@ -36,5 +37,5 @@ class Setup:
     scheduler: str | SchedulerFactory
     loss: Loss | None = None
     teacher: nn.Module | None = None
-    compiled: bool = False
+    compile: bool | Literal["auto"] = False
     kernels: bool = True

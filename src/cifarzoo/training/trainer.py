@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from cifarzoo.compute.backend import arithmetic, many_shapes
-from cifarzoo.compute.cpu import cpu_kernels, fast_layout, keep_freed_memory, native
+from cifarzoo.compute.cpu import cpu_kernels, fast_layout, keep_freed_memory
 from cifarzoo.compute.machine import describe_machine
-from cifarzoo.compute.place import Device, Place, Precision, compile_pays
+from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.compute.seeding import seeded
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.data import ImageSet
@@ -46,7 +46,6 @@ from cifarzoo.zoo.card import ModelCard, get_card, unwrap
 
 __all__ = ["Trainer"]
 
-_STEPS_WORTH_BUILDING = 200  # the C compiler takes some seconds, once on a machine
 _at_work = threading.RLock()  # a run may begin another within itself, in its own thread
 
 
@@ -196,9 +195,6 @@ class Trainer:
         self._check_keep(val)
         saved = self._read_saved(resume)
         size = train.images.shape[-1] if isinstance(train, ImageSet) else None
-        is_long = self._count_steps(train, steps_per_epoch) >= _STEPS_WORTH_BUILDING
-        if is_long and self.kernels and self.device.type == "cpu":
-            native.build()
         with (
             _only_run(),
             self._fast(size),
@@ -218,7 +214,7 @@ class Trainer:
                 scheduler=self.scheduler,
                 loss=self.loss,
                 teacher=teacher,
-                compiled=self._compiles(train, steps_per_epoch),
+                compile=self.compile,
                 kernels=self.kernels,
             )
             loop = Loop(
@@ -236,19 +232,6 @@ class Trainer:
             history = loop.finish()
             keep_result(history, loop.best.epoch if loop.best is not None else None)
             return history
-
-    def _compiles(self, train: Source, steps_per_epoch: int | None) -> bool:
-        if self.compile != "auto":
-            return self.compile
-        return compile_pays(self.device, self._count_steps(train, steps_per_epoch))
-
-    def _count_steps(self, train: Source, steps_per_epoch: int | None) -> int:
-        """Steps of the whole run; 0 where nothing tells."""
-        if steps_per_epoch is None and isinstance(train, ImageSet):
-            steps_per_epoch = len(train) // self.recipe.batch_size
-        elif steps_per_epoch is None:
-            steps_per_epoch = len(train) if isinstance(train, Sized) else 0
-        return self.recipe.epochs * steps_per_epoch
 
     def _check_keep(self, val: Source | None) -> None:
         if self.keep == "last":
