@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.compute.cpu.conftest import forget_kernels
 from torch import Tensor, nn
 
 from cifarzoo.compute.cpu import cpu_kernels, native
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The compiled layers, in a cache of their own."""
-    cache = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "cache_directory", lambda: cache)
-        forget(patch)
-        if not native.build():
-            pytest.skip("there is no C compiler")
-        yield
-        forget(patch)
-
-
-def forget(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(native, "_compiled", None)
-    patch.setattr(native, "_is_sought", False)
-    native._place.cache_clear()
-    native._compiler.cache_clear()
 
 
 def error(found: Tensor, exact: Tensor) -> float:
@@ -165,7 +145,7 @@ def test_without_them_layers_compute_as_before(
     wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(native, "cache_directory", lambda: tmp_path)
-    forget(monkeypatch)
+    forget_kernels(monkeypatch)
     if wrong == "no compiler":
         monkeypatch.setenv("CC", "no-such-compiler")
     elif wrong == "a compiler that fails":
@@ -197,7 +177,7 @@ def test_a_file_of_another_machine_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(native, "cache_directory", lambda: tmp_path)
-    forget(monkeypatch)
+    forget_kernels(monkeypatch)
     path = native._place()
     if path is None:
         pytest.skip("only for Linux")

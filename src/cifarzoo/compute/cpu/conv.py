@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu.late import settled
 from cifarzoo.compute.cpu.standin import StandIn
 from cifarzoo.compute.cpu.winograd import winograd_conv2d, winograd_pays
 
@@ -16,8 +17,12 @@ __all__ = ["Conv2d"]
 
 _FEW_COLUMNS = 2**24  # numbers; beyond, writing them costs more than the product gains
 _MANY_CHANNELS = 128
+_CHANNELS_OF_A_PRODUCT = 64  # of input, whose pixels are multiplied as fast as they are convolved
 _FEW_PIXELS = 4  # of output; with nine, the other ways are as fast
 _MANY_IMAGES = 128  # in a batch; fewer do not win back what it costs to cut the filters
+
+
+Way = Literal["dense", "depthwise", "pixels", "product", "torch", "winograd"]
 
 
 class Conv2d(nn.Conv2d, StandIn):
@@ -35,11 +40,15 @@ class Conv2d(nn.Conv2d, StandIn):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (B, C, H, W); with ``keeps_contiguous``, see `layout`, in that format."""
+        x = settled(x)
         if self.__dict__.get("keeps_contiguous"):
             x = x.contiguous()
         way = self._way(x)
         if way == "dense":
             return self._dense(x)
+        if way == "pixels":
+            pixels = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+            return pixels.permute(0, 3, 1, 2)
         if way == "depthwise":
             z: Tensor = _Depthwise.apply(x, self.weight, self.bias, self.stride[0], self._edge())
             return z
@@ -51,7 +60,7 @@ class Conv2d(nn.Conv2d, StandIn):
             return y
         return super().forward(x)
 
-    def _way(self, x: Tensor) -> Literal["dense", "depthwise", "winograd", "product", "torch"]:
+    def _way(self, x: Tensor) -> Way:
         """How to compute: compilers, other devices and all that is not plain have torch's way."""
         if x.device.type != "cpu" or x.ndim != 4:
             return "torch"
@@ -67,12 +76,16 @@ class Conv2d(nn.Conv2d, StandIn):
         height, width = ((size + 2 * p - k) // s + 1 for size, p, k, s in sizes)
         if height == width == 1:
             return "dense"
+        mixed = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if mixed else x.dtype
+        if dtype == torch.bfloat16 and self.in_channels >= _CHANNELS_OF_A_PRODUCT:
+            plain = self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0)
+            if plain and x.is_contiguous(memory_format=torch.channels_last):
+                return "pixels"
         if not (torch.is_grad_enabled() and self.weight.requires_grad and self.bias is None):
             return "torch"
         if self.in_channels < _MANY_CHANNELS:
             return "torch"
-        mixed = torch.is_autocast_enabled("cpu")
-        dtype = torch.get_autocast_dtype("cpu") if mixed else x.dtype
         if dtype == torch.float32:
             few = min(height, width) >= 1 and height * width <= _FEW_PIXELS
             if few and self.kernel_size != (1, 1) and len(x) >= _MANY_IMAGES:

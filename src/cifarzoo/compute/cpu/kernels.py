@@ -8,6 +8,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 from cifarzoo.compute.cpu.conv import Conv2d
@@ -48,11 +49,14 @@ def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
         (False, True)
     """
     layers = _plain_layers(model) if enabled else []
+    may_wait = not any(_is_compiled(module) for module in model.modules())
     with _lock:
         for layer in layers:
             _users[layer] = _users.get(layer, 0) + 1
             if type(layer) in _OURS:
                 layer.__class__ = _OURS[type(layer)]
+                if may_wait:
+                    layer.__dict__["may_wait"] = True
     try:
         yield
     finally:
@@ -61,6 +65,7 @@ def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
                 _users[layer] -= 1
                 if not _users[layer]:
                     del _users[layer]
+                    layer.__dict__.pop("may_wait", None)
                     if isinstance(layer, StandIn):
                         layer.__class__ = layer.stock  # type: ignore[assignment]  # as it was
 
@@ -79,5 +84,12 @@ def _plain_layers(model: nn.Module) -> list[nn.Module]:
     ]
 
 
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether a compiler made it, whose code takes ordinary tensors only."""
+    if isinstance(module, torch.jit.ScriptModule) or "_orig_mod" in module._modules:
+        return True
+    return getattr(module, "_compiled_call_impl", None) is not None
+
+
 def _has_hooks(layer: nn.Module) -> bool:
-    return any(value for name, value in layer.__dict__.items() if name.endswith("_hooks"))
+    return any(value for name, value in [*layer.__dict__.items()] if name.endswith("_hooks"))

@@ -68,7 +68,10 @@ def _few_pixel_layers(model: nn.Module, image_size: int) -> list[nn.Conv2d]:
     wide = [
         name
         for name, layer in named.items()
-        if isinstance(layer, nn.Conv2d) and layer.out_channels >= _WIDE
+        if isinstance(layer, nn.Conv2d)
+        and layer.out_channels >= _WIDE
+        and layer.groups == 1
+        and layer.kernel_size != (1, 1)
     ]
     if not wide:
         return found

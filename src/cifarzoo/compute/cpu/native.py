@@ -8,6 +8,7 @@ compute as they do without it.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import hashlib
 import logging
@@ -17,25 +18,32 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cifarzoo.errors import CifarZooError
 from cifarzoo.files.writing import atomic_path, cache_directory
 
 __all__ = [
+    "Activation",
+    "Statistics",
     "build",
     "depthwise_input",
     "depthwise_weight",
     "library",
+    "norm_add_backward",
+    "norm_apply",
     "norm_backward",
-    "norm_forward",
+    "norm_statistics",
     "takes",
 ]
 
-_SOURCE = Path(__file__).with_name("kernels.c")
+Activation = Literal["none", "relu", "relu6"]
+_ACTIVATIONS = get_args(Activation)  # in the order of kernels.c
+
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "layers.h"))
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-lm")
 _SECONDS = 120  # for the compiler
 _NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
@@ -65,7 +73,7 @@ def build() -> bool:
         return False
     try:
         with atomic_path(path) as part:
-            command = [compiler, str(_SOURCE), "-o", str(part), *_FLAGS]
+            command = [compiler, str(_SOURCES[0]), "-o", str(part), *_FLAGS]
             subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
     except (OSError, subprocess.SubprocessError, CifarZooError) as error:
         logging.getLogger("cifarzoo").debug("kernels.c is not compiled: %s", error)
@@ -80,32 +88,64 @@ def takes(x: Tensor) -> bool:
         library() is not None
         and x.dtype in _NAMES
         and x.device.type == "cpu"
+        and type(x) in (Tensor, nn.Parameter)  # others have ways of their own to hold numbers
         and x.ndim == 4
         and x.is_contiguous(memory_format=torch.channels_last)
     )
 
 
-def norm_forward(
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """What normalizes each of C channels; float32 (C,)."""
+
+    mean: Tensor
+    variance: Tensor
+    inverse_deviation: Tensor
+    scale: Tensor
+    shift: Tensor
+    eps: float
+
+
+def norm_statistics(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Normalize (B, C, H, W) by its own statistics: the map, mean, variance, 1 / deviation."""
-    rows, channels = x.numel() // x.shape[1], x.shape[1]
+) -> Statistics:
+    """The statistics of (B, C, H, W) over all but its channels."""
+    mean, variance, deviation, scale, shift = fields = torch.empty(5, x.shape[1]).unbind()
+    _call("norm_statistics", x, x, weight, bias, *fields, *_rows(x), eps)
+    return Statistics(mean, variance, deviation, scale, shift, eps)
+
+
+def norm_apply(
+    x: Tensor, of: Statistics, kind: Activation = "none", plus: Tensor | None = None
+) -> Tensor:
+    """Normalize (B, C, H, W), add another map and apply an activation, in one pass."""
     y = torch.empty_like(x)
-    mean, variance, scale = torch.empty(3, channels).unbind()
-    _call("norm_forward", x, x, y, weight, bias, mean, variance, scale, rows, channels, eps)
-    return y, mean, variance, scale
+    _call("norm_apply", x, x, plus, y, of.scale, of.shift, *_rows(x), _ACTIVATIONS.index(kind))
+    return y
 
 
 def norm_backward(
-    grad: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, scale: Tensor
+    grad: Tensor, x: Tensor, of: Statistics, kind: Activation = "none"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the map, weight and bias."""
-    rows, channels = x.numel() // x.shape[1], x.shape[1]
+    """Gradients of the map, weight and bias, from that behind the activation."""
     to_x = torch.empty_like(x)
-    to_weight, to_bias = torch.empty(2, channels).unbind()
-    sums = (to_weight, to_bias)
-    _call("norm_backward", x, grad, x, to_x, weight, mean, scale, *sums, rows, channels)
+    to_weight, to_bias = torch.empty(2, x.shape[1]).unbind()
+    maps = (grad, x, None, to_x, None)
+    number = _ACTIVATIONS.index(kind)
+    _call("norm_backward", x, *maps, *_known(of), to_weight, to_bias, *_rows(x), number)
     return to_x, to_weight, to_bias
+
+
+def norm_add_backward(
+    grad: Tensor, x: Tensor, y: Tensor, of: Statistics
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the map, of what was added, of weight and bias, from that behind ReLU."""
+    to_x, to_other = torch.empty_like(x), torch.empty_like(x)
+    to_weight, to_bias = torch.empty(2, x.shape[1]).unbind()
+    maps = (grad, x, y, to_x, to_other)
+    number = _ACTIVATIONS.index("relu")
+    _call("norm_backward", x, *maps, *_known(of), to_weight, to_bias, *_rows(x), number)
+    return to_x, to_other, to_weight, to_bias
 
 
 def depthwise_weight(grad: Tensor, x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
@@ -116,12 +156,20 @@ def depthwise_weight(grad: Tensor, x: Tensor, kernel: int, stride: int, padding:
 
 
 def depthwise_input(grad: Tensor, weight: Tensor, x: Tensor, stride: int, padding: int) -> Tensor:
-    """Input gradient of a depthwise convolution, like ``x``; weight (C, 1, K, K)."""
+    """Input gradient of a depthwise convolution, like ``x``; weight float32 (C, 1, K, K)."""
     found = torch.empty_like(x)
-    taps = weight[:, 0].permute(1, 2, 0).float().contiguous()
+    taps = weight[:, 0].permute(1, 2, 0).contiguous()
     kernel = weight.shape[2]
     _call("depthwise_input", x, grad, taps, found, *_sizes(grad, x), kernel, stride, padding)
     return found
+
+
+def _rows(x: Tensor) -> tuple[int, int]:
+    return x.numel() // x.shape[1], x.shape[1]
+
+
+def _known(of: Statistics) -> tuple[Tensor, ...]:
+    return of.mean, of.inverse_deviation, of.scale, of.shift
 
 
 def _sizes(grad: Tensor, x: Tensor) -> tuple[int, ...]:
@@ -167,8 +215,9 @@ def _place() -> Path | None:
     """Where the compiled file lies: one for each source, processor and version of torch."""
     if sys.platform != "linux":
         return None
-    parts = (_SOURCE.read_bytes(), " ".join(_FLAGS), _processor(), str(torch.__version__))
-    made_of = hashlib.sha256(b"\n".join(p if isinstance(p, bytes) else p.encode() for p in parts))
+    sources = [path.read_bytes() for path in _SOURCES]
+    rest = (" ".join(_FLAGS), _processor(), str(torch.__version__))
+    made_of = hashlib.sha256(b"\n".join((*sources, *(text.encode() for text in rest))))
     return cache_directory() / "kernels" / f"{made_of.hexdigest()[:20]}.so"
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu.late import normalize_late, settled
 from cifarzoo.compute.cpu.standin import StandIn
 
 __all__ = ["BatchNorm1d", "BatchNorm2d"]
@@ -27,6 +28,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize (B, C, ...), keeping the shape."""
+        x = settled(x)
         if self.training and self.track_running_stats and x.numel() == x.shape[1]:
             self._check_input_dim(x)  # type: ignore[no-untyped-call]  # torch leaves it untyped
             mean, variance = self.running_mean, self.running_var
@@ -34,9 +36,10 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         running = self.running_mean
         y: Tensor
         if self.training and self._counts() and native.takes(x):
-            y, mean, variance = _NativeNorm.apply(x, self.weight, self.bias, self.eps)
-            self._move_running_statistics(mean, variance, count=x.numel() // x.shape[1])
-            return y
+            of = native.norm_statistics(x, self.weight, self.bias, self.eps)
+            self._move_running_statistics(of.mean, of.variance, count=x.numel() // x.shape[1])
+            y = normalize_late(x, self.weight, self.bias, of)
+            return y if self._may_wait() else settled(y)
         group = _group_size(x) if self.training and not self.affine else 1
         if self.momentum is None or running is None or running.dtype != torch.float32:
             group = 1  # the statistics are counted in float32
@@ -46,6 +49,10 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         self._move_running_statistics(mean, variance, count=x.numel() // x.shape[1])
         return y
 
+    def _may_wait(self) -> bool:
+        """Whether what comes next may compute the map together with its own."""
+        return "may_wait" in self.__dict__ and not torch.is_inference_mode_enabled()
+
     def _counts(self) -> bool:
         """Whether statistics and parameters are those of an ordinary layer in float32."""
         tensors = (self.running_mean, self.running_var, self.weight, self.bias)
@@ -54,6 +61,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             and self.running_mean is not None
             and all(t is None or (t.dtype == torch.float32 and t.is_contiguous()) for t in tensors)
             and not torch.compiler.is_compiling()
+            and not torch._C._is_tracing()
             and not torch._C._are_functorch_transforms_active()
         )
 
@@ -66,33 +74,6 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         self.num_batches_tracked.add_(1)
-
-
-class _NativeNorm(torch.autograd.Function):
-    """Batch normalization in C: each map is read twice, and once more for its gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        y, mean, variance, scale = native.norm_forward(x, weight, bias, eps)
-        ctx.save_for_backward(x, weight, mean, scale)
-        ctx.eps, ctx.has_bias = eps, bias is not None
-        ctx.mark_non_differentiable(mean, variance)
-        return y, mean, variance
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, scale = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient is itself to be differentiated: torch's way
-            wanted = [True, weight is not None, ctx.has_bias]
-            found = torch.ops.aten.native_batch_norm_backward(
-                grad, x, weight, None, None, mean, scale, True, ctx.eps, wanted
-            )
-            return *found, None
-        grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        to_x, to_weight, to_bias = native.norm_backward(grad, x, weight, mean, scale)
-        return to_x, None if weight is None else to_weight, to_bias if ctx.has_bias else None, None
 
 
 class _GroupedBatchNorm(torch.autograd.Function):

@@ -1,0 +1,355 @@
+"""Normalized maps that are computed when it is known what becomes of them.
+
+A batch normalization is mostly followed by an activation, or by the addition of a shortcut and an
+activation. Each alone reads and writes the whole map. So the normalization hands over a `Late`: a
+tensor that knows its statistics and has no numbers yet. An activation that meets one computes both
+in one pass, forward and backward; whatever else meets one has it compute its numbers first.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu.native import Activation, Statistics
+
+__all__ = ["Late", "normalize_late", "settled"]
+
+
+class Late(Tensor):
+    """A normalized map, perhaps with another added, whose numbers are not computed yet."""
+
+    _input: Tensor
+    _weight: Tensor | None
+    _bias: Tensor | None
+    _of: Statistics
+    _plus: Tensor | None
+    _version_of_input: int
+    _value: Tensor | None  # the numbers, once they are needed
+    _now: Tensor | None  # what stands for it since an operation has met it
+    _version_of_now: int
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Compute an activation or addition in one pass; all else meets an ordinary tensor."""
+        kwargs = kwargs or {}
+        if func in _LOOKS and args[0]._now is None:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        fused = _FUSED.get(func) if "input" not in kwargs else None
+        if fused is not None and (found := fused(*args, **kwargs)) is not None:
+            return found
+        result = func(*tree_map(settled, args), **tree_map(settled, kwargs))
+        for x in tree_leaves((args, kwargs)):
+            if type(x) is Late and x._now is not None and x._now._version != x._version_of_now:
+                x._become(x._now)  # it was changed in place
+        return result
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]  # torch leaves it half typed
+        cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Give operations the numbers that are called from C++, past ``__torch_function__``."""
+        return func(*tree_map(_numbers, args), **tree_map(_numbers, kwargs or {}))
+
+    def _become(self, now: Tensor) -> None:
+        """Stand for another tensor from now on, also for operations called from C++."""
+        self._now, self._version_of_now = now, now._version
+        if torch.is_grad_enabled() and now.requires_grad:
+            _Become.apply(self, now)
+
+    def _compute(self) -> Tensor:
+        if self._value is None:
+            self._value = native.norm_apply(self._unchanged_input(), self._of, "none", self._plus)
+        return self._value
+
+    def _unchanged_input(self) -> Tensor:
+        if self._input._version != self._version_of_input:
+            raise RuntimeError(
+                "the input of a batch normalization was changed in place before its output was "
+                "used; copy it first, or train with Trainer(kernels=False)"
+            )
+        return self._input
+
+
+def normalize_late(x: Tensor, weight: Tensor | None, bias: Tensor | None, of: Statistics) -> Late:
+    """The map ``x`` (B, C, H, W) normalized by its statistics, computed when it is used."""
+    if not torch.is_grad_enabled():  # nor is there a gradient when it is used later
+        x = x.detach()
+        weight, bias = (t if t is None else t.detach() for t in (weight, bias))
+    late: Late = _Begin.apply(x, weight, bias, of)
+    late._input, late._weight, late._bias = x, weight, bias
+    return late
+
+
+def settled(x: Any) -> Any:
+    """``x`` itself, or the ordinary tensor that a `Late` has become."""
+    if type(x) is not Late:
+        return x
+    if x._now is None:
+        with torch.set_grad_enabled(_has_gradient(x)):  # it may be used once more
+            x._now = _Settle.apply(x)
+        x._version_of_now = x._now._version
+    elif not torch.is_grad_enabled():
+        _check_unchanged(x)  # this may be an autograd.Function
+    return x._now
+
+
+def _check_unchanged(x: Late) -> None:
+    if x._now is not None and x._now._version != x._version_of_now:
+        raise RuntimeError(
+            "a normalized map was changed in place through another tensor that shares its memory, "
+            "and its gradient is not known any more; use that tensor, or Trainer(kernels=False)"
+        )
+
+
+def _has_gradient(x: Late) -> bool:
+    with torch._C.DisableTorchFunctionSubclass():
+        return x.requires_grad
+
+
+def _numbers(x: Any) -> Any:
+    if type(x) is not Late:
+        return x
+    _check_unchanged(x)
+    return x._compute() if x._now is None else x._now.detach()
+
+
+def _wrap(like: Tensor, of: Statistics) -> Late:
+    late: Late = Tensor._make_wrapper_subclass(
+        Late, like.size(), strides=like.stride(), dtype=like.dtype, device=like.device
+    )
+    late._of = of
+    late._plus = late._value = late._now = None
+    late._version_of_input, late._version_of_now = like._version, 0
+    return late
+
+
+def _activate(x: Late, kind: Activation, *, inplace: bool = False) -> Tensor | None:
+    """The map behind an activation, if it can be computed together with the normalization."""
+    if x._now is not None or (x._plus is not None and kind != "relu"):
+        return None
+    if inplace and not torch.is_grad_enabled() and _has_gradient(x):
+        return None  # the numbers change, the gradient does not
+    x._unchanged_input()
+    y: Tensor
+    if x._plus is None:
+        y = _Activated.apply(x._input, x._weight, x._bias, x._of, kind)
+    else:
+        y = _ActivatedSum.apply(x._input, x._weight, x._bias, x._plus, x._of)
+    if inplace:
+        x._become(y)
+    return y
+
+
+def _relu(x: Any, inplace: bool = False) -> Tensor | None:
+    return _activate(x, "relu", inplace=inplace)
+
+
+def _hardtanh(
+    x: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Tensor | None:
+    return _activate(x, "relu6", inplace=inplace) if (min_val, max_val) == (0, 6) else None
+
+
+def _relu6(x: Any, inplace: bool = False) -> Tensor | None:
+    return _activate(x, "relu6", inplace=inplace)
+
+
+def _add(x: Any, other: Any, *, alpha: float = 1, out: None = None) -> Tensor | None:
+    """A `Late` that has something added, if that is a map like it."""
+    if not _is_open(x):
+        x, other = other, x
+    if alpha != 1 or out is not None or not _is_open(x):
+        return None
+    other = settled(other)
+    if type(other) is not Tensor or other.shape != x.shape or other.dtype != x.dtype:
+        return None
+    if not native.takes(other):
+        return None
+    x._unchanged_input()
+    late: Late = _Add.apply(x, other)
+    late._weight, late._bias = x._weight, x._bias
+    late._plus = other if torch.is_grad_enabled() else other.detach()
+    return late
+
+
+def _add_in_place(x: Any, other: Any, *, alpha: float = 1) -> Tensor | None:
+    if not _is_open(x) or (not torch.is_grad_enabled() and _has_gradient(x)):
+        return None
+    late = _add(x, other, alpha=alpha)
+    if late is not None:
+        x._become(late)
+    return late
+
+
+def _is_open(x: Any) -> bool:
+    """Whether it is a normalized map that something can be added to."""
+    return type(x) is Late and x._now is None and x._plus is None
+
+
+_FUSED: dict[Any, Callable[..., Tensor | None]] = {
+    **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _relu),
+    **dict.fromkeys((torch.relu_, Tensor.relu_, F.relu_), functools.partial(_relu, inplace=True)),
+    F.relu6: _relu6,
+    F.hardtanh: _hardtanh,
+    F.hardtanh_: functools.partial(_hardtanh, inplace=True),
+    **dict.fromkeys((torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__), _add),
+    **dict.fromkeys((Tensor.add_, Tensor.__iadd__), _add_in_place),
+}
+_LOOKS = {
+    *(
+        getattr(Tensor, name).__get__
+        for name in ("shape", "dtype", "device", "layout", "ndim", "requires_grad", "is_leaf")
+    ),
+    *(
+        getattr(Tensor, name)
+        for name in ("size", "dim", "stride", "numel", "is_contiguous", "is_floating_point")
+    ),
+    Tensor.__len__,
+}
+
+
+class _Begin(torch.autograd.Function):
+    """The normalization, as the rest of the graph sees it that does not compute with it at once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, of: Statistics
+    ) -> Late:
+        ctx.save_for_backward(x, weight)
+        ctx.of, ctx.has_bias = of, bias is not None
+        return _wrap(x, of)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        return *_gradients(grad, x, weight, ctx.has_bias, ctx.of), None
+
+
+class _Add(torch.autograd.Function):
+    """A map that is added to a `Late`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Late, other: Tensor) -> Late:
+        late = _wrap(x._input, x._of)
+        late._input, late._version_of_input = x._input, x._version_of_input
+        return late
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        return grad, grad
+
+
+class _Become(torch.autograd.Function):
+    """A `Late` that was changed in place."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Late, now: Tensor) -> Late:
+        ctx.mark_dirty(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad
+
+
+class _Settle(torch.autograd.Function):
+    """The numbers of a `Late`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Late) -> Tensor:
+        return x._compute()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+class _Activated(torch.autograd.Function):
+    """A normalization with its activation."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        of: Statistics,
+        kind: Activation,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.of, ctx.kind, ctx.has_bias = of, kind, bias is not None
+        return native.norm_apply(x, of, kind)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        return *_gradients(grad, x, weight, ctx.has_bias, ctx.of, ctx.kind), None, None
+
+
+class _ActivatedSum(torch.autograd.Function):
+    """A normalization, an addition and ReLU."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        other: Tensor,
+        of: Statistics,
+    ) -> Tensor:
+        y = native.norm_apply(x, of, "relu", other)
+        ctx.save_for_backward(x, weight, y)
+        ctx.of, ctx.has_bias = of, bias is not None
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, y = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            grad = grad * (y > 0)
+            to_x, to_weight, to_bias = _gradients(grad, x, weight, ctx.has_bias, ctx.of)
+            return to_x, to_weight, to_bias, grad, None
+        grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
+        to_x, to_other, *sums = native.norm_add_backward(grad, x, y, ctx.of)
+        return to_x, *_wanted(sums, weight, ctx.has_bias), to_other, None
+
+
+def _gradients(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    has_bias: bool,
+    of: Statistics,
+    kind: Activation = "none",
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of the map, weight and bias of a normalization."""
+    if torch.is_grad_enabled():  # the gradient is itself to be differentiated: torch's way
+        if kind != "none":
+            y = native.norm_apply(x.detach(), of)
+            grad = grad * ((y > 0) if kind == "relu" else (y > 0) & (y < 6))
+        wanted = [True, weight is not None, has_bias]
+        found = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, None, None, of.mean, of.inverse_deviation, True, of.eps, wanted
+        )
+        return found[0], found[1], found[2]
+    grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
+    to_x, *sums = native.norm_backward(grad, x, of, kind)
+    return to_x, *_wanted(sums, weight, has_bias)
+
+
+def _wanted(
+    sums: list[Tensor], weight: Tensor | None, has_bias: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    return sums[0] if weight is not None else None, sums[1] if has_bias else None

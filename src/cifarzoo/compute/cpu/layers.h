@@ -1,0 +1,346 @@
+/* The layers of kernels.c for maps of one type of number, T. */
+
+/* ---- batch normalization -------------------------------------------------------------------- */
+
+/* The row that is left when rows are taken together, filled up: y[i] = i < n ? x[i] : fill[i]. */
+static void OF(fill_up)(T *y, const T *x, int64_t n, int64_t W, const float *fill) {
+    for (int64_t j = 0; j < W; j += LANES) OF(store)(y + j, fill ? load_f32(fill + j) : (vec){0});
+    memcpy(y, x, (size_t)n * sizeof(T));
+}
+
+INLINE void OF(add_up_rows)(const T *x, const float *first, float *s, float *q, int64_t n,
+                            int64_t W) {
+    int64_t r = 0;
+    for (; r + 4 <= n; r += 4) {
+        const T *a = x + r * W, *b = a + W, *c = b + W, *d = c + W;
+        for (int64_t j = 0; j < W; j += LANES) {
+            vec f = load_f32(first + j);
+            vec va = OF(load)(a + j) - f, vb = OF(load)(b + j) - f;
+            vec vc = OF(load)(c + j) - f, vd = OF(load)(d + j) - f;
+            store_f32(s + j, load_f32(s + j) + ((va + vb) + (vc + vd)));
+            store_f32(q + j, load_f32(q + j) + ((va * va + vb * vb) + (vc * vc + vd * vd)));
+        }
+    }
+    for (; r < n; r++)
+        for (int64_t j = 0; j < W; j += LANES) {
+            vec v = OF(load)(x + r * W + j) - load_f32(first + j);
+            store_f32(s + j, load_f32(s + j) + v);
+            store_f32(q + j, load_f32(q + j) + v * v);
+        }
+}
+
+/* mean, variance and 1 / deviation of each channel; scale and shift that normalize it */
+void OF(norm_statistics)(const T *x, const float *weight, const float *bias, float *mean,
+                         float *var, float *invstd, float *scale, float *shift, int64_t rows,
+                         int64_t C, double eps) {
+    int64_t together = rows_together(C), W = together * C, wide = rows / together;
+    int64_t blocks = (wide + ROWS - 1) / ROWS, rest = rows % together * C;
+    int threads = omp_get_max_threads();
+    double *sums = calloc((size_t)(threads * 2 * W), sizeof(double));
+    float *near = malloc((size_t)C * sizeof(float)), *first = malloc((size_t)W * sizeof(float));
+    /* less something near the mean, or the squares would cancel */
+    for (int64_t c = 0; c < C; c++) near[c] = OF(load_some)(x + c, 1)[0];
+    repeat(first, near, C, together, 0);
+    _Pragma("omp parallel")
+    {
+        double *mine = sums + omp_get_thread_num() * 2 * W;
+        float *s = calloc((size_t)(2 * W), sizeof(float)), *q = s + W;
+        T *left = malloc((size_t)W * sizeof(T));
+        _Pragma("omp for schedule(static)")
+        for (int64_t block = 0; block < blocks + (rest > 0); block++) {
+            int64_t from = block * ROWS, n = wide - from < ROWS ? wide - from : ROWS;
+            if (block < blocks) OF(add_up_rows)(x + from * W, first, s, q, n, W);
+            else {
+                OF(fill_up)(left, x + wide * W, rest, W, first);
+                OF(add_up_rows)(left, first, s, q, 1, W);
+            }
+            for (int64_t j = 0; j < 2 * W; j++) mine[j] += s[j], s[j] = 0;
+        }
+        free(left);
+        free(s);
+    }
+    for (int64_t c = 0; c < C; c++) {
+        double m = total(sums, c, C, together, 2 * W, threads) / (double)rows;
+        double v = total(sums + W, c, C, together, 2 * W, threads) / (double)rows - m * m;
+        if (v < 0) v = 0;
+        mean[c] = (float)(m + near[c]);
+        var[c] = (float)v;
+        invstd[c] = (float)(1 / sqrt(v + eps));
+        scale[c] = (weight ? weight[c] : 1) * invstd[c];
+        shift[c] = (bias ? bias[c] : 0) - mean[c] * scale[c];
+    }
+    free(sums);
+    free(near);
+    free(first);
+}
+
+/* y = act(x scale + shift + other) */
+INLINE void OF(apply_row)(const T *x, const T *other, T *y, const float *scale,
+                          const float *shift, int64_t W, int kind, int adds) {
+    for (int64_t j = 0; j < W; j += LANES) {
+        vec v = OF(load)(x + j) * load_f32(scale + j) + load_f32(shift + j);
+        if (adds) v += OF(load)(other + j);
+        OF(store)(y + j, activate(v, kind));
+    }
+}
+
+INLINE void OF(apply)(const T *x, const T *other, T *y, const float *scale, const float *shift,
+                      int64_t rows, int64_t C, int64_t together, int kind, int adds) {
+    int64_t W = together * C, wide = rows / together, rest = rows % together * C;
+    _Pragma("omp parallel for schedule(static)")
+    for (int64_t r = 0; r < wide; r++)
+        OF(apply_row)(x + r * W, other + r * W * adds, y + r * W, scale, shift, W, kind, adds);
+    if (rest) {
+        T *left = calloc((size_t)(3 * W), sizeof(T));
+        memcpy(left, x + wide * W, (size_t)rest * sizeof(T));
+        if (adds) memcpy(left + W, other + wide * W, (size_t)rest * sizeof(T));
+        OF(apply_row)(left, left + W, left + 2 * W, scale, shift, W, kind, adds);
+        memcpy(y + wide * W, left + 2 * W, (size_t)rest * sizeof(T));
+        free(left);
+    }
+}
+
+void OF(norm_apply)(const T *x, const T *other, T *y, const float *scale, const float *shift,
+                    int64_t rows, int64_t C, int64_t kind) {
+    int64_t n = rows_together(C);
+    float *a = malloc((size_t)(2 * n * C) * sizeof(float)), *b = a + n * C;
+    repeat(a, scale, C, n, 1);
+    repeat(b, shift, C, n, 0);
+    if (other && kind == RELU) OF(apply)(x, other, y, a, b, rows, C, n, RELU, 1);
+    else if (other) OF(apply)(x, other, y, a, b, rows, C, n, NONE, 1);
+    else if (kind == RELU) OF(apply)(x, x, y, a, b, rows, C, n, RELU, 0);
+    else if (kind == RELU6) OF(apply)(x, x, y, a, b, rows, C, n, RELU6, 0);
+    else OF(apply)(x, x, y, a, b, rows, C, n, NONE, 0);
+    free(a);
+}
+
+/* What the gradient is before the activation, and its two sums: alone and along the input.
+ * Either x tells where the activation lets it through, or y, what came out; then d keeps it. */
+INLINE void OF(add_up_gradients)(const T *g, const T *x, const T *y, T *d, const float *scale,
+                                 const float *shift, const float *mean, float *s, float *q,
+                                 int64_t n, int64_t W, int kind, int keeps) {
+    int64_t r = 0;
+    for (; r < n; r += 2) {
+        int64_t next = r + 1 < n ? W : 0; /* a last row alone is counted once */
+        const T *ga = g + r * W, *xa = x + r * W;
+        for (int64_t j = 0; j < W; j += LANES) {
+            vec m = load_f32(mean + j), k = load_f32(scale + j), h = load_f32(shift + j);
+            vec va = OF(load)(xa + j), vb = OF(load)(xa + next + j);
+            vec da = OF(load)(ga + j), db = OF(load)(ga + next + j);
+            if (keeps) {
+                da = let_through(da, OF(load)(y + r * W + j), kind);
+                db = let_through(db, OF(load)(y + r * W + next + j), kind);
+                OF(store)(d + r * W + j, da);
+                OF(store)(d + r * W + next + j, db);
+            } else if (kind != NONE) {
+                da = let_through(da, va * k + h, kind);
+                db = let_through(db, vb * k + h, kind);
+            }
+            if (!next) db = (vec){0};
+            store_f32(s + j, load_f32(s + j) + (da + db));
+            store_f32(q + j, load_f32(q + j) + (da * (va - m) + db * (vb - m)));
+        }
+    }
+}
+
+/* dx = scale d + a + b x */
+INLINE void OF(gradient_row)(const T *g, const T *x, T *dx, const float *scale,
+                             const float *shift, const float *a, const float *b, int64_t W,
+                             int kind) {
+    for (int64_t j = 0; j < W; j += LANES) {
+        vec v = OF(load)(x + j), d = OF(load)(g + j), k = load_f32(scale + j);
+        if (kind != NONE) d = let_through(d, v * k + load_f32(shift + j), kind);
+        OF(store)(dx + j, d * k + (load_f32(a + j) + v * load_f32(b + j)));
+    }
+}
+
+INLINE void OF(backward)(const T *g, const T *x, const T *y, T *dx, T *other,
+                         const float *mean, const float *invstd, const float *scale,
+                         const float *shift, float *dweight, float *dbias, int64_t rows, int64_t C,
+                         int kind, int keeps) {
+    int64_t together = rows_together(C), W = together * C, wide = rows / together;
+    int64_t blocks = (wide + ROWS - 1) / ROWS, rest = rows % together * C;
+    int threads = omp_get_max_threads();
+    double *sums = calloc((size_t)(threads * 2 * W), sizeof(double));
+    float *k = malloc((size_t)(5 * W) * sizeof(float)), *h = k + W, *m = h + W, *a = m + W;
+    float *b = a + W;
+    T *left = calloc((size_t)(5 * W), sizeof(T)); /* the row that is left: g, x, y, dx, other */
+    repeat(k, scale, C, together, 1);
+    repeat(h, shift, C, together, 0);
+    repeat(m, mean, C, together, 0);
+    if (rest) {
+        memcpy(left, g + wide * W, (size_t)rest * sizeof(T));
+        memcpy(left + W, x + wide * W, (size_t)rest * sizeof(T));
+        if (keeps) memcpy(left + 2 * W, y + wide * W, (size_t)rest * sizeof(T));
+    }
+    _Pragma("omp parallel")
+    {
+        double *mine = sums + omp_get_thread_num() * 2 * W;
+        float *s = calloc((size_t)(2 * W), sizeof(float)), *q = s + W;
+        _Pragma("omp for schedule(static)")
+        for (int64_t block = 0; block < blocks + (rest > 0); block++) {
+            int64_t at = block * ROWS * W;
+            int64_t n = wide - block * ROWS < ROWS ? wide - block * ROWS : ROWS;
+            if (block < blocks)
+                OF(add_up_gradients)(g + at, x + at, keeps ? y + at : y, keeps ? other + at : other,
+                                     k, h, m, s, q, n, W, kind, keeps);
+            else
+                OF(add_up_gradients)(left, left + W, left + 2 * W, left + 4 * W, k, h, m, s, q, 1,
+                                     W, kind, keeps);
+            for (int64_t j = 0; j < 2 * W; j++) mine[j] += s[j], s[j] = 0;
+        }
+        free(s);
+        _Pragma("omp single")
+        for (int64_t c = 0; c < C; c++) {
+            double sum = total(sums, c, C, together, 2 * W, threads);
+            double dot = total(sums + W, c, C, together, 2 * W, threads);
+            dbias[c] = (float)sum;
+            dweight[c] = (float)(dot * invstd[c]);
+            /* dx = scale (d - mean(d) - x_hat mean(d x_hat)), as scale d + a + b x */
+            double slope = -scale[c] * dot * invstd[c] * invstd[c] / (double)rows;
+            for (int64_t r = 0; r < together; r++) {
+                b[r * C + c] = (float)slope;
+                a[r * C + c] = (float)(-scale[c] * sum / (double)rows - slope * mean[c]);
+            }
+        }
+        /* what is kept has passed the activation */
+        const T *up = keeps ? other : g;
+        _Pragma("omp for schedule(static)")
+        for (int64_t r = 0; r < wide; r++)
+            OF(gradient_row)(up + r * W, x + r * W, dx + r * W, k, h, a, b, W, keeps ? NONE : kind);
+    }
+    if (rest) {
+        OF(gradient_row)(keeps ? left + 4 * W : left, left + W, left + 3 * W, k, h, a, b, W,
+                         keeps ? NONE : kind);
+        memcpy(dx + wide * W, left + 3 * W, (size_t)rest * sizeof(T));
+        if (keeps) memcpy(other + wide * W, left + 4 * W, (size_t)rest * sizeof(T));
+    }
+    free(sums);
+    free(k);
+    free(left);
+}
+
+/* y and other are NULL, but where something was added before the activation, whose gradient other is */
+void OF(norm_backward)(const T *g, const T *x, const T *y, T *dx, T *other,
+                       const float *mean, const float *invstd, const float *scale,
+                       const float *shift, float *dweight, float *dbias, int64_t rows, int64_t C,
+                       int64_t kind) {
+#define BACKWARD(kind, keeps)                                                                      \
+    OF(backward)(g, x, y, dx, other, mean, invstd, scale, shift, dweight, dbias, rows, C,  \
+                 kind, keeps)
+    if (other) BACKWARD(RELU, 1);
+    else if (kind == RELU) BACKWARD(RELU, 0);
+    else if (kind == RELU6) BACKWARD(RELU6, 0);
+    else BACKWARD(NONE, 0);
+#undef BACKWARD
+}
+
+/* ---- depthwise convolutions ----------------------------------------------------------------- */
+
+/* Channels c to c + n of a pixel, n of them in the last register of a row. */
+INLINE vec OF(channels)(const T *pixel, int64_t n, int whole) {
+    return whole ? OF(load)(pixel) : OF(load_some)(pixel, n);
+}
+
+INLINE void OF(put_channels)(T *pixel, vec v, int64_t n, int whole) {
+    if (whole) OF(store)(pixel, v);
+    else OF(store_some)(pixel, v, n);
+}
+
+/* Pixels of C channels as float, so that those of one register lie together, `apart` from the next. */
+static void OF(as_float)(float *to, const T *from, int64_t pixels, int64_t C, int64_t apart) {
+    for (int64_t i = 0; i < pixels; i++, to += LANES, from += C) {
+        float *at = to;
+        int64_t c = 0;
+        for (; c + LANES <= C; c += LANES, at += apart) store_f32(at, OF(load)(from + c));
+        if (c < C) store_f32(at, OF(load_some)(from + c, C - c));
+    }
+}
+
+/* dw is [k][c] */
+void OF(depthwise_weight)(const T *g, const T *x, float *dw, int64_t B, int64_t H, int64_t W,
+                          int64_t C, int64_t OH, int64_t OW, int64_t K, int64_t stride,
+                          int64_t pad) {
+    int threads = omp_get_max_threads();
+    int64_t N = (C + LANES - 1) / LANES * LANES, size = K * K * N;
+    int64_t padded = (W + 2 * pad) * LANES, wide = OW * LANES, row = N / LANES * padded;
+    double *totals = calloc((size_t)(threads * size), sizeof(double));
+    _Pragma("omp parallel")
+    {
+        double *mine = totals + omp_get_thread_num() * size;
+        /* rows as float, read once: of the gradient, and the last K of the input, between zeros */
+        float *sums = calloc((size_t)(size + OW * N + K * row), sizeof(float));
+        float *up = sums + size, *kept = up + OW * N;
+        _Pragma("omp for schedule(static)")
+        for (int64_t b = 0; b < B; b++) {
+            int64_t next = 0;
+            for (int64_t oy = 0; oy < OH; oy++) {
+                int64_t iy = oy * stride - pad;
+                for (; next < H && next < iy + K; next++)
+                    OF(as_float)(kept + next % K * row + pad * LANES, x + (b * H + next) * W * C, W, C, padded);
+                OF(as_float)(up, g + (b * OH + oy) * OW * C, OW, C, wide);
+                for (int64_t ky = 0; ky < K; ky++, iy++) {
+                    if (iy < 0 || iy >= H) continue;
+                    for (int64_t c = 0; c < N / LANES; c++)
+                        for (int64_t kx = 0; kx < K; kx += 3) {
+                            const float *d = up + c * wide;
+                            const float *from = kept + iy % K * row + c * padded + kx * LANES;
+                            float *to = sums + (ky * K + kx) * N + c * LANES;
+                            if (kx + 3 <= K) add_taps(d, from, to, OW, N, stride, 3);
+                            else if (kx + 2 <= K) add_taps(d, from, to, OW, N, stride, 2);
+                            else add_taps(d, from, to, OW, N, stride, 1);
+                        }
+                }
+            }
+            for (int64_t i = 0; i < size; i++) mine[i] += sums[i], sums[i] = 0;
+        }
+        free(sums);
+    }
+    for (int64_t k = 0; k < K * K; k++)
+        for (int64_t c = 0; c < C; c++) { /* in the order of threads: the same each time */
+            double sum = 0;
+            for (int t = 0; t < threads; t++) sum += totals[t * size + k * N + c];
+            dw[k * C + c] = (float)sum;
+        }
+    free(totals);
+}
+
+/* One row of the gradient of the input, for one register of channels. */
+INLINE void OF(input_row)(const T *g, const float *w, T *dx, int64_t iy, int64_t W, int64_t C,
+                          int64_t OH, int64_t OW, int64_t K, int64_t stride, int64_t pad,
+                          int64_t n, int whole) {
+    for (int64_t ix = 0; ix < W; ix++) {
+        vec sum = {0};
+        for (int64_t ky = (iy + pad) % stride; ky < K && ky <= iy + pad; ky += stride) {
+            int64_t oy = (iy + pad - ky) / stride;
+            if (oy >= OH) continue;
+            for (int64_t kx = (ix + pad) % stride; kx < K && kx <= ix + pad; kx += stride) {
+                int64_t ox = (ix + pad - kx) / stride;
+                if (ox >= OW) continue;
+                const float *tap = w + (ky * K + kx) * C;
+                sum += OF(channels)(g + (oy * OW + ox) * C, n, whole) *
+                       (whole ? load_f32(tap) : load_some_f32(tap, n));
+            }
+        }
+        OF(put_channels)(dx + ix * C, sum, n, whole);
+    }
+}
+
+/* input gradient of a depthwise convolution; w is [k][c] */
+void OF(depthwise_input)(const T *g, const float *w, T *dx, int64_t B, int64_t H, int64_t W,
+                         int64_t C, int64_t OH, int64_t OW, int64_t K, int64_t stride,
+                         int64_t pad) {
+#define ROW(stride, whole)                                                                         \
+    OF(input_row)(up + c, w + c, out + c, iy, W, C, OH, OW, K, stride, pad, C - c, whole)
+    _Pragma("omp parallel for schedule(static) collapse(2)")
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t iy = 0; iy < H; iy++) {
+            const T *up = g + b * OH * OW * C;
+            T *out = dx + (b * H + iy) * W * C;
+            for (int64_t c = 0; c < C; c += LANES)
+                if (c + LANES > C) ROW(stride, 0);
+                else if (stride == 2) ROW(2, 1);
+                else ROW(stride, 1);
+        }
+#undef ROW
+}
