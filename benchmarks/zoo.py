@@ -43,6 +43,8 @@ def main() -> None:
         path.resolve() for path in (arguments.list, arguments.results, arguments.home)
     )
     if arguments.queue and not arguments.commit:
+        if not os.environ.get("CIFARZOO_DATA"):
+            sys.exit("CIFARZOO_DATA must name the folder with the official CIFAR-10 files")
         start_from_copy(home, ["--list", str(listing), "--results", str(results)])
     queue = Queue(listing, home, results, commit=arguments.commit)
     try:

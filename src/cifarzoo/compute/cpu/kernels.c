@@ -70,24 +70,22 @@ INLINE void store_bf16(bf16 *to, vec v) { /* to the nearest, ties to even; NaN s
 DEFINE_PARTS(float, f32)
 DEFINE_PARTS(bf16, bf16)
 
-INLINE vec choose(vec_i32 where, vec a, vec b) {
-    return (vec)(((vec_i32)a & where) | ((vec_i32)b & ~where));
-}
-
 /* activations that may follow a normalization; native.py has the same numbers */
 enum { NONE, RELU, RELU6 };
 
+INLINE vec keep(vec_i32 where, vec v) { return (vec)((vec_i32)v & where); } /* 0 elsewhere */
+
 INLINE vec activate(vec v, int kind) { /* NaN stays NaN */
     const vec zero = {0}, six = zero + 6;
-    if (kind != NONE) v = choose(v < zero, zero, v);
-    if (kind == RELU6) v = choose(v > six, six, v);
+    if (kind != NONE) v = keep(~(v < zero), v);
+    if (kind == RELU6) v = six - keep(~(v > six), six - v);
     return v;
 }
 
 INLINE vec let_through(vec d, vec v, int kind) { /* the gradient d, where the activation of v is v */
     const vec zero = {0}, six = zero + 6;
-    if (kind != NONE) d = choose(v > zero, d, zero);
-    if (kind == RELU6) d = choose(v < six, d, zero);
+    if (kind != NONE) d = keep(v > zero, d);
+    if (kind == RELU6) d = keep(v < six, d);
     return d;
 }
 

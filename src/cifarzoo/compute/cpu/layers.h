@@ -8,25 +8,32 @@ static void OF(fill_up)(T *y, const T *x, int64_t n, int64_t W, const float *fil
     memcpy(y, x, (size_t)n * sizeof(T));
 }
 
+/* Sums of x - first and of its squares, over n rows; of `columns` registers at a time. */
+INLINE void OF(add_up_columns)(const T *x, const float *first, float *s, float *q, int64_t n,
+                               int64_t W, int columns) {
+    vec f[4], sum[4], square[4];
+    for (int i = 0; i < columns; i++) {
+        f[i] = load_f32(first + i * LANES);
+        sum[i] = square[i] = (vec){0};
+    }
+    for (int64_t r = 0; r < n; r++, x += W)
+        for (int i = 0; i < columns; i++) {
+            vec v = OF(load)(x + i * LANES) - f[i];
+            sum[i] += v;
+            square[i] += v * v;
+        }
+    for (int i = 0; i < columns; i++) {
+        store_f32(s + i * LANES, sum[i]);
+        store_f32(q + i * LANES, square[i]);
+    }
+}
+
 INLINE void OF(add_up_rows)(const T *x, const float *first, float *s, float *q, int64_t n,
                             int64_t W) {
-    int64_t r = 0;
-    for (; r + 4 <= n; r += 4) {
-        const T *a = x + r * W, *b = a + W, *c = b + W, *d = c + W;
-        for (int64_t j = 0; j < W; j += LANES) {
-            vec f = load_f32(first + j);
-            vec va = OF(load)(a + j) - f, vb = OF(load)(b + j) - f;
-            vec vc = OF(load)(c + j) - f, vd = OF(load)(d + j) - f;
-            store_f32(s + j, load_f32(s + j) + ((va + vb) + (vc + vd)));
-            store_f32(q + j, load_f32(q + j) + ((va * va + vb * vb) + (vc * vc + vd * vd)));
-        }
-    }
-    for (; r < n; r++)
-        for (int64_t j = 0; j < W; j += LANES) {
-            vec v = OF(load)(x + r * W + j) - load_f32(first + j);
-            store_f32(s + j, load_f32(s + j) + v);
-            store_f32(q + j, load_f32(q + j) + v * v);
-        }
+    int64_t j = 0;
+    for (; j + 4 * LANES <= W; j += 4 * LANES)
+        OF(add_up_columns)(x + j, first + j, s + j, q + j, n, W, 4);
+    for (; j < W; j += LANES) OF(add_up_columns)(x + j, first + j, s + j, q + j, n, W, 1);
 }
 
 /* mean, variance and 1 / deviation of each channel; scale and shift that normalize it */
