@@ -156,6 +156,15 @@ USES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+ONE_PASS = {
+    "_ActivatedBackward": {
+        *("relu", "relu's method", "relu module", "relu module in place", "relu6 module"),
+        "hardtanh",
+    },
+    "_ActivatedSumBackward": {"add, relu", "add the other way round", "add in place", "iadd"},
+}
+
+
 def results(
     use: Callable[[Tensor, Tensor], Tensor],
     *,
@@ -237,6 +246,15 @@ def test_second_gradients_are_torchs(use: str) -> None:
 
     for one, other in zip(second(True), second(False), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("use", "name"), [(use, name) for name, uses in ONE_PASS.items() for use in sorted(uses)]
+)
+def test_what_can_be_computed_in_one_pass_is(use: str, name: str, images: Tensor) -> None:
+    grad_fn = USES[use](late(images), images).grad_fn
+    assert grad_fn is not None
+    assert grad_fn.name() == name
 
 
 def late(x: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.native import Activation, Statistics
@@ -48,9 +47,10 @@ class Late(Tensor):
         fused = _FUSED.get(func) if "input" not in kwargs else None
         if fused is not None and (found := fused(*args, **kwargs)) is not None:
             return found
-        result = func(*tree_map(settled, args), **tree_map(settled, kwargs))
-        for x in tree_leaves((args, kwargs)):
-            if type(x) is Late and x._now is not None and x._now._version != x._version_of_now:
+        met: list[Late] = []
+        result = func(*_replace(settled, args, met), **_replace(settled, kwargs, met))
+        for x in met:
+            if x._now is not None and x._now._version != x._version_of_now:
                 x._become(x._now)  # it was changed in place
         return result
 
@@ -59,13 +59,14 @@ class Late(Tensor):
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Give operations the numbers that are called from C++, past ``__torch_function__``."""
-        return func(*tree_map(_numbers, args), **tree_map(_numbers, kwargs or {}))
+        return func(*_replace(_numbers, args, []), **_replace(_numbers, kwargs or {}, []))
 
     def _become(self, now: Tensor) -> None:
         """Stand for another tensor from now on, also for operations called from C++."""
         self._now, self._version_of_now = now, now._version
         if torch.is_grad_enabled() and now.requires_grad:
-            _Become.apply(self, now)
+            with torch._C.DisableTorchFunctionSubclass():
+                _Become.apply(self, now)
 
     def _compute(self) -> Tensor:
         if self._value is None:
@@ -79,6 +80,18 @@ class Late(Tensor):
                 "used; copy it first, or train with Trainer(kernels=False)"
             )
         return self._input
+
+
+def _replace(change: Callable[[Late], Tensor], value: Any, met: list[Late]) -> Any:
+    """``value`` with each `Late` in it changed, and noted in ``met``."""
+    if type(value) is Late:
+        met.append(value)
+        return change(value)
+    if type(value) is tuple or type(value) is list:
+        return type(value)([_replace(change, each, met) for each in value])
+    if type(value) is dict:
+        return {key: _replace(change, each, met) for key, each in value.items()}
+    return value
 
 
 def normalize_late(x: Tensor, weight: Tensor | None, bias: Tensor | None, of: Statistics) -> Late:
@@ -117,9 +130,7 @@ def _has_gradient(x: Late) -> bool:
         return x.requires_grad
 
 
-def _numbers(x: Any) -> Any:
-    if type(x) is not Late:
-        return x
+def _numbers(x: Late) -> Tensor:
     _check_unchanged(x)
     return x._compute() if x._now is None else x._now.detach()
 
@@ -169,27 +180,36 @@ def _add(x: Any, other: Any, *, alpha: float = 1, out: None = None) -> Tensor | 
     """A `Late` that has something added, if that is a map like it."""
     if not _is_open(x):
         x, other = other, x
-    if alpha != 1 or out is not None or not _is_open(x):
-        return None
-    other = settled(other)
-    if type(other) is not Tensor or other.shape != x.shape or other.dtype != x.dtype:
-        return None
-    if not native.takes(other):
+    if alpha != 1 or out is not None or not _is_open(x) or not _is_like(other, x):
         return None
     x._unchanged_input()
-    late: Late = _Add.apply(x, other)
-    late._weight, late._bias = x._weight, x._bias
+    other = settled(other)
+    late: Late = _Add.apply(x, other, False)
+    late._input, late._weight, late._bias = x._input, x._weight, x._bias
+    late._version_of_input = x._version_of_input
     late._plus = other if torch.is_grad_enabled() else other.detach()
     return late
 
 
 def _add_in_place(x: Any, other: Any, *, alpha: float = 1) -> Tensor | None:
-    if not _is_open(x) or (not torch.is_grad_enabled() and _has_gradient(x)):
+    """``x`` itself, which has something added."""
+    if alpha != 1 or not _is_open(x) or not _is_like(other, x):
         return None
-    late = _add(x, other, alpha=alpha)
-    if late is not None:
-        x._become(late)
+    if not torch.is_grad_enabled() and _has_gradient(x):
+        return None  # the numbers change, the gradient does not
+    x._unchanged_input()
+    other = settled(other)
+    with torch._C.DisableTorchFunctionSubclass():
+        _Add.apply(x, other, True)
+    x._plus = other if torch.is_grad_enabled() else other.detach()
+    late: Late = x
     return late
+
+
+def _is_like(other: Any, x: Late) -> bool:
+    if not isinstance(other, Tensor) or other.shape != x.shape or other.dtype != x.dtype:
+        return False
+    return type(other) is Late or native.takes(other)
 
 
 def _is_open(x: Any) -> bool:
@@ -209,7 +229,9 @@ _FUSED: dict[Any, Callable[..., Tensor | None]] = {
 _LOOKS = {
     *(
         getattr(Tensor, name).__get__
-        for name in ("shape", "dtype", "device", "layout", "ndim", "requires_grad", "is_leaf")
+        for name in (
+            *("shape", "dtype", "device", "layout", "ndim", "requires_grad", "is_leaf", "_version"),
+        )
     ),
     *(
         getattr(Tensor, name)
@@ -240,14 +262,15 @@ class _Add(torch.autograd.Function):
     """A map that is added to a `Late`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Late, other: Tensor) -> Late:
-        late = _wrap(x._input, x._of)
-        late._input, late._version_of_input = x._input, x._version_of_input
-        return late
+    def forward(ctx: Any, x: Late, other: Tensor, in_place: bool) -> Late:
+        if in_place:
+            ctx.mark_dirty(x)
+            return x
+        return _wrap(x._input, x._of)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        return grad, grad
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        return grad, grad, None
 
 
 class _Become(torch.autograd.Function):

@@ -36,10 +36,12 @@ INLINE void OF(add_up_rows)(const T *x, const float *first, float *s, float *q, 
     for (; j < W; j += LANES) OF(add_up_columns)(x + j, first + j, s + j, q + j, n, W, 1);
 }
 
-/* mean, variance and 1 / deviation of each channel; scale and shift that normalize it */
+/* mean and 1 / deviation of each channel; scale and shift that normalize it; the running mean and
+ * variance move towards those of x */
 void OF(norm_statistics)(const T *x, const float *weight, const float *bias, float *mean,
-                         float *var, float *invstd, float *scale, float *shift, int64_t rows,
-                         int64_t C, double eps) {
+                         float *invstd, float *scale, float *shift, float *running_mean,
+                         float *running_var, int64_t rows, int64_t C, double momentum,
+                         double eps) {
     int64_t together = rows_together(C), W = together * C, wide = rows / together;
     int64_t blocks = (wide + ROWS - 1) / ROWS, rest = rows % together * C;
     int threads = omp_get_max_threads();
@@ -71,7 +73,9 @@ void OF(norm_statistics)(const T *x, const float *weight, const float *bias, flo
         double v = total(sums + W, c, C, together, 2 * W, threads) / (double)rows - m * m;
         if (v < 0) v = 0;
         mean[c] = (float)(m + near[c]);
-        var[c] = (float)v;
+        double unbiased = v * ((double)rows / (double)(rows - 1));
+        running_mean[c] = (float)(running_mean[c] + momentum * (mean[c] - running_mean[c]));
+        running_var[c] = (float)(running_var[c] + momentum * (unbiased - running_var[c]));
         invstd[c] = (float)(1 / sqrt(v + eps));
         scale[c] = (weight ? weight[c] : 1) * invstd[c];
         shift[c] = (bias ? bias[c] : 0) - mean[c] * scale[c];
@@ -123,31 +127,43 @@ void OF(norm_apply)(const T *x, const T *other, T *y, const float *scale, const 
 
 /* What the gradient is before the activation, and its two sums: alone and along the input.
  * Either x tells where the activation lets it through, or y, what came out; then d keeps it. */
+INLINE void OF(add_up_gradients_of)(const T *g, const T *x, const T *y, T *d, const float *scale,
+                                    const float *shift, const float *mean, float *s, float *q,
+                                    int64_t n, int64_t W, int kind, int keeps, int columns) {
+    vec k[4], h[4], m[4], sum[4], along[4];
+    for (int i = 0; i < columns; i++) {
+        k[i] = load_f32(scale + i * LANES);
+        h[i] = load_f32(shift + i * LANES);
+        m[i] = load_f32(mean + i * LANES);
+        sum[i] = along[i] = (vec){0};
+    }
+    for (int64_t r = 0; r < n; r++)
+        for (int i = 0; i < columns; i++) {
+            int64_t at = r * W + i * LANES;
+            vec v = OF(load)(x + at), up = OF(load)(g + at);
+            if (keeps) {
+                up = let_through(up, OF(load)(y + at), kind);
+                OF(store)(d + at, up);
+            } else if (kind != NONE) up = let_through(up, v * k[i] + h[i], kind);
+            sum[i] += up;
+            along[i] += up * (v - m[i]);
+        }
+    for (int i = 0; i < columns; i++) {
+        store_f32(s + i * LANES, sum[i]);
+        store_f32(q + i * LANES, along[i]);
+    }
+}
+
 INLINE void OF(add_up_gradients)(const T *g, const T *x, const T *y, T *d, const float *scale,
                                  const float *shift, const float *mean, float *s, float *q,
                                  int64_t n, int64_t W, int kind, int keeps) {
-    int64_t r = 0;
-    for (; r < n; r += 2) {
-        int64_t next = r + 1 < n ? W : 0; /* a last row alone is counted once */
-        const T *ga = g + r * W, *xa = x + r * W;
-        for (int64_t j = 0; j < W; j += LANES) {
-            vec m = load_f32(mean + j), k = load_f32(scale + j), h = load_f32(shift + j);
-            vec va = OF(load)(xa + j), vb = OF(load)(xa + next + j);
-            vec da = OF(load)(ga + j), db = OF(load)(ga + next + j);
-            if (keeps) {
-                da = let_through(da, OF(load)(y + r * W + j), kind);
-                db = let_through(db, OF(load)(y + r * W + next + j), kind);
-                OF(store)(d + r * W + j, da);
-                OF(store)(d + r * W + next + j, db);
-            } else if (kind != NONE) {
-                da = let_through(da, va * k + h, kind);
-                db = let_through(db, vb * k + h, kind);
-            }
-            if (!next) db = (vec){0};
-            store_f32(s + j, load_f32(s + j) + (da + db));
-            store_f32(q + j, load_f32(q + j) + (da * (va - m) + db * (vb - m)));
-        }
-    }
+#define COLUMNS(n_of)                                                                              \
+    OF(add_up_gradients_of)(g + j, x + j, y + j * keeps, d + j * keeps, scale + j, shift + j,      \
+                            mean + j, s + j, q + j, n, W, kind, keeps, n_of)
+    int64_t j = 0;
+    for (; j + 4 * LANES <= W; j += 4 * LANES) COLUMNS(4);
+    for (; j < W; j += LANES) COLUMNS(1);
+#undef COLUMNS
 }
 
 /* dx = scale d + a + b x */

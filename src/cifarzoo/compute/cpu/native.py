@@ -46,6 +46,7 @@ _ACTIVATIONS = get_args(Activation)  # in the order of kernels.c
 _SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "layers.h"))
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-lm")
 _SECONDS = 120  # for the compiler
+_C_TYPES: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double}  # others are tensors
 _NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 _compiled: ctypes.CDLL | None = None
@@ -99,7 +100,6 @@ class Statistics:
     """What normalizes each of C channels; float32 (C,)."""
 
     mean: Tensor
-    variance: Tensor
     inverse_deviation: Tensor
     scale: Tensor
     shift: Tensor
@@ -107,12 +107,19 @@ class Statistics:
 
 
 def norm_statistics(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running: tuple[Tensor, Tensor],
+    momentum: float,
+    eps: float,
 ) -> Statistics:
-    """The statistics of (B, C, H, W) over all but its channels."""
-    mean, variance, deviation, scale, shift = fields = torch.empty(5, x.shape[1]).unbind()
-    _call("norm_statistics", x, x, weight, bias, *fields, *_rows(x), eps)
-    return Statistics(mean, variance, deviation, scale, shift, eps)
+    """The statistics of (B, C, H, W) over all but its channels; the running ones follow."""
+    mean, deviation, scale, shift = fields = torch.empty(4, x.shape[1]).unbind()
+    settings = (*_rows(x), float(momentum), float(eps))
+    _call("norm_statistics", x, x, weight, bias, *fields, *running, *settings)
+    torch.autograd.graph.increment_version(running)
+    return Statistics(mean, deviation, scale, shift, eps)
 
 
 def norm_apply(
@@ -180,18 +187,9 @@ def _sizes(grad: Tensor, x: Tensor) -> tuple[int, ...]:
 def _call(name: str, kind: Tensor, *arguments: Any) -> None:
     """Call the function for the dtype of ``kind``: tensors by address, sizes as they are."""
     function = getattr(_compiled, f"{name}_{_NAMES[kind.dtype]}")
-    function(
-        *(
-            ctypes.c_void_p(value.data_ptr())
-            if isinstance(value, Tensor)
-            else ctypes.c_double(value)
-            if isinstance(value, float)
-            else ctypes.c_void_p(0)
-            if value is None
-            else ctypes.c_int64(value)
-            for value in arguments
-        )
-    )
+    if function.argtypes is None:
+        function.argtypes = [_C_TYPES.get(type(value), ctypes.c_void_p) for value in arguments]
+    function(*[x.data_ptr() if isinstance(x, Tensor) else x for x in arguments])
 
 
 def _load(path: Path) -> ctypes.CDLL | None:

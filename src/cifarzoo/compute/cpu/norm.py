@@ -36,8 +36,14 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         running = self.running_mean
         y: Tensor
         if self.training and self._counts() and native.takes(x):
-            of = native.norm_statistics(x, self.weight, self.bias, self.eps)
-            self._move_running_statistics(of.mean, of.variance, count=x.numel() // x.shape[1])
+            assert running is not None
+            assert self.running_var is not None
+            assert self.momentum is not None
+            assert self.num_batches_tracked is not None
+            of = native.norm_statistics(
+                x, self.weight, self.bias, (running, self.running_var), self.momentum, self.eps
+            )
+            self.num_batches_tracked.add_(1)
             y = normalize_late(x, self.weight, self.bias, of)
             return y if self._may_wait() else settled(y)
         group = _group_size(x) if self.training and not self.affine else 1
