@@ -185,3 +185,97 @@ def test_a_file_of_another_machine_is_left_alone(
     path.write_bytes(b"no library")
     assert native.library() is None
     native._place.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "size", "kernel", "stride", "batch"),
+    [
+        (16, 16, 8, 3, 1, 5),
+        (32, 48, 7, 3, 1, 3),
+        (20, 5, 9, 3, 2, 1),
+        (17, 33, 6, 5, 1, 4),
+        (64, 16, 5, 5, 2, 70),
+        (40, 40, 1, 3, 1, 9),
+        (48, 32, 2, 3, 1, 33),
+        (16, 16, 33, 3, 1, 40),
+    ],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_weight_gradients_of_the_matrix_unit_are_more_exact_than_torchs(
+    inputs: int,
+    outputs: int,
+    size: int,
+    kernel: int,
+    stride: int,
+    batch: int,
+    bias: bool,
+    built: None,
+) -> None:
+    if not native.has_tiles():
+        pytest.skip("the processor has no matrix unit")
+    torch.manual_seed(0)
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias)
+    layers = [layer, copy.deepcopy(layer), copy.deepcopy(layer).double()]
+    x = torch.randn(batch, inputs, size, size + 1).bfloat16()
+    with torch.no_grad():
+        for each in layers:
+            each.weight.copy_(each.weight.bfloat16())
+    results = []
+    for each in layers:
+        exact = each is layers[2]
+        values = x.to(torch.float64 if exact else torch.bfloat16, memory_format=torch.channels_last)
+        values = values.clone().requires_grad_()
+        with (
+            cpu_kernels(each, enabled=each is layer),
+            torch.autocast("cpu", torch.bfloat16, enabled=not exact),
+        ):
+            output = each(values)
+        if each is layer and size > 1:
+            assert output.grad_fn is not None
+            assert output.grad_fn.name() == "_OwnWeightGradientBackward"
+        signs = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).sign()
+        (output * signs.to(output.dtype)).sum().backward()
+        results.append([output.detach(), values.grad, *(p.grad for p in each.parameters())])
+    ours, theirs, exact_ones = results
+    for one, other, true in zip(ours, theirs, exact_ones, strict=True):
+        assert one.dtype == other.dtype
+        assert error(one, true) <= 1.1 * error(other, true) + 1e-6
+    if size > 1:
+        assert error(ours[2], exact_ones[2]) < 1e-5  # not rounded to bfloat16
+
+
+def test_second_gradients_of_the_matrix_unit_are_torchs(built: None) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(16, 16, 3, padding=1)
+    images = torch.randn(2, 16, 6, 6).to(memory_format=torch.channels_last).requires_grad_()
+
+    def second(enabled: bool) -> Tensor:
+        with (
+            cpu_kernels(layer, enabled=enabled),
+            torch.autocast("cpu", torch.bfloat16),
+        ):
+            output = layer(images).float().pow(3).sum()
+        (first,) = torch.autograd.grad(output, layer.weight, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), images)[0]
+
+    torch.testing.assert_close(second(True), second(False), rtol=2e-2, atol=2e-1)
+
+
+def test_only_what_they_compute_takes_the_matrix_unit(built: None) -> None:
+    x = torch.randn(2, 32, 8, 8).to(memory_format=torch.channels_last)
+    others = [
+        nn.Conv2d(32, 16, 3, padding=1, dilation=2),
+        nn.Conv2d(32, 32, 3, padding=1, groups=2),
+        nn.Conv2d(32, 16, 3, padding=0),
+        nn.Conv2d(32, 16, (3, 5), padding=(1, 2)),
+        nn.Conv2d(32, 16, 3, padding=1, padding_mode="circular"),
+        nn.Conv2d(32, 16, 3, padding=1, stride=(1, 2)),
+        nn.Conv2d(32, 16, 3, padding=1).requires_grad_(False),
+        nn.Conv2d(32, 16, 2, padding=1),
+    ]
+    for layer in others:
+        with cpu_kernels(layer), torch.autocast("cpu", torch.bfloat16):
+            output = layer(x.clone().requires_grad_())
+        assert "OwnWeight" not in output.grad_fn.name()
+    with cpu_kernels(layer := nn.Conv2d(32, 16, 3, padding=1)):
+        assert "OwnWeight" not in layer(x).grad_fn.name()  # float32

@@ -19,10 +19,11 @@ _FEW_COLUMNS = 2**24  # numbers; beyond, writing them costs more than the produc
 _MANY_CHANNELS = 128
 _CHANNELS_OF_A_PRODUCT = 64  # of input, whose pixels are multiplied as fast as they are convolved
 _FEW_PIXELS = 4  # of output; with nine, the other ways are as fast
+_TILE = 16  # channels, and pixels along a side
 _MANY_IMAGES = 128  # in a batch; fewer do not win back what it costs to cut the filters
 
 
-Way = Literal["dense", "depthwise", "pixels", "product", "torch", "winograd"]
+Way = Literal["dense", "depthwise", "pixels", "product", "tiles", "torch", "winograd"]
 
 
 class Conv2d(nn.Conv2d, StandIn):
@@ -55,8 +56,10 @@ class Conv2d(nn.Conv2d, StandIn):
         if way == "winograd":
             assert not isinstance(self.padding, str)
             return winograd_conv2d(x, self.weight, self.padding[0])
-        if way == "product":
-            y: Tensor = _ProductGradient.apply(x, self.weight, self.stride, self.padding)
+        if way in ("product", "tiles"):
+            y: Tensor = _OwnWeightGradient.apply(
+                x, self.weight, self.bias, self.stride, self.padding, way == "tiles"
+            )
             return y
         return super().forward(x)
 
@@ -82,7 +85,11 @@ class Conv2d(nn.Conv2d, StandIn):
             plain = self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0)
             if plain and x.is_contiguous(memory_format=torch.channels_last):
                 return "pixels"
-        if not (torch.is_grad_enabled() and self.weight.requires_grad and self.bias is None):
+        if not (torch.is_grad_enabled() and self.weight.requires_grad):
+            return "torch"
+        if dtype == torch.bfloat16 and self._has_tiles(x):
+            return "tiles"
+        if self.bias is not None:
             return "torch"
         if self.in_channels < _MANY_CHANNELS:
             return "torch"
@@ -114,6 +121,21 @@ class Conv2d(nn.Conv2d, StandIn):
             and torch.is_grad_enabled()
             and self.weight.requires_grad
             and not torch._C._are_functorch_transforms_active()
+        )
+
+    def _has_tiles(self, x: Tensor) -> bool:
+        """Whether the matrix unit computes the weight gradient, and sooner than oneDNN."""
+        kernel, _ = self.kernel_size
+        return (
+            self.in_channels >= _TILE
+            and kernel in (3, 5)
+            and self.kernel_size == (kernel, kernel)
+            and self.padding == (kernel // 2, kernel // 2)
+            # a stride leaves most of the map empty
+            and (self.stride == (1, 1) or (self.stride == (2, 2) and x.shape[2] <= _TILE))
+            and self.weight.dtype == torch.float32
+            and native.takes(x)
+            and native.has_tiles()
         )
 
     def _edge(self) -> int | None:
@@ -201,44 +223,51 @@ class _Depthwise(torch.autograd.Function):
         return to_x, torch.empty_like(weight).copy_(to_weight), to_bias, None, None
 
 
-class _ProductGradient(torch.autograd.Function):
-    """A convolution in bfloat16 whose weight gradient is a matrix product."""
+class _OwnWeightGradient(torch.autograd.Function):
+    """A convolution in bfloat16 whose weight gradient is a matrix product, in torch or in C."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        by_tiles: bool,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.padding = stride, padding
+        ctx.stride, ctx.padding, ctx.by_tiles = stride, padding, by_tiles
+        ctx.has_bias = bias is not None
         inputs, filters = x.to(torch.bfloat16), weight.to(torch.bfloat16)
-        return torch.conv2d(inputs, filters, None, stride, padding)
+        offset = None if bias is None else bias.to(torch.bfloat16)
+        return torch.conv2d(inputs, filters, offset, stride, padding)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         images, parameter = ctx.saved_tensors
         x, weight = images.to(torch.bfloat16), parameter.to(torch.bfloat16)
-        to_x = None
-        if ctx.needs_input_grad[0]:
-            to_x = torch.ops.aten.convolution_backward(
-                grad,
-                x,
-                weight,
-                None,
-                ctx.stride,
-                ctx.padding,
-                [1, 1],
-                False,
-                [0, 0],
-                1,
-                [True, False, False],
-            )[0].to(images.dtype)
+        twice = torch.is_grad_enabled()  # to be differentiated once more: torch's way
+        wanted = [ctx.needs_input_grad[0], ctx.by_tiles and twice, False]
+        to_x, to_weight, _ = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, wanted
+        )
+        if to_x is not None:
+            to_x = to_x.to(images.dtype)
+        to_bias = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.has_bias else None
         outputs, inputs, *kernel = weight.shape
-        patches = _patches(x, kernel, ctx.stride, ctx.padding)
-        rows = grad.permute(0, 2, 3, 1).reshape(-1, outputs)
-        product = (rows.mT @ patches).view(outputs, *kernel, inputs).permute(0, 3, 1, 2)
-        # in the parameter's own layout, or the optimizer would copy it once more
-        to_weight = torch.empty_like(parameter).copy_(product)
-        return to_x, to_weight, None, None
+        if ctx.by_tiles and twice:
+            to_weight = to_weight.to(parameter.dtype)
+        elif ctx.by_tiles:
+            grad = grad.contiguous(memory_format=torch.channels_last)
+            to_weight = native.conv_weight(grad, x, kernel[0], ctx.stride[0])
+        else:
+            patches = _patches(x, kernel, ctx.stride, ctx.padding)
+            rows = grad.permute(0, 2, 3, 1).reshape(-1, outputs)
+            product = (rows.mT @ patches).view(outputs, *kernel, inputs).permute(0, 3, 1, 2)
+            # in the parameter's own layout, or the optimizer would copy it once more
+            to_weight = torch.empty_like(parameter).copy_(product)
+        return to_x, to_weight, to_bias, None, None, None
 
 
 def _patches(

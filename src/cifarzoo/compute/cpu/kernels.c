@@ -149,3 +149,11 @@ INLINE void add_taps(const float *g, const float *x, float *sums, int64_t OW, in
 #define T bf16
 #define OF(name) name##_bf16
 #include "layers.h"
+#undef T
+#undef OF
+
+#if defined(__AMX_BF16__) && LANES == 16
+#include "tiles.h"
+#else
+int64_t has_tiles(void) { return 0; }
+#endif

@@ -30,8 +30,10 @@ __all__ = [
     "Activation",
     "Statistics",
     "build",
+    "conv_weight",
     "depthwise_input",
     "depthwise_weight",
+    "has_tiles",
     "library",
     "norm_add_backward",
     "norm_apply",
@@ -43,7 +45,7 @@ __all__ = [
 Activation = Literal["none", "relu", "relu6"]
 _ACTIVATIONS = get_args(Activation)  # in the order of kernels.c
 
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "layers.h"))
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "layers.h", "tiles.h"))
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-lm")
 _SECONDS = 120  # for the compiler
 _C_TYPES: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double}  # others are tensors
@@ -104,6 +106,12 @@ class Statistics:
     scale: Tensor
     shift: Tensor
     eps: float
+
+
+def has_tiles() -> bool:
+    """Whether the processor has a matrix unit, and the compiled layers may use it."""
+    compiled = library()
+    return compiled is not None and bool(compiled.has_tiles())
 
 
 def norm_statistics(
@@ -169,6 +177,19 @@ def depthwise_input(grad: Tensor, weight: Tensor, x: Tensor, stride: int, paddin
     kernel = weight.shape[2]
     _call("depthwise_input", x, grad, taps, found, *_sizes(grad, x), kernel, stride, padding)
     return found
+
+
+def conv_weight(grad: Tensor, x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Weight gradient (CO, CI, K, K), float32, of a convolution of bfloat16 maps; for `has_tiles`.
+
+    The padding is K / 2.
+    """
+    batch, inputs, height, width = x.shape
+    outputs, *sizes = grad.shape[1:]
+    found = torch.empty(outputs, kernel, kernel, inputs)
+    of_x = (batch, height, width, inputs)
+    _call("conv_weight", x, grad, x, found, *of_x, *sizes, outputs, kernel, stride)
+    return found.permute(0, 3, 1, 2)
 
 
 def _rows(x: Tensor) -> tuple[int, int]:
