@@ -42,9 +42,10 @@ class Conv2d(nn.Conv2d, StandIn):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (B, C, H, W); with ``keeps_contiguous``, see `layout`, in that format."""
         x = settled(x)
-        if self.__dict__.get("keeps_contiguous"):
-            x = x.contiguous()
         way = self._way(x)
+        if way != "tiles" and self.__dict__.get("keeps_contiguous"):
+            x = x.contiguous()
+            way = self._way(x)
         if way == "dense":
             return self._dense(x)
         if way == "pixels":
