@@ -198,6 +198,7 @@ def test_a_file_of_another_machine_is_left_alone(
         (40, 40, 1, 3, 1, 9),
         (48, 32, 2, 3, 1, 33),
         (16, 16, 33, 3, 1, 40),
+        (72, 20, 31, 1, 1, 9),
     ],
 )
 @pytest.mark.parametrize("bias", [True, False])
@@ -272,6 +273,8 @@ def test_only_what_they_compute_takes_the_matrix_unit(built: None) -> None:
         nn.Conv2d(32, 16, 3, padding=1, stride=(1, 2)),
         nn.Conv2d(32, 16, 3, padding=1).requires_grad_(False),
         nn.Conv2d(32, 16, 2, padding=1),
+        nn.Conv2d(32, 16, 1, stride=2),
+        nn.Conv2d(32, 16, 1, padding=1),
     ]
     for layer in others:
         with cpu_kernels(layer), torch.autocast("cpu", torch.bfloat16):

@@ -20,6 +20,7 @@ _MANY_CHANNELS = 128
 _CHANNELS_OF_A_PRODUCT = 64  # of input, whose pixels are multiplied as fast as they are convolved
 _FEW_PIXELS = 4  # of output; with nine, the other ways are as fast
 _TILE = 16  # channels, and pixels along a side
+_MANY_PIXELS = 8192  # in a batch; of fewer a product is as fast
 _MANY_IMAGES = 128  # in a batch; fewer do not win back what it costs to cut the filters
 
 
@@ -49,8 +50,7 @@ class Conv2d(nn.Conv2d, StandIn):
         if way == "dense":
             return self._dense(x)
         if way == "pixels":
-            pixels = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
-            return pixels.permute(0, 3, 1, 2)
+            return _pixels(x, self.weight.flatten(1), self.bias)
         if way == "depthwise":
             z: Tensor = _Depthwise.apply(x, self.weight, self.bias, self.stride[0], self._edge())
             return z
@@ -85,8 +85,8 @@ class Conv2d(nn.Conv2d, StandIn):
         if dtype == torch.bfloat16 and self.in_channels >= _CHANNELS_OF_A_PRODUCT:
             plain = self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0)
             if plain and x.is_contiguous(memory_format=torch.channels_last):
-                return "pixels"
-        if not (torch.is_grad_enabled() and self.weight.requires_grad):
+                return "tiles" if self._is_trained() and self._has_tiles(x) else "pixels"
+        if not self._is_trained():
             return "torch"
         if dtype == torch.bfloat16 and self._has_tiles(x):
             return "tiles"
@@ -119,17 +119,26 @@ class Conv2d(nn.Conv2d, StandIn):
             and (edge := self._edge()) is not None
             and edge < kernel
             and self.weight.dtype == torch.float32
-            and torch.is_grad_enabled()
-            and self.weight.requires_grad
+            and self._is_trained()
             and not torch._C._are_functorch_transforms_active()
         )
+
+    def _is_trained(self) -> bool:
+        return torch.is_grad_enabled() and self.weight.requires_grad
 
     def _has_tiles(self, x: Tensor) -> bool:
         """Whether the matrix unit computes the weight gradient, and sooner than oneDNN."""
         kernel, _ = self.kernel_size
+        if kernel == 1 and (
+            self.stride != (1, 1)
+            or self.in_channels < _CHANNELS_OF_A_PRODUCT
+            or x.shape[3] % 2
+            or len(x) * x.shape[2] * x.shape[3] < _MANY_PIXELS
+        ):
+            return False
         return (
             self.in_channels >= _TILE
-            and kernel in (3, 5)
+            and kernel in (1, 3, 5)
             and self.kernel_size == (kernel, kernel)
             and self.padding == (kernel // 2, kernel // 2)
             # a stride leaves most of the map empty
@@ -242,6 +251,8 @@ class _OwnWeightGradient(torch.autograd.Function):
         ctx.has_bias = bias is not None
         inputs, filters = x.to(torch.bfloat16), weight.to(torch.bfloat16)
         offset = None if bias is None else bias.to(torch.bfloat16)
+        if weight.shape[2:] == (1, 1):
+            return _pixels(inputs, filters.flatten(1), offset)
         return torch.conv2d(inputs, filters, offset, stride, padding)
 
     @staticmethod
@@ -249,14 +260,17 @@ class _OwnWeightGradient(torch.autograd.Function):
         images, parameter = ctx.saved_tensors
         x, weight = images.to(torch.bfloat16), parameter.to(torch.bfloat16)
         twice = torch.is_grad_enabled()  # to be differentiated once more: torch's way
+        outputs, inputs, *kernel = weight.shape
         wanted = [ctx.needs_input_grad[0], ctx.by_tiles and twice, False]
-        to_x, to_weight, _ = torch.ops.aten.convolution_backward(
-            grad, x, weight, None, ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, wanted
-        )
+        if kernel == [1, 1] and wanted == [True, False, False]:
+            to_x = _pixels(grad, weight.flatten(1).mT, None)
+        else:
+            to_x, to_weight, _ = torch.ops.aten.convolution_backward(
+                grad, x, weight, None, ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, wanted
+            )
         if to_x is not None:
             to_x = to_x.to(images.dtype)
         to_bias = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.has_bias else None
-        outputs, inputs, *kernel = weight.shape
         if ctx.by_tiles and twice:
             to_weight = to_weight.to(parameter.dtype)
         elif ctx.by_tiles:
@@ -269,6 +283,11 @@ class _OwnWeightGradient(torch.autograd.Function):
             # in the parameter's own layout, or the optimizer would copy it once more
             to_weight = torch.empty_like(parameter).copy_(product)
         return to_x, to_weight, to_bias, None, None, None
+
+
+def _pixels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution of 1x1, as a dense layer of every pixel of channels_last (B, C, H, W)."""
+    return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
 def _patches(

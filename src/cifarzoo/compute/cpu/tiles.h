@@ -130,9 +130,8 @@ static void lay_pairs(bf16 *even, bf16 *odd, const bf16 *x, int64_t p, int64_t W
     for (int64_t t = 0; t * SIDE < CI; t++) {
         __m256i before = _mm256_setzero_si256();
         for (int64_t at = 0; at <= W; at++) {
-            __m256i now = before;
+            __m256i now = _mm256_setzero_si256();
             if (at < W) now = channels(x + at * CI + t * SIDE, CI - t * SIDE);
-            else now = _mm256_setzero_si256();
             bf16 *line = (p + at) % 2 ? even : odd;
             store_pair(line + t * pairs + (p + at - 1) / 2 * 2 * SIDE, before, now);
             before = now;
@@ -140,8 +139,19 @@ static void lay_pairs(bf16 *even, bf16 *odd, const bf16 *x, int64_t p, int64_t W
     }
 }
 
-/* g is (B, OH, OW, CO), x is (B, H, W, CI), dw is [CO][K * K][CI]; K is odd and more than 1, the
- * padding K / 2 */
+/* The same for filters of one pixel, which see only even distances; W is even. */
+static void lay_even(bf16 *even, const bf16 *x, int64_t p, int64_t W, int64_t CI, int64_t pairs) {
+    for (int64_t t = 0; t * SIDE < CI; t++, x += SIDE) {
+        bf16 *to = even + t * pairs + p * SIDE;
+        for (int64_t at = 0; at < W; at += 2, to += 2 * SIDE) {
+            __m256i a = channels(x + at * CI, CI - t * SIDE);
+            store_pair(to, a, channels(x + at * CI + CI, CI - t * SIDE));
+        }
+    }
+}
+
+/* g is (B, OH, OW, CO), x is (B, H, W, CI), dw is [CO][K * K][CI]; K is odd, the padding K / 2, and
+ * W is even where K is 1 */
 void conv_weight_bf16(const bf16 *g, const bf16 *x, float *dw, int64_t B, int64_t H, int64_t W,
                       int64_t CI, int64_t OH, int64_t OW, int64_t CO, int64_t K, int64_t stride) {
     int64_t pad = K / 2, row = W + pad, image = (H + pad) * row, taps = K * K;
@@ -177,8 +187,12 @@ void conv_weight_bf16(const bf16 *g, const bf16 *x, float *dw, int64_t B, int64_
             lay_across(across, g + from * OH * OW * CO, where, n, image, OH * OW, CO, line);
             for (int64_t b = 0; b < n; b++)
                 for (int64_t y = 0; y < H; y++)
-                    lay_pairs(even, odd, x + ((from + b) * H + y) * W * CI,
-                              margin + b * image + y * row, W, CI, pairs);
+                    {
+                    const bf16 *in = x + ((from + b) * H + y) * W * CI;
+                    int64_t p = margin + b * image + y * row;
+                    if (K == 1) lay_even(even, in, p, W, CI, pairs);
+                    else lay_pairs(even, odd, in, p, W, CI, pairs);
+                }
             for (int64_t tap = 0; tap < taps; tap++) {
                 int64_t away = margin + (tap / K - pad) * row + tap % K - pad;
                 const bf16 *b = (away % 2 ? odd : even) + away / 2 * 2 * SIDE;
