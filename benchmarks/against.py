@@ -118,6 +118,8 @@ def main() -> None:
     """Compare, or be one of the two that are compared."""
     import families
 
+    import cifarzoo
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commit", nargs="?", default="")
     parser.add_argument("--only", nargs="*", default=[*MODELS, *families.FAMILIES])
@@ -126,6 +128,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="a JSON file to write")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    known = {*cifarzoo.list_models(), *families.FAMILIES}
+    if unknown := sorted({*arguments.only} - known):
+        parser.error(f"--only: there is no {unknown[0]!r}; there are {', '.join(sorted(known))}")
     if arguments.work:
         work(arguments.precision)
         return

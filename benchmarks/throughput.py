@@ -74,9 +74,12 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(sections), help="comma-separated sections")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    names = arguments.only.split(",")
+    if unknown := sorted({*names} - {*sections}):
+        parser.error(f"--only: there is no {unknown[0]!r}; there are {', '.join(sections)}")
     results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     results["machine"] = describe_machine()
-    for name in arguments.only.split(","):
+    for name in names:
         results[name] = sections[name](arguments.rounds)
         show(name, results[name])
         arguments.output.parent.mkdir(parents=True, exist_ok=True)

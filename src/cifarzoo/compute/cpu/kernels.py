@@ -31,8 +31,10 @@ def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
     Layers that are exactly ``nn.Conv2d``, ``nn.BatchNorm1d`` or ``nn.BatchNorm2d`` compute the same
     in another way where that is faster: outputs and gradients are equal but for rounding. In
     training, a batch of one value per channel is normalized by the running statistics, where torch
-    raises an error. Subclasses, layers with hooks, layers that stand in several places of the
-    network and those on other devices are left alone.
+    raises an error. Also in training, a normalization may return a tensor of a class of its own, in
+    which an activation is computed together with it; it is computed like any other tensor.
+    Subclasses, layers with hooks, layers that stand in several places of the network and those on
+    other devices are left alone.
 
     Blocks may be nested and overlap, also from several threads: the last one that ends hands the
     layers back. A copy of the network that is made inside, or a pickle, has stock layers.

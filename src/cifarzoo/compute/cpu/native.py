@@ -1,8 +1,9 @@
 """Layers in C, compiled on the machine they run on.
 
-``kernels.c`` holds what torch's operations cannot say in one pass. It is compiled by the machine's
-C compiler, once, in some seconds, into the user's cache folder. Where there is no compiler, layers
-compute as they do without it.
+``kernels.c`` holds what torch's operations cannot say in one pass, with ``layers.h`` for each type
+of number and ``tiles.h`` for the matrix unit. It is compiled by the machine's C compiler, once, in
+some seconds, into the user's cache folder. Where there is no compiler, layers compute as they do
+without it.
 """
 
 from __future__ import annotations
