@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu.late_gradient import LateGradient, is_shared, replace
 from cifarzoo.compute.cpu.native import Activation, Statistics
 
 __all__ = ["Late", "normalize_late", "settled"]
@@ -48,7 +49,7 @@ class Late(Tensor):
         if fused is not None and (found := fused(*args, **kwargs)) is not None:
             return found
         met: list[Late] = []
-        result = func(*_replace(settled, args, met), **_replace(settled, kwargs, met))
+        result = func(*replace(Late, settled, args, met), **replace(Late, settled, kwargs, met))
         for x in met:
             if x._now is not None and x._now._version != x._version_of_now:
                 x._become(x._now)  # it was changed in place
@@ -59,7 +60,8 @@ class Late(Tensor):
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Give operations the numbers that are called from C++, past ``__torch_function__``."""
-        return func(*_replace(_numbers, args, []), **_replace(_numbers, kwargs or {}, []))
+        args, kwargs = (replace(Late, _numbers, value, []) for value in (args, kwargs or {}))
+        return func(*args, **kwargs)
 
     def _become(self, now: Tensor) -> None:
         """Stand for another tensor from now on, also for operations called from C++."""
@@ -80,18 +82,6 @@ class Late(Tensor):
                 "used; copy it first, or train with Trainer(kernels=False)"
             )
         return self._input
-
-
-def _replace(change: Callable[[Late], Tensor], value: Any, met: list[Late]) -> Any:
-    """``value`` with each `Late` in it changed, and noted in ``met``."""
-    if type(value) is Late:
-        met.append(value)
-        return change(value)
-    if type(value) is tuple or type(value) is list:
-        return type(value)([_replace(change, each, met) for each in value])
-    if type(value) is dict:
-        return {key: _replace(change, each, met) for key, each in value.items()}
-    return value
 
 
 def normalize_late(x: Tensor, weight: Tensor | None, bias: Tensor | None, of: Statistics) -> Late:
@@ -312,12 +302,14 @@ class _Activated(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.of, ctx.kind, ctx.has_bias = of, kind, bias is not None
+        ctx.shared = is_shared(x)
         return native.norm_apply(x, of, kind)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        return *_gradients(grad, x, weight, ctx.has_bias, ctx.of, ctx.kind), None, None
+        found = _gradients(grad, x, weight, ctx.has_bias, ctx.of, ctx.kind, shared=ctx.shared)
+        return *found, None, None
 
 
 class _ActivatedSum(torch.autograd.Function):
@@ -356,8 +348,10 @@ def _gradients(
     has_bias: bool,
     of: Statistics,
     kind: Activation = "none",
+    *,
+    shared: bool = False,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of the map, weight and bias of a normalization."""
+    """Gradients of the map, weight and bias of a normalization; ``shared``: others read the map."""
     if torch.is_grad_enabled():  # the gradient is itself to be differentiated: torch's way
         if kind != "none":
             y = native.norm_apply(x.detach(), of)
@@ -368,7 +362,12 @@ def _gradients(
         )
         return found[0], found[1], found[2]
     grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
-    to_x, *sums = native.norm_backward(grad, x, of, kind)
+    to_x: Tensor
+    if shared:
+        plan, *sums = native.norm_plan(grad, x, of, kind)
+        to_x = LateGradient.of(grad, x, of, plan, kind)
+    else:
+        to_x, *sums = native.norm_backward(grad, x, of, kind)
     return to_x, *_wanted(sums, weight, has_bias)
 
 

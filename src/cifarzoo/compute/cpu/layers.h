@@ -177,7 +177,7 @@ INLINE void OF(gradient_row)(const T *g, const T *x, T *dx, const float *scale,
     }
 }
 
-INLINE void OF(backward)(const T *g, const T *x, const T *y, T *dx, T *other,
+INLINE void OF(backward)(const T *g, const T *x, const T *y, T *dx, T *other, float *plan,
                          const float *mean, const float *invstd, const float *scale,
                          const float *shift, float *dweight, float *dbias, int64_t rows, int64_t C,
                          int kind, int keeps) {
@@ -221,18 +221,21 @@ INLINE void OF(backward)(const T *g, const T *x, const T *y, T *dx, T *other,
             dweight[c] = (float)(dot * invstd[c]);
             /* dx = scale (d - mean(d) - x_hat mean(d x_hat)), as scale d + a + b x */
             double slope = -scale[c] * dot * invstd[c] * invstd[c] / (double)rows;
-            for (int64_t r = 0; r < together; r++) {
-                b[r * C + c] = (float)slope;
-                a[r * C + c] = (float)(-scale[c] * sum / (double)rows - slope * mean[c]);
-            }
+            plan[c] = (float)(-scale[c] * sum / (double)rows - slope * mean[c]);
+            plan[C + c] = (float)slope;
         }
-        /* what is kept has passed the activation */
-        const T *up = keeps ? other : g;
+        _Pragma("omp single")
+        {
+            repeat(a, plan, C, together, 0);
+            repeat(b, plan + C, C, together, 0);
+        }
+        const T *up = keeps ? other : g; /* what is kept has passed the activation */
+        int64_t last = dx ? wide : 0;
         _Pragma("omp for schedule(static)")
-        for (int64_t r = 0; r < wide; r++)
+        for (int64_t r = 0; r < last; r++)
             OF(gradient_row)(up + r * W, x + r * W, dx + r * W, k, h, a, b, W, keeps ? NONE : kind);
     }
-    if (rest) {
+    if (rest && dx) {
         OF(gradient_row)(keeps ? left + 4 * W : left, left + W, left + 3 * W, k, h, a, b, W,
                          keeps ? NONE : kind);
         memcpy(dx + wide * W, left + 3 * W, (size_t)rest * sizeof(T));
@@ -243,19 +246,43 @@ INLINE void OF(backward)(const T *g, const T *x, const T *y, T *dx, T *other,
     free(left);
 }
 
-/* y and other are NULL, but where something was added before the activation, whose gradient other is */
-void OF(norm_backward)(const T *g, const T *x, const T *y, T *dx, T *other,
+/* y and other are NULL, but where something was added before the activation, whose gradient other
+ * is; dx may be NULL, and be computed by norm_gradient by the plan later */
+void OF(norm_backward)(const T *g, const T *x, const T *y, T *dx, T *other, float *plan,
                        const float *mean, const float *invstd, const float *scale,
                        const float *shift, float *dweight, float *dbias, int64_t rows, int64_t C,
                        int64_t kind) {
 #define BACKWARD(kind, keeps)                                                                      \
-    OF(backward)(g, x, y, dx, other, mean, invstd, scale, shift, dweight, dbias, rows, C,  \
+    OF(backward)(g, x, y, dx, other, plan, mean, invstd, scale, shift, dweight, dbias, rows, C,  \
                  kind, keeps)
     if (other) BACKWARD(RELU, 1);
     else if (kind == RELU) BACKWARD(RELU, 0);
     else if (kind == RELU6) BACKWARD(RELU6, 0);
     else BACKWARD(NONE, 0);
 #undef BACKWARD
+}
+
+/* dx = more + scale d + a + b x, where C fills a register; rows of more are `pitch` apart */
+INLINE void OF(gradient)(const T *g, const T *x, const T *more, T *dx, const float *plan,
+                         const float *scale, const float *shift, int64_t rows, int64_t C,
+                         int64_t pitch, int kind) {
+    _Pragma("omp parallel for schedule(static)")
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < C; j += LANES) {
+            int64_t c = j + LANES <= C ? j : C - LANES; /* the last ones once more */
+            vec v = OF(load)(x + r * C + c), d = OF(load)(g + r * C + c), k = load_f32(scale + c);
+            if (kind != NONE) d = let_through(d, v * k + load_f32(shift + c), kind);
+            d = d * k + (load_f32(plan + c) + v * load_f32(plan + C + c));
+            OF(store)(dx + r * C + c, d + OF(load)(more + r * pitch + c));
+        }
+}
+
+void OF(norm_gradient)(const T *g, const T *x, const T *more, T *dx, const float *plan,
+                       const float *scale, const float *shift, int64_t rows, int64_t C,
+                       int64_t pitch, int64_t kind) {
+    if (kind == RELU) OF(gradient)(g, x, more, dx, plan, scale, shift, rows, C, pitch, RELU);
+    else if (kind == RELU6) OF(gradient)(g, x, more, dx, plan, scale, shift, rows, C, pitch, RELU6);
+    else OF(gradient)(g, x, more, dx, plan, scale, shift, rows, C, pitch, NONE);
 }
 
 /* ---- depthwise convolutions ----------------------------------------------------------------- */

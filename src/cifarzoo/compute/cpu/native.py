@@ -39,6 +39,8 @@ __all__ = [
     "norm_add_backward",
     "norm_apply",
     "norm_backward",
+    "norm_gradient",
+    "norm_plan",
     "norm_statistics",
     "takes",
 ]
@@ -145,10 +147,7 @@ def norm_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the map, weight and bias, from that behind the activation."""
     to_x = torch.empty_like(x)
-    to_weight, to_bias = torch.empty(2, x.shape[1]).unbind()
-    maps = (grad, x, None, to_x, None)
-    number = _ACTIVATIONS.index(kind)
-    _call("norm_backward", x, *maps, *_known(of), to_weight, to_bias, *_rows(x), number)
+    _, to_weight, to_bias = _norm_backward(grad, x, of, kind, to_x=to_x)
     return to_x, to_weight, to_bias
 
 
@@ -157,11 +156,44 @@ def norm_add_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the map, of what was added, of weight and bias, from that behind ReLU."""
     to_x, to_other = torch.empty_like(x), torch.empty_like(x)
-    to_weight, to_bias = torch.empty(2, x.shape[1]).unbind()
-    maps = (grad, x, y, to_x, to_other)
-    number = _ACTIVATIONS.index("relu")
-    _call("norm_backward", x, *maps, *_known(of), to_weight, to_bias, *_rows(x), number)
+    maps = {"y": y, "to_x": to_x, "to_other": to_other}
+    _, to_weight, to_bias = _norm_backward(grad, x, of, "relu", **maps)
     return to_x, to_other, to_weight, to_bias
+
+
+def norm_plan(
+    grad: Tensor, x: Tensor, of: Statistics, kind: Activation = "none"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `norm_gradient` computes the gradient of the map by, and those of weight and bias."""
+    return _norm_backward(grad, x, of, kind)
+
+
+def norm_gradient(
+    grad: Tensor, x: Tensor, of: Statistics, plan: Tensor, kind: Activation, more: Tensor
+) -> Tensor:
+    """The gradient of the map, added to ``more``, whose pixels may lie apart; of 16 channels on."""
+    to_x = torch.empty_like(x)
+    settings = (*_rows(x), more.stride(3), _ACTIVATIONS.index(kind))
+    _call("norm_gradient", x, grad, x, more, to_x, plan, of.scale, of.shift, *settings)
+    return to_x
+
+
+def _norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    of: Statistics,
+    kind: Activation,
+    *,
+    y: Tensor | None = None,
+    to_x: Tensor | None = None,
+    to_other: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    plan = torch.empty(2, x.shape[1])
+    to_weight, to_bias = sums = torch.empty(2, x.shape[1]).unbind()
+    known = (of.mean, of.inverse_deviation, of.scale, of.shift)
+    settings = (*_rows(x), _ACTIVATIONS.index(kind))
+    _call("norm_backward", x, grad, x, y, to_x, to_other, plan, *known, *sums, *settings)
+    return plan, to_weight, to_bias
 
 
 def depthwise_weight(grad: Tensor, x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
@@ -195,10 +227,6 @@ def conv_weight(grad: Tensor, x: Tensor, kernel: int, stride: int) -> Tensor:
 
 def _rows(x: Tensor) -> tuple[int, int]:
     return x.numel() // x.shape[1], x.shape[1]
-
-
-def _known(of: Statistics) -> tuple[Tensor, ...]:
-    return of.mean, of.inverse_deviation, of.scale, of.shift
 
 
 def _sizes(grad: Tensor, x: Tensor) -> tuple[int, ...]:
