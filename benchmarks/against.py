@@ -31,7 +31,7 @@ IMAGES = {
     "airbench94": 2_560,
     "MobileNetV2": 640,
     "ConvMixer-256/8": 640,
-    "DenseNet-BC-100-12": 384,
+    "DenseNet-BC-100-12": 896,
 }
 MODELS = ("simple", "deep_bn", "resnet20", "resnet56", "resnet18_cifar", "airbench94")
 BATCH = 128
