@@ -345,6 +345,16 @@ def test_an_input_that_was_changed_meanwhile_is_refused(images: Tensor) -> None:
             use(z)
 
 
+def test_a_summand_that_was_changed_meanwhile_is_refused(images: Tensor) -> None:
+    for add in (lambda z, o: z + o, lambda z, o: z.add_(o)):
+        for use in (F.relu, F.gelu):
+            other = images * 1
+            total = add(late(images), other)
+            other.mul_(2)
+            with pytest.raises(RuntimeError, match=r"changed in place before.*kernels=False"):
+                use(total)
+
+
 def test_weights_that_change_meanwhile_do_not_matter(images: Tensor) -> None:
     layer = nn.BatchNorm2d(8)
     with cpu_kernels(layer), torch.no_grad():

@@ -31,7 +31,7 @@ class Late(Tensor):
     _bias: Tensor | None
     _of: Statistics
     _plus: Tensor | None
-    _version_of_input: int
+    _versions: tuple[int, int]  # of the input and what is added, when they were met
     _value: Tensor | None  # the numbers, once they are needed
     _now: Tensor | None  # what stands for it since an operation has met it
     _version_of_now: int
@@ -72,16 +72,18 @@ class Late(Tensor):
 
     def _compute(self) -> Tensor:
         if self._value is None:
-            self._value = native.norm_apply(self._unchanged_input(), self._of, "none", self._plus)
+            self._check()
+            self._value = native.norm_apply(self._input, self._of, "none", self._plus)
         return self._value
 
-    def _unchanged_input(self) -> Tensor:
-        if self._input._version != self._version_of_input:
+    def _check(self) -> None:
+        """Refuse to compute from other numbers than those that were met."""
+        if (self._input._version, _version(self._plus)) != self._versions:
             raise RuntimeError(
-                "the input of a batch normalization was changed in place before its output was "
-                "used; copy it first, or train with Trainer(kernels=False)"
+                "the input of a batch normalization, or what was added to its output, was changed "
+                "in place before the output was used; copy it first, or train with "
+                "Trainer(kernels=False)"
             )
-        return self._input
 
 
 def normalize_late(x: Tensor, weight: Tensor | None, bias: Tensor | None, of: Statistics) -> Late:
@@ -131,7 +133,7 @@ def _wrap(like: Tensor, of: Statistics) -> Late:
     )
     late._of = of
     late._plus = late._value = late._now = None
-    late._version_of_input, late._version_of_now = like._version, 0
+    late._versions, late._version_of_now = (like._version, 0), 0
     return late
 
 
@@ -141,7 +143,7 @@ def _activate(x: Late, kind: Activation, *, inplace: bool = False) -> Tensor | N
         return None
     if inplace and not torch.is_grad_enabled() and _has_gradient(x):
         return None  # the numbers change, the gradient does not
-    x._unchanged_input()
+    x._check()
     y: Tensor
     if x._plus is None:
         y = _Activated.apply(x._input, x._weight, x._bias, x._of, kind)
@@ -172,12 +174,11 @@ def _add(x: Any, other: Any, *, alpha: float = 1, out: None = None) -> Tensor | 
         x, other = other, x
     if alpha != 1 or out is not None or not _is_open(x) or not _is_like(other, x):
         return None
-    x._unchanged_input()
+    x._check()
     other = settled(other)
     late: Late = _Add.apply(x, other, False)
     late._input, late._weight, late._bias = x._input, x._weight, x._bias
-    late._version_of_input = x._version_of_input
-    late._plus = other if torch.is_grad_enabled() else other.detach()
+    _set_plus(late, other)
     return late
 
 
@@ -187,13 +188,22 @@ def _add_in_place(x: Any, other: Any, *, alpha: float = 1) -> Tensor | None:
         return None
     if not torch.is_grad_enabled() and _has_gradient(x):
         return None  # the numbers change, the gradient does not
-    x._unchanged_input()
+    x._check()
     other = settled(other)
     with torch._C.DisableTorchFunctionSubclass():
         _Add.apply(x, other, True)
-    x._plus = other if torch.is_grad_enabled() else other.detach()
+    _set_plus(x, other)
     late: Late = x
     return late
+
+
+def _set_plus(x: Late, other: Tensor) -> None:
+    x._plus = other if torch.is_grad_enabled() else other.detach()
+    x._versions = (x._versions[0], other._version)
+
+
+def _version(x: Tensor | None) -> int:
+    return 0 if x is None else x._version
 
 
 def _is_like(other: Any, x: Late) -> bool:
