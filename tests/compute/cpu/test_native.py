@@ -58,6 +58,27 @@ def test_normalization_is_as_exact_as_torchs(
     assert layers[0].num_batches_tracked == 1
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_activations_in_the_same_pass_change_nothing_else(
+    shape: tuple[int, ...], dtype: torch.dtype, built: None
+) -> None:
+    torch.manual_seed(0)
+    x, other = (
+        (torch.randn(shape) * 3).to(dtype, memory_format=torch.channels_last) for _ in range(2)
+    )
+    x[0, 0, 0, 0] = 1e-3
+    weight, bias = torch.linspace(0.5, 4, shape[1]), torch.zeros(shape[1])
+    running = torch.zeros(shape[1]), torch.ones(shape[1])
+    of = native.norm_statistics(x, weight, bias, running, 0.1, 1e-5)
+    plain = native.norm_apply(x, of)
+    assert torch.equal(native.norm_apply(x, of, "relu"), plain.relu())
+    assert torch.equal(native.norm_apply(x, of, "relu6"), plain.clamp(0, 6))
+    if dtype == torch.float32:  # in bfloat16 the sum is rounded once, not twice
+        assert torch.equal(native.norm_apply(x, of, "none", other), plain + other)
+        assert torch.equal(native.norm_apply(x, of, "relu", other), (plain + other).relu())
+
+
 @pytest.mark.parametrize(
     ("channels", "size", "kernel", "stride", "padding"),
     [(16, 8, 3, 1, 1), (32, 9, 3, 2, 1), (5, 7, 5, 1, 2), (24, 8, 5, 2, 0), (8, 6, 7, 1, 3)],

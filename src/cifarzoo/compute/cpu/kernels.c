@@ -78,11 +78,12 @@ INLINE vec keep(vec_i32 where, vec v) { return (vec)((vec_i32)v & where); } /* 0
 INLINE vec activate(vec v, int kind) { /* NaN stays NaN */
     const vec zero = {0}, six = zero + 6;
     if (kind != NONE) v = keep(~(v < zero), v);
-    if (kind == RELU6) v = six - keep(~(v > six), six - v);
+    if (kind == RELU6) v = (vec)((vec_i32)keep(v > six, six) | (vec_i32)keep(~(v > six), v));
     return v;
 }
 
-INLINE vec let_through(vec d, vec v, int kind) { /* the gradient d, where the activation of v is v */
+/* the gradient d, where the activation of v is v */
+INLINE vec let_through(vec d, vec v, int kind) {
     const vec zero = {0}, six = zero + 6;
     if (kind != NONE) d = keep(v > zero, d);
     if (kind == RELU6) d = keep(v < six, d);

@@ -297,7 +297,7 @@ INLINE void OF(put_channels)(T *pixel, vec v, int64_t n, int whole) {
     else OF(store_some)(pixel, v, n);
 }
 
-/* Pixels of C channels as float, so that those of one register lie together, `apart` from the next. */
+/* Pixels of C channels as float, so that those of one register lie together, the next `apart`. */
 static void OF(as_float)(float *to, const T *from, int64_t pixels, int64_t C, int64_t apart) {
     for (int64_t i = 0; i < pixels; i++, to += LANES, from += C) {
         float *at = to;
@@ -327,7 +327,8 @@ void OF(depthwise_weight)(const T *g, const T *x, float *dw, int64_t B, int64_t 
             for (int64_t oy = 0; oy < OH; oy++) {
                 int64_t iy = oy * stride - pad;
                 for (; next < H && next < iy + K; next++)
-                    OF(as_float)(kept + next % K * row + pad * LANES, x + (b * H + next) * W * C, W, C, padded);
+                    OF(as_float)(kept + next % K * row + pad * LANES,
+                                 x + (b * H + next) * W * C, W, C, padded);
                 OF(as_float)(up, g + (b * OH + oy) * OW * C, OW, C, wide);
                 for (int64_t ky = 0; ky < K; ky++, iy++) {
                     if (iy < 0 || iy >= H) continue;

@@ -15,7 +15,9 @@
 #define CHUNK (512 * 1024) /* bytes of pixels laid out at a time, so that they stay in the cache */
 
 /* whether this process may use the unit */
-int64_t has_tiles(void) { return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18) == 0; }
+int64_t has_tiles(void) {
+    return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
+}
 
 static void configure_tiles(void) {
     struct {
@@ -61,8 +63,9 @@ INLINE void store_transposed(bf16 *to, int64_t apart, __m256i *v) {
         }
     for (int i = 0; i < 8; i++) {
         __m256i a = w[2 * i], b = w[2 * i + 1];
-        _mm256_storeu_si256((__m256i *)(to + i * apart), _mm256_permute2x128_si256(a, b, 0x20));
-        _mm256_storeu_si256((__m256i *)(to + (i + 8) * apart), _mm256_permute2x128_si256(a, b, 0x31));
+        bf16 *low = to + i * apart, *high = low + 8 * apart;
+        _mm256_storeu_si256((__m256i *)low, _mm256_permute2x128_si256(a, b, 0x20));
+        _mm256_storeu_si256((__m256i *)high, _mm256_permute2x128_si256(a, b, 0x31));
     }
 }
 
@@ -160,7 +163,7 @@ void conv_weight_bf16(const bf16 *g, const bf16 *x, float *dw, int64_t B, int64_
     int64_t count = CHUNK / (image * (2 * ci + co) * SIDE * (int64_t)sizeof(bf16)); /* images */
     count = count < 1 ? 1 : count > share ? share : count;
     int64_t steps = (count * image + DEPTH - 1) / DEPTH;
-    int64_t line = steps * DEPTH + (steps % 16 == 0 ? DEPTH : 0); /* or rows share a place in cache */
+    int64_t line = steps * DEPTH + (steps % 16 ? 0 : DEPTH); /* or rows share a place in cache */
     /* a line of x goes on where taps reach beyond its ends; in whole pairs */
     int64_t margin = (pad * row + pad + 3) / 2 * 2, apart = taps * ci * SIDE;
     int64_t pairs = (steps * DEPTH + 2 * margin) * SIDE, sums = co * SIDE * apart;
