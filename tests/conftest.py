@@ -9,11 +9,13 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from compiled import forget_kernels, without_kernels
 from file_server import FileServer, serve_files
 
 import cifarzoo
 import cifarzoo.models  # the registries are full before a test has its own
 from cifarzoo import ImageSet, WeightsInfo
+from cifarzoo.compute.cpu import native
 from cifarzoo.data.sets import registry as sets
 from cifarzoo.evaluation import metrics
 from cifarzoo.recipe import optimizers
@@ -34,6 +36,32 @@ hypothesis.settings.load_profile("default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_kernels() -> Iterator[None]:
+    """No layers in C, whatever earlier runs have left in the cache; `built` has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_kernels(patch)
+        yield
+
+
+@pytest.fixture(scope="session")
+def kernels_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of their own."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def built(kernels_folder: Path) -> Iterator[None]:
+    """The layers in C, compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "cache_directory", lambda: kernels_folder)
+        forget_kernels(patch)
+        if not native.build():
+            pytest.skip("there is no C compiler")
+        yield
+    native._place.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.compute.cpu.conftest import forget_kernels
+from compiled import forget_kernels
 from torch import Tensor, nn
 
 from cifarzoo.compute.cpu import cpu_kernels, native
