@@ -118,8 +118,6 @@ def main() -> None:
     """Compare, or be one of the two that are compared."""
     import families
 
-    import cifarzoo
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commit", nargs="?", default="")
     parser.add_argument("--only", nargs="*", default=[*MODELS, *families.FAMILIES])
@@ -128,12 +126,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="a JSON file to write")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    known = {*cifarzoo.list_models(), *families.FAMILIES}
-    if unknown := sorted({*arguments.only} - known):
-        parser.error(f"--only: there is no {unknown[0]!r}; there are {', '.join(sorted(known))}")
     if arguments.work:
         work(arguments.precision)
         return
+    import cifarzoo
+
+    known = {*cifarzoo.list_models(), *families.FAMILIES}
+    if unknown := sorted({*arguments.only} - known):
+        parser.error(f"--only: there is no {unknown[0]!r}; there are {', '.join(sorted(known))}")
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
         git = ["git", "-C", str(ROOT), "worktree"]

@@ -17,7 +17,7 @@ __all__ = ["Conv2d"]
 
 _FEW_COLUMNS = 2**24  # numbers; beyond, writing them costs more than the product gains
 _MANY_CHANNELS = 128
-_CHANNELS_OF_A_PRODUCT = 64  # of input, whose pixels are multiplied as fast as they are convolved
+_CHANNELS_OF_A_PRODUCT = 64  # of input; from there on a product of the pixels is the faster way
 _FEW_PIXELS = 4  # of output; with nine, the other ways are as fast
 _TILE = 16  # channels, and pixels along a side
 _MANY_PIXELS = 8192  # in a batch; of fewer a product is as fast
@@ -34,8 +34,10 @@ class Conv2d(nn.Conv2d, StandIn):
     a map of 1x1 only the centre, where oneDNN multiplies the padding too. So it is computed when
     there is one pixel, and for wide layers in float32 up to four. With a few, oneDNN's bfloat16
     kernel for the weight gradient takes up to five times as long as the same sum written as one
-    matrix product, of the outputs' gradient and the patches of the input. In float32 wide layers
-    take Winograd's algorithm, while they are trained; see `winograd_conv2d`.
+    matrix product, of the outputs' gradient and the patches of the input. Where the processor has a
+    matrix unit, that computes the weight gradient instead. In bfloat16 a convolution of 1x1 is a
+    product of all pixels. In float32 wide layers take Winograd's algorithm, while they are trained;
+    see `winograd_conv2d`.
     """
 
     stock = nn.Conv2d
@@ -85,10 +87,12 @@ class Conv2d(nn.Conv2d, StandIn):
         if dtype == torch.bfloat16 and self.in_channels >= _CHANNELS_OF_A_PRODUCT:
             plain = self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0)
             if plain and x.is_contiguous(memory_format=torch.channels_last):
-                return "tiles" if self._is_trained() and self._has_tiles(x) else "pixels"
+                pays = width % 2 == 0 and len(x) * height * width >= _MANY_PIXELS
+                by_tiles = self._is_trained() and pays and self._fits_tiles(x)
+                return "tiles" if by_tiles else "pixels"
         if not self._is_trained():
             return "torch"
-        if dtype == torch.bfloat16 and self._has_tiles(x):
+        if dtype == torch.bfloat16 and self.kernel_size in ((3, 3), (5, 5)) and self._fits_tiles(x):
             return "tiles"
         if self.bias is not None:
             return "torch"
@@ -126,21 +130,12 @@ class Conv2d(nn.Conv2d, StandIn):
     def _is_trained(self) -> bool:
         return torch.is_grad_enabled() and self.weight.requires_grad
 
-    def _has_tiles(self, x: Tensor) -> bool:
+    def _fits_tiles(self, x: Tensor) -> bool:
         """Whether the matrix unit computes the weight gradient, and sooner than oneDNN."""
-        kernel, _ = self.kernel_size
-        if kernel == 1 and (
-            self.stride != (1, 1)
-            or self.in_channels < _CHANNELS_OF_A_PRODUCT
-            or x.shape[3] % 2
-            or len(x) * x.shape[2] * x.shape[3] < _MANY_PIXELS
-        ):
-            return False
+        half = self.kernel_size[0] // 2
         return (
             self.in_channels >= _TILE
-            and kernel in (1, 3, 5)
-            and self.kernel_size == (kernel, kernel)
-            and self.padding == (kernel // 2, kernel // 2)
+            and self.padding == (half, half)
             # a stride leaves most of the map empty
             and (self.stride == (1, 1) or (self.stride == (2, 2) and x.shape[2] <= _TILE))
             and self.weight.dtype == torch.float32

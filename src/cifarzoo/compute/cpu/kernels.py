@@ -31,8 +31,9 @@ def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
     Layers that are exactly ``nn.Conv2d``, ``nn.BatchNorm1d`` or ``nn.BatchNorm2d`` compute the same
     in another way where that is faster: outputs and gradients are equal but for rounding. In
     training, a batch of one value per channel is normalized by the running statistics, where torch
-    raises an error. Also in training, a normalization may return a tensor of a class of its own, in
-    which an activation is computed together with it; it is computed like any other tensor.
+    raises an error. Also in training, a normalization may return a tensor of a special class, whose
+    numbers are computed when they are used: an activation behind it is computed in the same pass.
+    It can be used like any other tensor.
     Subclasses, layers with hooks, layers that stand in several places of the network and those on
     other devices are left alone.
 
@@ -51,7 +52,7 @@ def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
         (False, True)
     """
     layers = _plain_layers(model) if enabled else []
-    may_wait = not any(_is_compiled(module) for module in model.modules())
+    may_wait = enabled and not any(_is_compiled(module) for module in model.modules())
     with _lock:
         for layer in layers:
             _users[layer] = _users.get(layer, 0) + 1

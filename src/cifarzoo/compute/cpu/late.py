@@ -49,7 +49,13 @@ class Late(Tensor):
         if fused is not None and (found := fused(*args, **kwargs)) is not None:
             return found
         met: list[Late] = []
-        result = func(*replace(Late, settled, args, met), **replace(Late, settled, kwargs, met))
+
+        def settle(x: Late) -> Tensor:
+            met.append(x)
+            now: Tensor = settled(x)
+            return now
+
+        result = func(*replace(Late, settle, args), **replace(Late, settle, kwargs))
         for x in met:
             if x._now is not None and x._now._version != x._version_of_now:
                 x._become(x._now)  # it was changed in place
@@ -60,7 +66,7 @@ class Late(Tensor):
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Give operations the numbers that are called from C++, past ``__torch_function__``."""
-        args, kwargs = (replace(Late, _numbers, value, []) for value in (args, kwargs or {}))
+        args, kwargs = (replace(Late, _numbers, value) for value in (args, kwargs or {}))
         return func(*args, **kwargs)
 
     def _become(self, now: Tensor) -> None:

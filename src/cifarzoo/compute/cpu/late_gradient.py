@@ -49,8 +49,7 @@ class LateGradient(Tensor):
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Hooks meet an ordinary tensor."""
-        met: list[LateGradient] = []
-        args, kwargs = (replace(cls, LateGradient.compute, a, met) for a in (args, kwargs or {}))
+        args, kwargs = (replace(cls, LateGradient.compute, a) for a in (args, kwargs or {}))
         return func(*args, **kwargs)
 
     @classmethod
@@ -61,16 +60,14 @@ class LateGradient(Tensor):
         if func is torch.ops.aten.add.Tensor and not kwargs and len(args) == 2:
             late, more = args if type(args[0]) is cls else args[::-1]
             if type(more) is Tensor and _are_pixels(more, late._input):
-                parts = late._grad_behind, late._input, late._of, late._plan, late._kind
-                return native.norm_gradient(*parts, more)
-        met: list[LateGradient] = []
-        args, kwargs = (replace(cls, LateGradient.compute, a, met) for a in (args, kwargs or {}))
+                return late.compute(more)
+        args, kwargs = (replace(cls, LateGradient.compute, a) for a in (args, kwargs or {}))
         return func(*args, **kwargs)
 
-    def compute(self) -> Tensor:
-        """The numbers."""
-        to_x, *_ = native.norm_backward(self._grad_behind, self._input, self._of, self._kind)
-        return to_x
+    def compute(self, more: Tensor | None = None) -> Tensor:
+        """The numbers, added to those of another map."""
+        parts = self._grad_behind, self._input, self._of, self._plan, self._kind
+        return native.norm_gradient(*parts, more)
 
 
 def is_shared(x: Tensor) -> bool:
@@ -79,15 +76,14 @@ def is_shared(x: Tensor) -> bool:
     return name in _SHARING and x.numel() >= _LARGE and x.shape[1] >= _REGISTER
 
 
-def replace(kind: type[Any], change: Callable[[Any], Tensor], value: Any, met: list[Any]) -> Any:
-    """``value`` with each tensor of the class ``kind`` in it changed, and noted in ``met``."""
+def replace(kind: type[Any], change: Callable[[Any], Tensor], value: Any) -> Any:
+    """``value`` with each tensor of the class ``kind`` in it changed."""
     if type(value) is kind:
-        met.append(value)
         return change(value)
     if type(value) is tuple or type(value) is list:
-        return type(value)([replace(kind, change, each, met) for each in value])
+        return type(value)([replace(kind, change, each) for each in value])
     if type(value) is dict:
-        return {key: replace(kind, change, each, met) for key, each in value.items()}
+        return {key: replace(kind, change, each) for key, each in value.items()}
     return value
 
 

@@ -2,9 +2,9 @@
 
 /* ---- batch normalization -------------------------------------------------------------------- */
 
-/* The row that is left when rows are taken together, filled up: y[i] = i < n ? x[i] : fill[i]. */
+/* The row that is left when rows are taken together, filled up: y[i] = i < n ? x[i] : fill[i] */
 static void OF(fill_up)(T *y, const T *x, int64_t n, int64_t W, const float *fill) {
-    for (int64_t j = 0; j < W; j += LANES) OF(store)(y + j, fill ? load_f32(fill + j) : (vec){0});
+    for (int64_t j = 0; j < W; j += LANES) OF(store)(y + j, load_f32(fill + j));
     memcpy(y, x, (size_t)n * sizeof(T));
 }
 
@@ -166,15 +166,25 @@ INLINE void OF(add_up_gradients)(const T *g, const T *x, const T *y, T *d, const
 #undef COLUMNS
 }
 
-/* dx = scale d + a + b x */
-INLINE void OF(gradient_row)(const T *g, const T *x, T *dx, const float *scale,
+/* dx = scale d + a + b x, and more, if it adds; one register of it */
+INLINE void OF(gradient_at)(int64_t i, const T *g, const T *x, const T *more, T *dx,
+                            const float *scale, const float *shift, const float *a, const float *b,
+                            int kind, int adds) {
+    vec v = OF(load)(x + i), d = OF(load)(g + i), k = load_f32(scale + i);
+    if (kind != NONE) d = let_through(d, v * k + load_f32(shift + i), kind);
+    d = d * k + (load_f32(a + i) + v * load_f32(b + i));
+    OF(store)(dx + i, adds ? d + OF(load)(more + i) : d);
+}
+
+/* W numbers of it, which fill a register */
+INLINE void OF(gradient_row)(const T *g, const T *x, const T *more, T *dx, const float *scale,
                              const float *shift, const float *a, const float *b, int64_t W,
-                             int kind) {
-    for (int64_t j = 0; j < W; j += LANES) {
-        vec v = OF(load)(x + j), d = OF(load)(g + j), k = load_f32(scale + j);
-        if (kind != NONE) d = let_through(d, v * k + load_f32(shift + j), kind);
-        OF(store)(dx + j, d * k + (load_f32(a + j) + v * load_f32(b + j)));
-    }
+                             int kind, int adds) {
+    int64_t j = 0;
+    for (; j + LANES <= W; j += LANES)
+        OF(gradient_at)(j, g, x, more, dx, scale, shift, a, b, kind, adds);
+    if (j < W) /* the last ones once more */
+        OF(gradient_at)(W - LANES, g, x, more, dx, scale, shift, a, b, kind, adds);
 }
 
 INLINE void OF(backward)(const T *g, const T *x, const T *y, T *dx, T *other, float *plan,
@@ -233,11 +243,12 @@ INLINE void OF(backward)(const T *g, const T *x, const T *y, T *dx, T *other, fl
         int64_t last = dx ? wide : 0;
         _Pragma("omp for schedule(static)")
         for (int64_t r = 0; r < last; r++)
-            OF(gradient_row)(up + r * W, x + r * W, dx + r * W, k, h, a, b, W, keeps ? NONE : kind);
+            OF(gradient_row)(up + r * W, x + r * W, NULL, dx + r * W, k, h, a, b, W,
+                             keeps ? NONE : kind, 0);
     }
     if (rest && dx) {
-        OF(gradient_row)(keeps ? left + 4 * W : left, left + W, left + 3 * W, k, h, a, b, W,
-                         keeps ? NONE : kind);
+        OF(gradient_row)(keeps ? left + 4 * W : left, left + W, NULL, left + 3 * W, k, h, a, b, W,
+                         keeps ? NONE : kind, 0);
         memcpy(dx + wide * W, left + 3 * W, (size_t)rest * sizeof(T));
         if (keeps) memcpy(other + wide * W, left + 4 * W, (size_t)rest * sizeof(T));
     }
@@ -262,27 +273,28 @@ void OF(norm_backward)(const T *g, const T *x, const T *y, T *dx, T *other, floa
 #undef BACKWARD
 }
 
-/* dx = more + scale d + a + b x, where C fills a register; rows of more are `pitch` apart */
+/* dx by the plan, and more, if it adds, whose rows are `pitch` apart; C fills a register */
 INLINE void OF(gradient)(const T *g, const T *x, const T *more, T *dx, const float *plan,
                          const float *scale, const float *shift, int64_t rows, int64_t C,
-                         int64_t pitch, int kind) {
+                         int64_t pitch, int kind, int adds) {
     _Pragma("omp parallel for schedule(static)")
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t j = 0; j < C; j += LANES) {
-            int64_t c = j + LANES <= C ? j : C - LANES; /* the last ones once more */
-            vec v = OF(load)(x + r * C + c), d = OF(load)(g + r * C + c), k = load_f32(scale + c);
-            if (kind != NONE) d = let_through(d, v * k + load_f32(shift + c), kind);
-            d = d * k + (load_f32(plan + c) + v * load_f32(plan + C + c));
-            OF(store)(dx + r * C + c, d + OF(load)(more + r * pitch + c));
-        }
+        OF(gradient_row)(g + r * C, x + r * C, adds ? more + r * pitch : NULL, dx + r * C, scale,
+                         shift, plan, plan + C, C, kind, adds);
 }
 
 void OF(norm_gradient)(const T *g, const T *x, const T *more, T *dx, const float *plan,
                        const float *scale, const float *shift, int64_t rows, int64_t C,
                        int64_t pitch, int64_t kind) {
-    if (kind == RELU) OF(gradient)(g, x, more, dx, plan, scale, shift, rows, C, pitch, RELU);
-    else if (kind == RELU6) OF(gradient)(g, x, more, dx, plan, scale, shift, rows, C, pitch, RELU6);
-    else OF(gradient)(g, x, more, dx, plan, scale, shift, rows, C, pitch, NONE);
+#define GRADIENT(kind)                                                                             \
+    do {                                                                                           \
+        if (more) OF(gradient)(g, x, more, dx, plan, scale, shift, rows, C, pitch, kind, 1);       \
+        else OF(gradient)(g, x, NULL, dx, plan, scale, shift, rows, C, 0, kind, 0);                \
+    } while (0)
+    if (kind == RELU) GRADIENT(RELU);
+    else if (kind == RELU6) GRADIENT(RELU6);
+    else GRADIENT(NONE);
+#undef GRADIENT
 }
 
 /* ---- depthwise convolutions ----------------------------------------------------------------- */

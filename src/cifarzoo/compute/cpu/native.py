@@ -114,7 +114,13 @@ class Statistics:
 def has_tiles() -> bool:
     """Whether the processor has a matrix unit, and the compiled layers may use it."""
     compiled = library()
-    return compiled is not None and bool(compiled.has_tiles())
+    return compiled is not None and _may_use_tiles(compiled)
+
+
+@functools.cache
+def _may_use_tiles(compiled: ctypes.CDLL) -> bool:
+    """What the system answers, which every layer would otherwise ask in every step."""
+    return bool(compiled.has_tiles())
 
 
 def norm_statistics(
@@ -169,11 +175,12 @@ def norm_plan(
 
 
 def norm_gradient(
-    grad: Tensor, x: Tensor, of: Statistics, plan: Tensor, kind: Activation, more: Tensor
+    grad: Tensor, x: Tensor, of: Statistics, plan: Tensor, kind: Activation, more: Tensor | None
 ) -> Tensor:
-    """The gradient of the map, added to ``more``, whose pixels may lie apart; of 16 channels on."""
+    """The gradient of the map, of 16 channels on; with ``more``, whose pixels may lie apart."""
     to_x = torch.empty_like(x)
-    settings = (*_rows(x), more.stride(3), _ACTIVATIONS.index(kind))
+    apart = 0 if more is None else more.stride(3)
+    settings = (*_rows(x), apart, _ACTIVATIONS.index(kind))
     _call("norm_gradient", x, grad, x, more, to_x, plan, of.scale, of.shift, *settings)
     return to_x
 

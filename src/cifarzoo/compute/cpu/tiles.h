@@ -189,8 +189,7 @@ void conv_weight_bf16(const bf16 *g, const bf16 *x, float *dw, int64_t B, int64_
             if (n < count) memset(across, 0, bytes);
             lay_across(across, g + from * OH * OW * CO, where, n, image, OH * OW, CO, line);
             for (int64_t b = 0; b < n; b++)
-                for (int64_t y = 0; y < H; y++)
-                    {
+                for (int64_t y = 0; y < H; y++) {
                     const bf16 *in = x + ((from + b) * H + y) * W * CI;
                     int64_t p = margin + b * image + y * row;
                     if (K == 1) lay_even(even, in, p, W, CI, pairs);
