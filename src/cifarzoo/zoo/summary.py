@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cifarzoo.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
     from torchinfo import ModelStatistics
 
 __all__ = ["summary"]
@@ -15,6 +20,9 @@ __all__ = ["summary"]
 
 def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> ModelStatistics:
     """Shapes, parameters and multiply-accumulates of every layer.
+
+    torchinfo counts a dense layer's once for an image and leaves attention out; here they are
+    counted for every token, and those of attention are in the total.
 
     Args:
         model: Any module that takes images (batch, 3, height, width).
@@ -30,15 +38,15 @@ def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> M
         >>> summary(create_model("simple")).total_params
         80090
     """
-    import torch
     import torchinfo
 
     from cifarzoo.compute.twin import evaluating
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
-        with evaluating(model) as network:  # it gets hooks, which would be in other threads' way
-            return torchinfo.summary(
+        # the twin gets hooks, which would be in other threads' way
+        with evaluating(model) as network, _AttentionProducts() as attention:
+            statistics = torchinfo.summary(
                 network,
                 input_size=(batch_size, 3, image_size, image_size),
                 device=device,
@@ -52,3 +60,35 @@ def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> M
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
         raise
+    _count_tokens(statistics)
+    statistics.total_mult_adds += attention.macs
+    return statistics
+
+
+class _AttentionProducts(TorchFunctionMode):
+    """Counts what no layer does: the products of tokens with tokens."""
+
+    macs = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.multi_head_attention_forward:  # of tokens (tokens, batch, width)
+            self.macs += 2 * args[0].numel() * args[1].shape[0]
+        elif func is F.scaled_dot_product_attention:
+            query, key, value = args[:3]
+            self.macs += query[..., 0].numel() * key.shape[-2] * (key.shape[-1] + value.shape[-1])
+        elif func in (torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__):
+            product = func(*args, **(kwargs or {}))
+            self.macs += product.numel() * args[0].shape[-1]
+            return product
+        return func(*args, **(kwargs or {}))
+
+
+def _count_tokens(statistics: ModelStatistics) -> None:
+    """Count a dense layer as often as it is applied."""
+    for layer in statistics.summary_list:
+        if isinstance(layer.module, nn.Linear) and len(layer.output_size) > 2:
+            macs = math.prod(layer.output_size[:-1]) * layer.num_params
+            statistics.total_mult_adds += macs - layer.macs
+            layer.macs = macs
