@@ -8,13 +8,16 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch.fx
+from kinds import KINDS, MODELS
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 import cifarzoo
+from cifarzoo.zoo.builds import plan
 
-each_model = pytest.mark.parametrize("name", cifarzoo.list_models())
-PLAIN = ("torch.nn.modules.", "cifarzoo.models.")
+each_model = pytest.mark.parametrize("name", MODELS)
+each_kind = pytest.mark.parametrize("name", KINDS)
+PLAIN = ("torch.nn.modules.", "cifarzoo.models.", "torchvision.", "timm.")
 
 
 @pytest.fixture
@@ -33,28 +36,29 @@ def deprecated() -> Iterator[None]:
 
 @each_model
 def test_layers_are_exactly_torchs(name: str) -> None:
-    model = cifarzoo.create_model(name)
-    for layer_name, layer in model.named_modules():
+    planned = plan(cifarzoo.get_model_info(name).builder, {})
+    assert planned is not None
+    for layer_name, layer in planned.model.named_modules():
         assert type(layer).__module__.startswith(PLAIN), layer_name
         assert not isinstance(layer, nn.Conv2d) or type(layer) is nn.Conv2d
         assert not isinstance(layer, nn.BatchNorm2d) or type(layer) is nn.BatchNorm2d
 
 
-@each_model
+@each_kind
 def test_fx_traces_it(name: str, images: Tensor) -> None:
     model = cifarzoo.create_model(name, seed=0).eval()
     traced = torch.fx.symbolic_trace(model)
     assert torch.equal(traced(images), model(images))
 
 
-@each_model
+@each_kind
 def test_it_can_be_exported(name: str, images: Tensor) -> None:
     model = cifarzoo.create_model(name, seed=0).eval()
     program = torch.export.export(model, (images,))
     torch.testing.assert_close(program.module()(images), model(images))
 
 
-@each_model
+@each_kind
 def test_features_can_be_taken_at_every_stage(name: str, images: Tensor) -> None:
     model = cifarzoo.create_model(name, seed=0).eval()
     stages = [child for child, _ in model.named_children() if any(True for _ in child)]
@@ -66,14 +70,14 @@ def test_features_can_be_taken_at_every_stage(name: str, images: Tensor) -> None
     assert all(len(feature) == len(images) for feature in features.values())
 
 
-@each_model
+@each_kind
 def test_it_can_be_scripted(name: str, images: Tensor, deprecated: None) -> None:
     model = cifarzoo.create_model(name, seed=0).eval()
     scripted = torch.jit.script(model)
     torch.testing.assert_close(scripted(images), model(images))
 
 
-@each_model
+@each_kind
 def test_static_quantization_reaches_every_convolution(
     name: str, images: Tensor, deprecated: None
 ) -> None:
@@ -81,8 +85,6 @@ def test_static_quantization_reaches_every_convolution(
     from torch.ao.quantization.backend_config import BackendConfig, get_native_backend_config
     from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
-    if name in ("resnet44", "resnet56", "resnet110"):
-        pytest.skip("longer networks of resnet20's blocks; they would take seconds")
     model = cifarzoo.create_model(name, seed=0).eval()
     count = sum(isinstance(layer, nn.Conv2d) for layer in model.modules())
     # torch cannot fuse a dense layer with a normalization that has no scale, as deep_bn's
@@ -101,10 +103,8 @@ def test_static_quantization_reaches_every_convolution(
     assert quantized(images).shape == (2, 10)
 
 
-@each_model
+@each_kind
 def test_second_gradients_do_not_depend_on_the_memory_format(name: str, images: Tensor) -> None:
-    if name == "resnet110":
-        pytest.skip("a longer network of resnet20's blocks; it would take seconds")
     results = []
     for memory_format in (torch.contiguous_format, torch.channels_last):
         model = cifarzoo.create_model(name, seed=0).eval().double()

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import pytest
 import torch
+from kinds import MODELS
 from torch import nn
 
 import cifarzoo
 from cifarzoo import ModelCard
 from cifarzoo.zoo.builds import BUILDERS, describe, other_sizes, plan
 from cifarzoo.zoo.card import attach_card
+from cifarzoo.zoo.classifier import find_classifier
 
-HEADS = {"simple": "fc3", "deep_bn": "fc5", "airbench94": "head", "airbench95": "head"}
 
-
-@pytest.mark.parametrize("name", cifarzoo.list_models())
+@pytest.mark.parametrize("name", MODELS)
 def test_the_last_layer_of_every_model_is_known(name: str) -> None:
     before = torch.get_rng_state()
     planned = plan(BUILDERS[name], {})
     assert torch.equal(torch.get_rng_state(), before)
     assert planned is not None
     model = cifarzoo.create_model(name, num_classes=7, seed=0)
-    head = "head" if name.startswith("airbench") else HEADS.get(name, "fc")
-    assert {each.rpartition(".")[0] for each in planned.head} == {head}
+    assert {each.rpartition(".")[0] for each in planned.head} == {find_classifier(model)}
     assert planned.count_classes(model.state_dict()) == 7
     assert describe(model) == cifarzoo.get_card(model)
 

@@ -37,7 +37,7 @@ def test_unknown_model_suggests_the_nearest() -> None:
     message = r"unknown model 'deepbn'; did you mean 'deep_bn'\? See list_models\(\)\."
     with pytest.raises(UnknownNameError, match=message):
         cifarzoo.get_model_info("deepbn")
-    with pytest.raises(ValueError, match=r"known: airbench94, .*deep_bn, resnet110, .*simple"):
+    with pytest.raises(ValueError, match=r"known: airbench94, .*deep_bn, .*resnet110, .*simple"):
         cifarzoo.create_model("")
 
 

@@ -1,39 +1,51 @@
 """The networks, one file per family; importing this package registers them all."""
 
-from cifarzoo.models.airbench import AirBench, ConvGroup, airbench94, airbench95, airbench96
-from cifarzoo.models.deep_bn import DeepBN, deep_bn
-from cifarzoo.models.resnet import (
-    BasicBlock,
-    ResNet,
-    SmallResNet,
-    resnet18,
-    resnet18_cifar,
-    resnet20,
-    resnet32,
-    resnet44,
-    resnet56,
-    resnet110,
-)
-from cifarzoo.models.simple import Simple, simple
+from cifarzoo.models.airbench import AirBench, ConvGroup
+from cifarzoo.models.deep_bn import DeepBN
+from cifarzoo.models.densenet import DenseLayer, DenseNet, Transition
+from cifarzoo.models.mobile import mobilenetv2, shufflenetv2
+from cifarzoo.models.patches import CCT, ConvMixer, vit
+from cifarzoo.models.preact import PreActBlock, PreActBottleneck, PreActResNet
+from cifarzoo.models.pyramidnet import PyramidBlock, PyramidNet
+from cifarzoo.models.repvgg import RepVGG, RepVGGBlock, fuse_branches
+from cifarzoo.models.resnet import BasicBlock, Bottleneck, ResNet
+from cifarzoo.models.resnet9 import ResNet9
+from cifarzoo.models.resnext import ResNeXt
+from cifarzoo.models.shakeshake import ShakeBlock, ShakeShake
+from cifarzoo.models.simple import Simple
+from cifarzoo.models.small_resnet import SEBlock, SmallResNet, SqueezeExcitation
+from cifarzoo.models.vgg import VGG
 
 __all__ = [
+    "CCT",
+    "VGG",
     "AirBench",
     "BasicBlock",
+    "Bottleneck",
     "ConvGroup",
+    "ConvMixer",
     "DeepBN",
+    "DenseLayer",
+    "DenseNet",
+    "PreActBlock",
+    "PreActBottleneck",
+    "PreActResNet",
+    "PyramidBlock",
+    "PyramidNet",
+    "RepVGG",
+    "RepVGGBlock",
+    "ResNeXt",
     "ResNet",
+    "ResNet9",
+    "SEBlock",
+    "ShakeBlock",
+    "ShakeShake",
     "Simple",
     "SmallResNet",
-    "airbench94",
-    "airbench95",
-    "airbench96",
-    "deep_bn",
-    "resnet18",
-    "resnet18_cifar",
-    "resnet20",
-    "resnet32",
-    "resnet44",
-    "resnet56",
-    "resnet110",
-    "simple",
+    "SqueezeExcitation",
+    "Transition",
+    "fuse_branches",
+    "mobilenetv2",
+    "shufflenetv2",
+    "vit",
 ]

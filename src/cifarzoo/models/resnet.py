@@ -1,4 +1,4 @@
-"""ResNets of basic blocks, with the ImageNet or the CIFAR stem.
+"""ResNets of four stages, with the ImageNet or the CIFAR stem.
 
 Module and parameter names are torchvision's, so its checkpoints load and its listings match. So do
 those of timm, of edadaltocg/detectors and of chenyaofo/pytorch-cifar-models.
@@ -16,28 +16,21 @@ from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
 from cifarzoo.zoo.foreign import Layout
-from cifarzoo.zoo.known import known
-from cifarzoo.zoo.registry import register_model
+from cifarzoo.zoo.known import register_family
 
-__all__ = [
-    "BasicBlock",
-    "ResNet",
-    "SmallResNet",
-    "resnet18",
-    "resnet18_cifar",
-    "resnet20",
-    "resnet32",
-    "resnet44",
-    "resnet56",
-    "resnet110",
-]
-
+__all__ = ["KUANGLIU", "PYTORCHCV", "STAGES", "BasicBlock", "Bottleneck", "ResNet", "projection"]
 
 KUANGLIU = Layout(
     "kuangliu/pytorch-cifar, akamaster/pytorch_resnet_cifar10",
     ((r"\.shortcut\.", ".downsample."), (r"^linear\.", "fc.")),
 )
 """models/resnet.py of the one, resnet.py of the other."""
+
+STAGES = (
+    (r"^features\.stage(\d)\.", r"layer\1."),
+    *((rf"\.unit{number + 1}\.", f".{number}.") for number in range(36)),
+)
+"""The blocks of pytorchcv's networks, which it counts from 1."""
 
 PYTORCHCV = Layout(
     "osmr/imgclsmob (pytorchcv)",
@@ -46,8 +39,7 @@ PYTORCHCV = Layout(
         (r"^features\.init_block\.conv\.bn\.", "bn1."),
         (r"^features\.init_block\.conv\.", "conv1."),
         (r"^features\.init_block\.bn\.", "bn1."),
-        (r"^features\.stage(\d)\.", r"layer\1."),
-        *((rf"\.unit{number + 1}\.", f".{number}.") for number in range(18)),
+        *STAGES,
         (r"\.body\.conv(\d)\.conv\.", r".conv\1."),
         (r"\.body\.conv(\d)\.bn\.", r".bn\1."),
         (r"\.identity_conv\.conv\.", ".downsample.0."),
@@ -67,12 +59,16 @@ WEIAICUNZAI = Layout(
         (r"\.residual_function\.1\.", ".bn1."),
         (r"\.residual_function\.3\.", ".conv2."),
         (r"\.residual_function\.4\.", ".bn2."),
+        (r"\.residual_function\.6\.", ".conv3."),
+        (r"\.residual_function\.7\.", ".bn3."),
         (r"\.shortcut\.", ".downsample."),
     ),
 )
 """models/resnet.py there."""
 
-Shortcut = Literal["pad", "conv"]
+MMPRETRAIN = Layout("open-mmlab/mmpretrain", ((r"^backbone\.", ""), (r"^head\.fc\.", "fc.")))
+"""backbones/resnet_cifar.py and heads/linear_head.py in mmpretrain/models."""
+
 Pool = Literal["none", "max"]
 _POOLED = 1.25  # of what a mean is without pooling; found were 0.8 to 1 without, 1.6 to 2 with it
 _SURE = 0.8  # correlation
@@ -88,6 +84,8 @@ class BasicBlock(nn.Module):
         shortcut: What brings the input to the output's shape; a 1x1 convolution where the shapes
             differ unless given.
     """
+
+    expansion = 1
 
     def __init__(
         self,
@@ -105,10 +103,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample = shortcut
         if shortcut is None and (stride != 1 or in_channels != channels):
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False),
-                nn.BatchNorm2d(channels),
-            )
+            self.downsample = projection(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
@@ -119,11 +114,69 @@ class BasicBlock(nn.Module):
         return F.relu_(x)
 
 
+class Bottleneck(nn.Module):
+    """A 3x3 convolution between two of 1x1 (He et al. 2015, arXiv:1512.03385, figure 5).
+
+    The stride is that of the 3x3 convolution, as in torchvision; in the paper it is that of the
+    first 1x1. With groups it is the block of ResNeXt (Xie et al. 2017, arXiv:1611.05431, figure
+    3c).
+
+    Args:
+        in_channels: Channels of the input.
+        channels: A quarter of the channels of the output, and those between its convolutions
+            unless ``width`` is given.
+        stride: Stride of the block.
+        width: Channels between its convolutions.
+        groups: Groups of the 3x3 convolution.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        *,
+        width: int | None = None,
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        width, out_channels = width or channels, channels * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = projection(in_channels, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, 4 * channels, H / stride, W / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        x = self.bn3(self.conv3(x))
+        x += shortcut
+        return F.relu_(x)
+
+
+def projection(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    """A shortcut between different shapes: 1x1 convolution and normalization."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+    )
+
+
 class ResNet(nn.Module):
-    """Residual network of basic blocks (He et al. 2015, arXiv:1512.03385, table 1).
+    """Residual network of four stages (He et al. 2015, arXiv:1512.03385, table 1).
 
     Args:
         depths: Blocks in each of the four stages.
+        block: "basic", or "bottleneck" as from ResNet-50 on.
         stem: "imagenet" (7x7 convolution of stride 2) or "cifar" (3x3 convolution of stride 1).
         pool: "max" for 3x3 max pooling of stride 2 after the stem, or "none"; "max" for the
             ImageNet stem unless given.
@@ -133,12 +186,13 @@ class ResNet(nn.Module):
         ArgumentError: ``pool`` is neither.
     """
 
-    layouts: ClassVar[tuple[Layout, ...]] = (KUANGLIU, PYTORCHCV, WEIAICUNZAI)
+    layouts: ClassVar[tuple[Layout, ...]] = (KUANGLIU, PYTORCHCV, WEIAICUNZAI, MMPRETRAIN)
 
     def __init__(
         self,
         depths: Sequence[int],
         *,
+        block: Literal["basic", "bottleneck"] = "basic",
         stem: Literal["imagenet", "cifar"],
         pool: Pool | None = None,
         num_classes: int = 10,
@@ -156,12 +210,13 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if pool == "max" else nn.Identity()
-        self.layer1 = _stage(64, 64, depths[0], stride=1)
-        self.layer2 = _stage(64, 128, depths[1], stride=2)
-        self.layer3 = _stage(128, 256, depths[2], stride=2)
-        self.layer4 = _stage(256, 512, depths[3], stride=2)
+        made = BasicBlock if block == "basic" else Bottleneck
+        self.layer1 = _stage(made, 64, 64, depths[0], stride=1)
+        self.layer2 = _stage(made, 64 * made.expansion, 128, depths[1], stride=2)
+        self.layer3 = _stage(made, 128 * made.expansion, 256, depths[2], stride=2)
+        self.layer4 = _stage(made, 256 * made.expansion, 512, depths[3], stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
-        self.fc = nn.Linear(512, num_classes)
+        self.fc = nn.Linear(512 * made.expansion, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -199,113 +254,35 @@ class ResNet(nn.Module):
         return {"pool": "max" if ratio > _POOLED else "none"}
 
 
-def _stage(in_channels: int, channels: int, depth: int, *, stride: int) -> nn.Sequential:
-    blocks = [BasicBlock(in_channels, channels, stride)]
-    blocks += [BasicBlock(channels, channels) for _ in range(depth - 1)]
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck],
+    in_channels: int,
+    channels: int,
+    depth: int,
+    *,
+    stride: int,
+) -> nn.Sequential:
+    blocks: list[nn.Module] = [block(in_channels, channels, stride)]
+    blocks += [block(channels * block.expansion, channels) for _ in range(depth - 1)]
     return nn.Sequential(*blocks)
 
 
-class SmallResNet(nn.Module):
-    """Residual network of three stages with 16, 32 and 64 channels.
-
-    Source: He et al. 2015, arXiv:1512.03385, section 4.2. Its shortcuts have no parameters (option
-    A, "pad"): where a stage begins, every second pixel is kept, and zeros stand for the new
-    channels. Others take convolutions of 1x1 there (option B, "conv").
-
-    Args:
-        blocks: Blocks in each stage; the network has ``6 * blocks + 2`` layers.
-        shortcut: "pad" or "conv".
-        num_classes: Size of the output.
-
-    Raises:
-        ArgumentError: ``shortcut`` is neither.
-    """
-
-    layouts: ClassVar[tuple[Layout, ...]] = (KUANGLIU, PYTORCHCV)
-
-    def __init__(self, blocks: int, *, shortcut: Shortcut = "pad", num_classes: int = 10) -> None:
-        super().__init__()
-        if shortcut not in ("pad", "conv"):
-            raise ArgumentError(f"shortcut must be 'pad' or 'conv'; got {shortcut!r}")
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _small_stage(16, 16, blocks, shortcut)
-        self.layer2 = _small_stage(16, 32, blocks, shortcut)
-        self.layer3 = _small_stage(32, 64, blocks, shortcut)
-        self.fc = nn.Linear(64, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, num_classes) of normalized float images (B, 3, H, W)."""
-        x = F.relu(self.bn1(self.conv1(images)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        logits: Tensor = self.fc(x.mean((2, 3)))
-        return logits
-
-
-class _PaddedShortcut(nn.Module):
-    """Every second pixel, with zeros for the channels that are missing."""
-
-    def __init__(self, added: int) -> None:
-        super().__init__()
-        self.added = added
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.added // 2, self.added - self.added // 2))
-
-
-def _small_stage(in_channels: int, channels: int, blocks: int, shortcut: Shortcut) -> nn.Sequential:
-    if in_channels == channels:
-        return nn.Sequential(*(BasicBlock(channels, channels) for _ in range(blocks)))
-    padded = _PaddedShortcut(channels - in_channels) if shortcut == "pad" else None
-    first = BasicBlock(in_channels, channels, stride=2, shortcut=padded)
-    return nn.Sequential(first, *(BasicBlock(channels, channels) for _ in range(blocks - 1)))
-
-
-@register_model(**known("resnet18"))
-def resnet18(*, num_classes: int = 10) -> ResNet:
-    """Build ResNet-18 as torchvision does, with random parameters."""
-    return ResNet((2, 2, 2, 2), stem="imagenet", num_classes=num_classes)
-
-
-@register_model(**known("resnet18_cifar"))
-def resnet18_cifar(*, pool: Pool = "none", num_classes: int = 10) -> ResNet:
-    """Build ResNet-18 for 32x32 images, with random parameters.
+@register_family("resnet")
+def resnet(
+    *,
+    depths: Sequence[int],
+    block: Literal["basic", "bottleneck"],
+    stem: Literal["imagenet", "cifar"],
+    pool: Pool = "none",
+    num_classes: int = 10,
+) -> ResNet:
+    """Build a ResNet, with random parameters.
 
     Args:
+        depths: Blocks in each of the four stages.
+        block: "basic" or "bottleneck".
+        stem: "imagenet" or "cifar".
         pool: "max" for max pooling after the stem, as huyvnphan/PyTorch_CIFAR10 has it.
         num_classes: Size of the output.
     """
-    return ResNet((2, 2, 2, 2), stem="cifar", pool=pool, num_classes=num_classes)
-
-
-@register_model(**known("resnet20"))
-def resnet20(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
-    """Build ResNet-20, with random parameters."""
-    return SmallResNet(3, shortcut=shortcut, num_classes=num_classes)
-
-
-@register_model(**known("resnet32"))
-def resnet32(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
-    """Build ResNet-32, with random parameters."""
-    return SmallResNet(5, shortcut=shortcut, num_classes=num_classes)
-
-
-@register_model(**known("resnet44"))
-def resnet44(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
-    """Build ResNet-44, with random parameters."""
-    return SmallResNet(7, shortcut=shortcut, num_classes=num_classes)
-
-
-@register_model(**known("resnet56"))
-def resnet56(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
-    """Build ResNet-56, with random parameters."""
-    return SmallResNet(9, shortcut=shortcut, num_classes=num_classes)
-
-
-@register_model(**known("resnet110"))
-def resnet110(*, shortcut: Shortcut = "pad", num_classes: int = 10) -> SmallResNet:
-    """Build ResNet-110, with random parameters."""
-    return SmallResNet(18, shortcut=shortcut, num_classes=num_classes)
+    return ResNet(depths, block=block, stem=stem, pool=pool, num_classes=num_classes)

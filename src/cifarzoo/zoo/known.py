@@ -1,27 +1,34 @@
 """What is known of the library's own models, read from ``index/*.toml`` and ``recipes/*.toml``.
 
-A file of ``index`` holds a family, a table for each model: its facts, and the names of its recipes.
-A recipe may begin with another one, its ``base``, and state what differs.
+A file of ``index`` holds a family, a table for each model: its facts, its ``sizes``, which are what
+the family's builder makes it from, and the names of its recipes. A recipe may begin with another
+one, its ``base``, and state what differs.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from torch import nn
 
 from cifarzoo.recipe import Recipe
 from cifarzoo.zoo.locate import shipped_weights
+from cifarzoo.zoo.registry import register_model
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["known", "read_recipe"]
+__all__ = ["known", "read_recipe", "register_family"]
 
 _FOLDER = Path(__file__).parent
+_Builder = TypeVar("_Builder", bound=Callable[..., nn.Module])
 
 
 def known(model: str) -> dict[str, Any]:
@@ -29,6 +36,42 @@ def known(model: str) -> dict[str, Any]:
     facts = dict(_index()[model])
     recipes = {name: read_recipe(file) for name, file in facts.pop("recipes", {}).items()}
     return {**facts, "recipes": recipes, "weights": shipped_weights(model)}
+
+
+def register_family(family: str) -> Callable[[_Builder], _Builder]:
+    """Register the decorated builder for every model of the file ``index/FAMILY.toml``.
+
+    Args:
+        family: Name of the file. The ``sizes`` of a model there are arguments of the builder; what
+            else the builder takes are the model's options.
+
+    Returns:
+        A decorator that returns the builder unchanged.
+    """
+
+    def register(builder: _Builder) -> _Builder:
+        for name, stated in _index().items():
+            if stated["family"] == family:
+                facts = known(name)
+                build = _sized(builder, name, facts.pop("sizes"))
+                register_model(name=name, **facts)(build)
+        return builder
+
+    return register
+
+
+def _sized(builder: _Builder, name: str, sizes: Mapping[str, Any]) -> Callable[..., nn.Module]:
+    """``builder`` with its sizes given, and without them in its signature."""
+
+    @functools.wraps(builder)
+    def build(**options: Any) -> nn.Module:
+        return builder(**sizes, **options)
+
+    signature = inspect.signature(builder)
+    left = [each for each in signature.parameters.values() if each.name not in sizes]
+    build.__name__ = name
+    build.__dict__["__signature__"] = signature.replace(parameters=left)
+    return build
 
 
 @functools.cache
@@ -43,7 +86,7 @@ def read_recipe(name: str) -> Recipe:
 def _index() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for file in sorted((_FOLDER / "index").glob("*.toml")):
-        found |= _read(file)
+        found |= {name: {**facts, "family": file.stem} for name, facts in _read(file).items()}
     return found
 
 

@@ -54,6 +54,7 @@ class ModelSpec:
         stated_accuracy: Test accuracy in percent that the source states; None when it does not.
         recipes: Training recipes by name; "default" is the one to use.
         weights: Pretrained weights by tag; "default" is the one ``pretrained=True`` loads.
+        family: What it has in common with other models of the zoo; None for a model alone.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ModelSpec:
     stated_accuracy: float | None
     recipes: Mapping[str, Recipe]
     weights: Mapping[str, WeightsInfo]
+    family: str | None = None
 
     def __post_init__(self) -> None:
         freeze_fields(self)
@@ -99,6 +101,7 @@ class ModelSpec:
         """Plain data for JSON."""
         return {
             "name": self.name,
+            "family": self.family,
             "description": self.description,
             "source": self.source,
             "parameters": self.parameters,
@@ -131,6 +134,7 @@ def register_model(
     recipes: Mapping[str, Recipe] | None = None,
     weights: Mapping[str, WeightsInfo] | None = None,
     name: str | None = None,
+    family: str | None = None,
 ) -> Callable[[_Builder], _Builder]:
     """Register the decorated builder as a model of the zoo.
 
@@ -146,6 +150,7 @@ def register_model(
         recipes: Training recipes by name; without any, "default" is ``Recipe()``.
         weights: Pretrained weights by tag.
         name: Name of the model; the function's own name unless given.
+        family: What it has in common with other models.
 
     Returns:
         A decorator that returns the builder unchanged.
@@ -172,6 +177,7 @@ def register_model(
             stated_accuracy=stated_accuracy,
             recipes={"default": Recipe(), **(recipes or {})},
             weights=weights or {},
+            family=family,
         )
         return builder
 

@@ -9,13 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from kinds import KINDS
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import cifarzoo
 from cifarzoo.compute.cpu import cpu_kernels
 
-each_model = pytest.mark.parametrize("name", cifarzoo.list_models())
+each_kind = pytest.mark.parametrize("name", KINDS)
 
 
 def classes(model: nn.Module) -> list[type[nn.Module]]:
@@ -51,7 +52,7 @@ def without_kinks(module: nn.Module) -> None:
             without_kinks(child)
 
 
-@each_model
+@each_kind
 def test_gradients_are_those_of_the_stock_layers(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,14 +83,17 @@ def stock(model: nn.Module) -> list[type[nn.Module]]:
     return classes(copy.deepcopy(model))
 
 
-@each_model
+@each_kind
 def test_layers_are_exactly_torchs_before_and_after(name: str) -> None:
     model = cifarzoo.create_model(name)
     before = classes(model)
     with cpu_kernels(model):
         pass
     assert classes(model) == before
-    assert all(c.__module__.startswith(("torch.nn.", "cifarzoo.models.")) for c in before)
+    assert all(
+        c.__module__.startswith(("torch.nn.", "cifarzoo.models.", "torchvision.", "timm."))
+        for c in before
+    )
 
 
 def test_after_an_exception_the_layers_are_as_before() -> None:

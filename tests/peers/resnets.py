@@ -1,19 +1,12 @@
-"""Networks of other people, rebuilt from their published sources with their module names.
-
-``state_dict()`` of each is the layout of its author's files, names and shapes; its forward pass is
-what the author's network answers. Repository, file and commit stand beside each.
-"""
+"""ResNets and airbench's networks."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-__all__ = ["PEERS", "filled"]
 
 
 def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -160,6 +153,37 @@ def detectors() -> nn.Module:
     return network
 
 
+def torchvision_resnet50() -> nn.Module:
+    """The package itself, with a stem for 32 pixels."""
+    import torchvision
+
+    network: nn.Module = torchvision.models.resnet50(num_classes=10)
+    network.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    network.maxpool = nn.Identity()
+    return network
+
+
+class _MMPretrain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = _ResNet((64, 128, 256, 512), 2, shortcut="downsample", head="fc")
+        self.head = nn.Module()
+        self.head.fc = self.backbone.fc
+        self.backbone.fc = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head.fc(self.backbone(x))
+        return y
+
+
+def mmpretrain() -> nn.Module:
+    """ResNet-18 of open-mmlab/mmpretrain, configs/resnet/resnet18_8xb16_cifar10.py.
+
+    mmpretrain/models/backbones/resnet_cifar.py, heads/linear_head.py.
+    """
+    return _MMPretrain()
+
+
 class _WeiaicunzaiBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -205,7 +229,7 @@ def weiaicunzai() -> nn.Module:
     return _Weiaicunzai()
 
 
-class _ConvBlock(nn.Module):
+class ConvBlock(nn.Module):
     """pytorchcv's ConvBlock of models/common.py."""
 
     def __init__(
@@ -220,18 +244,18 @@ class _ConvBlock(nn.Module):
         return F.relu(x) if self.activate else x
 
 
-class _ResUnit(nn.Module):
+class ResUnit(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
             OrderedDict(
-                conv1=_ConvBlock(inputs, outputs, stride=stride),
-                conv2=_ConvBlock(outputs, outputs, activate=False),
+                conv1=ConvBlock(inputs, outputs, stride=stride),
+                conv2=ConvBlock(outputs, outputs, activate=False),
             )
         )
         self.identity_conv = None
         if stride != 1 or inputs != outputs:
-            self.identity_conv = _ConvBlock(inputs, outputs, 1, stride, activate=False)
+            self.identity_conv = ConvBlock(inputs, outputs, 1, stride, activate=False)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.identity_conv is None else self.identity_conv(x)
@@ -241,13 +265,13 @@ class _ResUnit(nn.Module):
 class _ResInitBlock(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv = _ConvBlock(3, 64, 7, 2)
+        self.conv = ConvBlock(3, 64, 7, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.max_pool2d(self.conv(x), 3, 2, 1)
 
 
-class _PytorchCV(nn.Module):
+class PytorchCV(nn.Module):
     def __init__(
         self, stem: nn.Module, widths: Sequence[int], units: int, num_classes: int
     ) -> None:
@@ -258,7 +282,7 @@ class _PytorchCV(nn.Module):
             stage = nn.Sequential()
             for j in range(units):
                 stride = 2 if j == 0 and i != 0 else 1
-                stage.add_module(f"unit{j + 1}", _ResUnit(inputs, width, stride))
+                stage.add_module(f"unit{j + 1}", ResUnit(inputs, width, stride))
                 inputs = width
             self.features.add_module(f"stage{i + 1}", stage)
         self.output = nn.Linear(inputs, num_classes)
@@ -273,7 +297,7 @@ def pytorchcv() -> nn.Module:
 
     Commit 1d6feaf3fa4a18f83edca48848666c93955f2602.
     """
-    return _PytorchCV(_ConvBlock(3, 16), (16, 32, 64), 3, 10)
+    return PytorchCV(ConvBlock(3, 16), (16, 32, 64), 3, 10)
 
 
 def pytorchcv_resnet18() -> nn.Module:
@@ -281,7 +305,7 @@ def pytorchcv_resnet18() -> nn.Module:
 
     Commit 0fc95398ab5f9885c359fbb2b66d9176f70232b4.
     """
-    return _PytorchCV(_ResInitBlock(), (64, 128, 256, 512), 2, 1000)
+    return PytorchCV(_ResInitBlock(), (64, 128, 256, 512), 2, 1000)
 
 
 class _ConvGroup(nn.Module):
@@ -351,38 +375,3 @@ def airbench94_muon() -> nn.Module:
     Commit 096d14d9aa92dcc837ab4f1f288dffea2bbe41b7.
     """
     return _CifarNet()
-
-
-# the peer, our model, the options that its file calls for, the side of its images
-PEERS: dict[str, tuple[Callable[[], nn.Module], str, dict[str, str], int]] = {
-    "akamaster": (akamaster, "resnet20", {}, 32),
-    "akamaster, option B": (akamaster_b, "resnet20", {"shortcut": "conv"}, 32),
-    "chenyaofo": (chenyaofo, "resnet20", {"shortcut": "conv"}, 32),
-    "chenyaofo, CIFAR-100": (chenyaofo_100, "resnet32", {"shortcut": "conv"}, 32),
-    "pytorchcv": (pytorchcv, "resnet20", {"shortcut": "conv"}, 32),
-    "pytorchcv, ImageNet": (pytorchcv_resnet18, "resnet18", {}, 64),
-    "torchvision": (torchvision_resnet18, "resnet18", {}, 64),
-    "timm": (timm_resnet18, "resnet18", {}, 64),
-    "kuangliu": (kuangliu, "resnet18_cifar", {}, 32),
-    "detectors": (detectors, "resnet18_cifar", {}, 32),
-    "weiaicunzai": (weiaicunzai, "resnet18_cifar", {}, 32),
-    "airbench94": (airbench94, "airbench94", {}, 32),
-    "airbench94_muon": (airbench94_muon, "airbench94", {}, 32),
-    "airbench95": (airbench95, "airbench95", {}, 32),
-    "airbench96": (airbench96, "airbench96", {}, 32),
-}
-
-
-def filled(network: nn.Module, seed: int = 0) -> nn.Module:
-    """``network`` in evaluation mode, with running statistics that are not those of a new one."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, tensor in network.state_dict().items():
-        if name.endswith("running_mean"):
-            tensor.normal_(0, 0.1, generator=generator)
-        elif name.endswith("running_var"):
-            tensor.uniform_(0.5, 2, generator=generator)
-        elif tensor.ndim == 1 and tensor.is_floating_point():
-            tensor.uniform_(0.5, 1.5, generator=generator)
-        elif name.endswith("num_batches_tracked"):
-            tensor.fill_(7)
-    return network.eval()
