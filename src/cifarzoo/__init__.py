@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
     from cifarzoo.evaluation.predict import predict
     from cifarzoo.export import export_onnx
     from cifarzoo.factory import create_model, load_model
+    from cifarzoo.models.stem import adapt_stem
     from cifarzoo.recipe import Augmentation, Recipe
     from cifarzoo.recipe.augmentation import list_augmentations, register_augmentation
     from cifarzoo.recipe.optimizers import list_optimizers, register_optimizer
@@ -117,6 +118,7 @@ __all__ = [
     "Verification",
     "WeightsInfo",
     "__version__",
+    "adapt_stem",
     "attach_card",
     "calibrate",
     "compare",
@@ -208,6 +210,7 @@ _HOMES = {
     ),
     "cifarzoo.export": ("export_onnx",),
     "cifarzoo.factory": ("create_model", "load_model"),
+    "cifarzoo.models.stem": ("adapt_stem",),
     "cifarzoo.recipe.optimizers": ("list_optimizers", "register_optimizer"),
     "cifarzoo.recipe": ("Augmentation", "Recipe"),
     "cifarzoo.recipe.augmentation": ("list_augmentations", "register_augmentation"),

@@ -27,12 +27,17 @@ __all__ = ["data", "info", "models", "short_count", "summary"]
 
 @app.command(epilog='Example: `cifarzoo models "resnet*"`')
 def models(
-    pattern: Annotated[str, typer.Argument(help="Shell-style pattern.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(help="Shell-style pattern; timm:* lists timm's networks.")
+    ] = "*",
     pretrained: Annotated[bool, typer.Option(help="Only models with weights.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the models of the zoo."""
     names = cifarzoo.list_models(pattern, pretrained=True if pretrained else None)
+    if ":" in pattern and names:  # to tell more, each would have to be built
+        print_json(names) if as_json else typer.echo("\n".join(names))
+        return
     specs = [cifarzoo.get_model_info(name) for name in names]
     if as_json:
         print_json([spec.to_dict() for spec in specs])
@@ -44,7 +49,7 @@ def models(
     table = Table("model", box=None, pad_edge=False)
     for title in ("parameters", "MACs", "stated", "weights"):
         table.add_column(title, justify="right")
-    table.add_column("description")
+    table.add_column("description", no_wrap=True, overflow="ellipsis")
     for spec in specs:
         stated = f"{spec.stated_accuracy:g} %" if spec.stated_accuracy else ""
         table.add_row(

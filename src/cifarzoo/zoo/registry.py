@@ -18,7 +18,14 @@ from cifarzoo.names import keyword_options, unknown_name
 from cifarzoo.recipe import Recipe
 from cifarzoo.zoo.builds import BUILDERS
 
-__all__ = ["ModelSpec", "WeightsInfo", "get_model_info", "list_models", "register_model"]
+__all__ = [
+    "ModelSpec",
+    "WeightsInfo",
+    "get_model_info",
+    "list_models",
+    "register_model",
+    "register_source",
+]
 
 _Builder = TypeVar("_Builder", bound=Callable[..., nn.Module])
 
@@ -117,10 +124,40 @@ class ModelSpec:
 _SPECS: dict[str, ModelSpec] = {}
 
 
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """Another package's networks."""
+
+    names: Callable[[], list[str]]
+    spec: Callable[[str], ModelSpec]
+
+
+_SOURCES: dict[str, _Source] = {}
+_FOREIGN_SPECS: dict[str, ModelSpec] = {}  # of those that were asked for
+
+
 def _all_specs() -> dict[str, ModelSpec]:
     """The zoo's own models register themselves as they are imported, which is done here, once."""
     importlib.import_module("cifarzoo.models")  # which imports this module
     return _SPECS
+
+
+def register_source(
+    package: str, names: Callable[[], list[str]], spec: Callable[[str], ModelSpec]
+) -> None:
+    """Let ``create_model("PACKAGE:NAME")`` build the networks of another package.
+
+    Args:
+        package: What stands before the colon.
+        names: Returns the names of its networks; called when somebody lists them or asks for one.
+        spec: Returns what is known of a network, by its name there.
+
+    Raises:
+        DuplicateNameError: The package is registered already.
+    """
+    if package in _SOURCES:
+        raise DuplicateNameError(f"the source {package!r} is already registered")
+    _SOURCES[package] = _Source(names, spec)
 
 
 def register_model(
@@ -157,13 +194,19 @@ def register_model(
 
     Raises:
         DuplicateNameError: The name is taken.
-        ArgumentError: The builder takes no ``num_classes``, or has positional parameters.
+        ArgumentError: The name has a colon, which other packages' networks have; or the builder
+            takes no ``num_classes``, or has positional parameters.
     """
 
     def register(builder: _Builder) -> _Builder:
         model_name = name or builder.__name__
         if model_name in _all_specs():
             raise DuplicateNameError(f"model {model_name!r} is already registered; choose another")
+        if ":" in model_name:
+            raise ArgumentError(
+                f"the name {model_name!r} has a colon, as only networks of other packages have; "
+                "choose another"
+            )
         _check_builder(model_name, builder)
         BUILDERS[model_name] = builder
         _SPECS[model_name] = ModelSpec(
@@ -188,34 +231,63 @@ def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[s
     """Names of the registered models, sorted.
 
     Args:
-        pattern: Shell-style pattern, as in ``"resnet*"``.
+        pattern: Shell-style pattern, as in ``"resnet*"``; ``"timm:*"`` and ``"torchvision:*"``
+            list the networks of these packages, which are not listed otherwise.
         pretrained: True for models with weights, False for those without, None for all.
 
     Example:
         >>> list_models("resnet18*")
         ['resnet18', 'resnet18_cifar']
     """
+    specs = _all_specs()
+    package, colon, _ = pattern.partition(":")
+    if colon:
+        source = _SOURCES.get(package)
+        theirs = [] if source is None or pretrained else source.names()
+        return sorted(fnmatch.filter((f"{package}:{name}" for name in theirs), pattern))
     return [
         name
-        for name in sorted(fnmatch.filter(_all_specs(), pattern))
-        if pretrained is None or bool(_SPECS[name].weights) == pretrained
+        for name in sorted(fnmatch.filter(specs, pattern))
+        if pretrained is None or bool(specs[name].weights) == pretrained
     ]
 
 
 def get_model_info(name: str) -> ModelSpec:
     """What the zoo knows about the model called ``name``.
 
+    Args:
+        name: A name of ``list_models()``, or ``"timm:NAME"`` or ``"torchvision:NAME"`` for a
+            network of these packages; such a one is built to be counted, with a stem for 32 pixels.
+
     Raises:
         UnknownNameError: No model has this name; the message suggests the nearest.
+        ArgumentError: The other package's network cannot be adapted to 32 pixels.
 
     Example:
         >>> get_model_info("simple").parameters
         80090
     """
+    specs = _all_specs()
+    package, colon, theirs = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if colon and package in _SOURCES:
+        return _foreign_spec(package, theirs)
     try:
-        return _all_specs()[name]
+        return specs[name]
     except (KeyError, TypeError):
-        raise unknown_name("model", name, _SPECS, hint="See list_models().") from None
+        raise unknown_name("model", name, specs, hint="See list_models().") from None
+
+
+def _foreign_spec(package: str, theirs: str) -> ModelSpec:
+    name, source = f"{package}:{theirs}", _SOURCES[package]
+    if name not in _FOREIGN_SPECS:
+        names = source.names()
+        if theirs not in names:
+            hint = f'See list_models("{package}:*").'
+            raise unknown_name(f"model of {package}", theirs, names, hint=hint)
+        spec = source.spec(theirs)
+        _FOREIGN_SPECS[name] = spec
+        BUILDERS[name] = spec.builder
+    return _FOREIGN_SPECS[name]
 
 
 def _check_builder(name: str, builder: Callable[..., nn.Module]) -> None:

@@ -1,0 +1,192 @@
+"""A stem for small images: networks for 224 pixels lose nearly all of an image of 32."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cifarzoo.compute.twin import evaluating
+from cifarzoo.errors import ArgumentError
+
+__all__ = ["adapt_stem"]
+
+_LEAST = 4  # pixels of the last map
+_PROBES = (256, 224, 288, 320)  # image sizes: a network may ask for one
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d)
+_NO_STEPS = (nn.Linear, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pass:
+    """A layer that was applied to a map, and the sides of the map before and after it."""
+
+    name: str
+    layer: nn.Module
+    before: int
+    after: int
+
+
+def adapt_stem(model: nn.Module, *, size: int = 32) -> nn.Module:
+    """Lower the first strides of a network until its last map has at least 4x4 pixels.
+
+    Most networks are made for images of 224 pixels and divide them by 32. From an image of 32
+    pixels they leave one, and their accuracy falls by ten points and more. Parameters stay as they
+    are, so weights trained on large images still load.
+
+    Args:
+        model: A network for images (B, 3, H, W); it is changed in place. Strides of convolutions
+            become 1, poolings are left out.
+        size: Height and width of the images it is for, in pixels.
+
+    Returns:
+        The same network.
+
+    Raises:
+        ArgumentError: The network cuts images into patches, or what makes its maps smaller is
+            neither a convolution nor a pooling layer. It is left as it was.
+
+    Example:
+        >>> import torchvision
+        >>> model = adapt_stem(torchvision.models.resnet18(num_classes=10))
+        >>> model.conv1.stride, model.maxpool
+        ((1, 1), Identity())
+    """
+    passes = _trace(model)
+    if any(isinstance(p.layer, nn.Linear) for p in passes):  # on tokens, whose sides are not seen
+        _refuse_patches(model)
+    passes = [p for p in passes if not isinstance(p.layer, nn.Linear)]
+    changes: dict[str, int] = {}  # what each layer's stride is to be
+    first, last = passes[0].before, _last_side(passes)
+    for side in sorted({p.before for p in passes if 1 < p.after < p.before}, reverse=True):
+        if size * last >= _LEAST * first:
+            break
+        step = [p for p in passes if p.before == side and 1 < p.after < side]
+        whole = max(round(side / p.after) for p in step)
+        wanted = max(1, whole * size * last // (_LEAST * first))
+        for each in step:
+            changes[each.name] = _checked(model, each, wanted)
+        last = last * whole // wanted
+    if size * last < _LEAST * first:
+        raise ArgumentError(
+            f"{_named(model)} cannot be adapted to {size}x{size} images: even without its strides "
+            f"its last map would be smaller than {_LEAST}x{_LEAST} pixels"
+        )
+    layers = {name: (model.get_submodule(name), stride) for name, stride in changes.items()}
+    for name, (layer, stride) in layers.items():
+        _replace(model, name, layer, stride)
+    try:
+        _passes(model, _images(model, size))
+    except Exception as error:
+        for each in passes:
+            if each.name in layers:
+                _replace(model, each.name, each.layer, each.before // each.after)
+        raise ArgumentError(
+            f"{_named(model)} cannot be adapted to {size}x{size} images: with other strides it "
+            f"answers {type(error).__name__}: {error}"
+        ) from error
+    return model
+
+
+def _trace(model: nn.Module) -> list[_Pass]:
+    """Convolutions and other layers without parts in the order in which they see an image."""
+    reasons = []
+    for side in _PROBES:
+        try:
+            passes = _passes(model, _images(model, side))
+        except Exception as error:  # a network for other images
+            reasons.append(f"{side}x{side} pixels: {error}")
+            continue
+        if passes:
+            return passes
+    _refuse_patches(model)
+    raise ArgumentError(
+        f"{_named(model)} takes no images of 224 to 320 pixels, for which its stem would be known"
+        + "".join(f"\n  {reason}" for reason in reasons)
+    )
+
+
+def _images(model: nn.Module, side: int) -> Tensor:
+    first = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if first is None:
+        raise ArgumentError(f"{_named(model)} has no parameters, and so no stem to adapt")
+    return torch.zeros(1, 3, side, side, dtype=first.dtype, device=first.device)
+
+
+def _passes(model: nn.Module, images: Tensor) -> list[_Pass]:
+    found: list[_Pass] = []
+
+    def note(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
+        before = inputs[0] if inputs else None
+        sides = [_side(x) for x in (before, output)]
+        on_tokens = isinstance(layer, nn.Linear) and before.ndim > 2
+        if on_tokens or (0 not in sides and not isinstance(layer, _NO_STEPS)):
+            found.append(_Pass(name, model.get_submodule(name), *sides))
+
+    with evaluating(model) as network, torch.no_grad():
+        hooks = [
+            part.register_forward_hook(
+                lambda layer, inputs, output, name=name: note(name, layer, inputs, output)
+            )
+            for name, part in network.named_modules()
+            if not any(True for _ in part.children())
+        ]
+        try:
+            network(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return found
+
+
+def _side(x: object) -> int:
+    """Of a square map; 0 for what is none, as tokens, or channels that stand last."""
+    is_map = isinstance(x, Tensor) and x.ndim == 4 and x.shape[2] == x.shape[3]
+    return int(x.shape[3]) if is_map else 0  # type: ignore[attr-defined]  # a tensor then
+
+
+def _last_side(passes: list[_Pass]) -> int:
+    """Of the last map that is one: global means, and what squeezes, have a single pixel."""
+    return min((p.after for p in passes if p.after > 1), default=1)
+
+
+def _checked(model: nn.Module, step: _Pass, stride: int) -> int:
+    layer = step.layer
+    if isinstance(layer, nn.Conv2d):
+        if layer.kernel_size == layer.stride and layer.kernel_size != (1, 1):
+            _refuse_patches(model)
+        return stride
+    if isinstance(layer, _POOLS) and stride == 1:
+        return stride
+    raise ArgumentError(
+        f"{_named(model)} cannot be adapted: its maps become smaller in {step.name!r}, whose "
+        f"stride is not known ({type(layer).__name__})"
+    )
+
+
+def _refuse_patches(model: nn.Module) -> None:
+    for name, layer in model.named_modules():
+        if not isinstance(layer, nn.Conv2d) or layer.kernel_size == (1, 1):
+            continue
+        if layer.kernel_size == layer.stride:
+            side = layer.kernel_size[0]
+            raise ArgumentError(
+                f"{_named(model)} cannot be adapted: {name!r} cuts images into patches of "
+                f"{side}x{side} pixels, and with another stride they would overlap; build the "
+                "network with smaller patches"
+            )
+
+
+def _replace(model: nn.Module, name: str, layer: nn.Module, stride: int) -> None:
+    """Give the convolution its stride; have the pooling layer, or nothing for stride 1."""
+    if isinstance(layer, nn.Conv2d):
+        layer.stride = (stride, stride)
+        return
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, nn.Identity() if stride == 1 else layer)
+
+
+def _named(model: nn.Module) -> str:
+    return f"this {type(model).__name__}"
