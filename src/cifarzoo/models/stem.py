@@ -121,7 +121,7 @@ def _passes(model: nn.Module, images: Tensor) -> list[_Pass]:
     def note(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
         before = inputs[0] if inputs else None
         sides = [_side(x) for x in (before, output)]
-        on_tokens = isinstance(layer, nn.Linear) and before.ndim > 2
+        on_tokens = isinstance(layer, nn.Linear) and isinstance(before, Tensor) and before.ndim > 2
         if on_tokens or (0 not in sides and not isinstance(layer, _NO_STEPS)):
             found.append(_Pass(name, model.get_submodule(name), *sides))
 
