@@ -33,6 +33,7 @@ def results_table() -> str:
             precisions = {
                 "bfloat16" if entry["machine"]["bfloat16"] else "float32" for entry in seeds
             }
+            trained_on = 50_000 - facts["val_size"]
             stated = f"{spec.stated_accuracy:g}" if name in REPORT else ""
             rows.append(
                 (
@@ -41,6 +42,7 @@ def results_table() -> str:
                     _spread([entry["test_accuracy"]["none"] for entry in seeds]),
                     _spread([entry["test_accuracy"]["flip_shift"] for entry in seeds]),
                     str(len(seeds)),
+                    f"{trained_on:,}",
                     PUBLISHED.get(name, "") if tag == "default" else "",
                     short_count(spec.parameters),
                     short_count(spec.macs),
@@ -48,8 +50,9 @@ def results_table() -> str:
                     ", ".join(sorted(precisions)),
                 )
             )
-    header = "model,report,ours,six views,seeds,published by others,parameters,MACs,training,in"
-    return table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4, 6, 7, 8)) + "\n"
+    header = "model,report,ours,six views,seeds,trained on,published by others,parameters,MACs"
+    header += ",training,precision"
+    return table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4, 5, 7, 8, 9)) + "\n"
 
 
 def tuning_tables(measured: Path) -> str:
