@@ -5,18 +5,12 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from picture import published
+
 import cifarzoo
 from cifarzoo.cli.zoo import short_count
 from cifarzoo.zoo.locate import FOLDER, shipped_seeds
 
-# test accuracy in percent as others state it for the same network, last or best epoch
-PUBLISHED = {
-    "resnet18_cifar": "93.02 ([kuangliu](https://github.com/kuangliu/pytorch-cifar))",
-    "resnet20": "91.25 ([He et al.](https://arxiv.org/abs/1512.03385)), "
-    "92.56 ([chenyaofo](https://github.com/chenyaofo/pytorch-cifar-models), convolutions as "
-    "shortcuts, 200 epochs)",
-    "airbench94": "94.01 six views ([Jordan](https://arxiv.org/abs/2404.00498))",
-}
 REPORT = ("simple", "deep_bn", "resnet18")  # what these state is the report's own figure
 
 
@@ -43,7 +37,7 @@ def results_table() -> str:
                     _spread([entry["test_accuracy"]["flip_shift"] for entry in seeds]),
                     str(len(seeds)),
                     f"{trained_on:,}",
-                    PUBLISHED.get(name, "") if tag == "default" else "",
+                    _published(name) if tag == "default" else "",
                     short_count(spec.parameters),
                     short_count(spec.macs),
                     _duration(seconds),
@@ -53,6 +47,16 @@ def results_table() -> str:
     header = "model,report,ours,six views,seeds,trained on,published by others,parameters,MACs"
     header += ",training,precision"
     return table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4, 5, 7, 8, 9)) + "\n"
+
+
+def _published(name: str) -> str:
+    """What others state for the same network."""
+    stated = []
+    for each in published():
+        if each["model"] == name:
+            note = f", {each['note']}" if "note" in each else ""
+            stated.append(f"{each['accuracy']:.2f} ([{each['by']}]({each['url']}){note})")
+    return ", ".join(stated)
 
 
 def tuning_tables(measured: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import html
 import importlib
 import json
 import re
@@ -207,6 +208,26 @@ def test_every_schedule_is_in_the_table(pages: ModuleType) -> None:
     table = pages.scheduler_table()
     own = [name for name in cifarzoo.list_schedulers() if not name.startswith("timm.")]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == own
+
+
+@pytest.mark.parametrize("name", ["accuracy.svg", "training-time.svg"])
+def test_the_picture_of_the_results_is_up_to_date(name: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS))
+        picture = importlib.import_module("picture")
+    shown = re.search(r"<dc:description>(.*?)</dc:description>", (DOCS / name).read_text("utf-8"))
+    assert shown is not None
+    expected = picture.describe(*picture.PICTURES[name]())
+    assert html.unescape(shown[1]) == expected, "run python docs/picture.py"
+
+
+def test_the_frontier_is_what_nothing_beats_at_its_cost() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS))
+        picture = importlib.import_module("picture")
+    points = [picture.Point(*each) for each in (("a", 2, 90), ("b", 1, 80), ("c", 3, 85))]
+    points.append(picture.Point("d", 2, 89))
+    assert [p.label for p in picture.frontier(points)] == ["b", "a"]
 
 
 def test_the_picture_of_the_house_is_up_to_date() -> None:

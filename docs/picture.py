@@ -1,0 +1,195 @@
+"""Draws accuracy against arithmetic, and against the time of training, for README and docs.
+
+Usage: python docs/picture.py, which writes docs/accuracy.svg and docs/training-time.svg.
+
+What they show is read from the index of the weights that come with the package and from
+docs/published.toml. It also stands in each picture's metadata, by which a test knows that the
+picture is up to date.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import matplotlib.ticker
+from matplotlib import pyplot as plt
+
+import cifarzoo
+from cifarzoo.cli.zoo import short_count
+from cifarzoo.zoo.locate import FOLDER, shipped_seeds
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DOCS = Path(__file__).resolve().parent
+OURS, GREY, FRONTIER = "#1f5fbf", "#9aa1ab", "#c8d8f0"
+TICKS = (70, 80, 85, 90, 92, 94, 95, 96, 97, 98, 99)
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A network: what it costs, in MACs or minutes, and its accuracy in percent."""
+
+    label: str
+    cost: float
+    accuracy: float
+    by: str = ""
+
+
+def published() -> list[dict[str, object]]:
+    """What others state, from published.toml."""
+    text = (DOCS / "published.toml").read_text(encoding="utf-8")
+    figures: list[dict[str, object]] = tomllib.loads(text)["figure"]
+    return figures
+
+
+def our_points(*, minutes: bool = False) -> list[Point]:
+    """The default weights of each network: mean over the seeds, one view."""
+    points = []
+    for name in cifarzoo.list_models(pretrained=True):
+        spec = cifarzoo.get_model_info(name)
+        if "default" not in spec.weights or spec.weights["default"].path.parent != FOLDER:
+            continue
+        path = spec.weights["default"].path
+        seeds = shipped_seeds(name, "default")
+        seeds = seeds or cifarzoo.read_metadata(path)["metadata"]["seeds"]
+        accuracy = statistics.mean(entry["test_accuracy"]["none"] for entry in seeds)
+        time = statistics.mean(entry["train_seconds"] for entry in seeds) / 60
+        points.append(Point(name, time if minutes else spec.macs, round(100 * accuracy, 2)))
+    return points
+
+
+def their_points() -> list[Point]:
+    """What others state for networks of the zoo, in one view."""
+    return [
+        Point(
+            str(each["model"]),
+            cifarzoo.get_model_info(str(each["model"])).macs,
+            float(str(each["accuracy"])),
+            str(each["by"]),
+        )
+        for each in published()
+        if "views" not in str(each.get("note", ""))
+    ]
+
+
+def frontier(points: Sequence[Point]) -> list[Point]:
+    """The points than which none is better and cheaper, by rising cost."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.cost, -p.accuracy)):
+        if not best or point.accuracy > best[-1].accuracy:
+            best.append(point)
+    return best
+
+
+def describe(ours: Sequence[Point], theirs: Sequence[Point]) -> str:
+    """All that a picture shows, as JSON."""
+    return json.dumps([dataclasses.astuple(point) for point in (*ours, *theirs)])
+
+
+def draw(path: Path, ours: Sequence[Point], theirs: Sequence[Point], *, cost: str) -> None:
+    """Write the picture of ``ours``, and of ``theirs`` in grey, as SVG."""
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "cifarzoo"})
+    figure, axes = plt.subplots(figsize=(7.2, 5.2), layout="constrained")
+    best = frontier(ours)
+    axes.step(
+        [p.cost for p in best],
+        [_height(p) for p in best],
+        where="post",
+        color=FRONTIER,
+        linewidth=5,
+        zorder=1,
+        label="best of ours at this cost",
+    )
+    if theirs:
+        axes.scatter(
+            [p.cost for p in theirs],
+            [_height(p) for p in theirs],
+            color=GREY,
+            s=16,
+            zorder=2,
+            label="as others state it for the same network",
+        )
+    axes.scatter(
+        [p.cost for p in ours],
+        [_height(p) for p in ours],
+        color=OURS,
+        s=40,
+        zorder=3,
+        label="weights of this package",
+    )
+    axes.set_xscale("log")
+    axes.margins(x=0.1, y=0.08)
+    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: short_count(x)))
+    axes.set_xlabel(cost)
+    axes.set_ylabel("test accuracy in %, one view")
+    low, high = (f(p.accuracy for p in (*ours, *theirs)) for f in (min, max))
+    shown = [tick for tick in TICKS if low - 3 < tick < high + 1]
+    axes.set_yticks([_height(Point("", 1, tick)) for tick in shown], [str(t) for t in shown])
+    axes.grid(color="#eceff3")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", frameon=False)
+    _label(axes, ours, theirs)
+    content = describe(ours, theirs)
+    figure.savefig(path, format="svg", metadata={"Date": None, "Description": content})
+    plt.close(figure)
+
+
+def _height(point: Point) -> float:
+    """Errors on a logarithmic scale: half as many are as far, wherever they are."""
+    return -math.log(100 - point.accuracy)
+
+
+def _label(axes: plt.Axes, ours: Sequence[Point], theirs: Sequence[Point]) -> None:
+    """Name our points, and of the others the best for their cost where there is room."""
+    labels = []
+    for points, color, size in ((ours, OURS, 8.5), (frontier(theirs), GREY, 7)):
+        for point in points:
+            text = point.label if point.by else f"{point.label}  {point.accuracy:.1f}"
+            left, up = (0, 6) if point.by else (8, -10)
+            label = axes.annotate(
+                text,
+                (point.cost, _height(point)),
+                xytext=(left, up),
+                textcoords="offset points",
+                ha="center" if point.by else "left",
+                color=color,
+                fontsize=size,
+                zorder=4,
+            )
+            extent = label.get_window_extent()
+            if point.by and any(extent.overlaps(other) for other in labels):
+                label.remove()
+            else:
+                labels.append(extent)
+
+
+PICTURES = {
+    "accuracy.svg": lambda: (our_points(), their_points()),
+    "training-time.svg": lambda: (our_points(minutes=True), []),
+}
+COSTS = {
+    "accuracy.svg": "multiply-accumulates for an image",
+    "training-time.svg": "minutes of training on one or two cores, no GPU",
+}
+
+
+def main() -> None:
+    """Draw both."""
+    for name, points in PICTURES.items():
+        draw(DOCS / name, *points(), cost=COSTS[name])
+        print(f"written: {DOCS / name}")
+
+
+if __name__ == "__main__":
+    main()
