@@ -1,15 +1,22 @@
 """The networks of the zoo, and of each kind the one with the least arithmetic.
 
 Networks of a family that are made of the same classes differ by their sizes only: what takes long
-is tested on one of them.
+is tested on one of them, and on a shorter one of its family where it is long itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
 import cifarzoo
+from cifarzoo.models.input import check_input
 from cifarzoo.zoo.builds import plan
 
-__all__ = ["KINDS", "MODELS"]
+__all__ = ["KINDS", "MODELS", "create_short"]
 
 MODELS = cifarzoo.list_models()
 
@@ -29,3 +36,31 @@ def _cheapest() -> list[str]:
 
 
 KINDS = _cheapest()
+
+_SHORT: dict[str, dict[str, Any]] = {
+    "cct_7_3x1": {"depth": 2, "width": 64, "heads": 2, "hidden": 128},
+    "convmixer256_8": {"width": 64, "depth": 2},
+    "densenet_bc40_k12": {"depth": 22, "growth": 12},
+    "mobilenetv2_x0_5": {"width": 0.25},
+    "preresnet164": {"blocks": [2, 1, 1], "channels": [16, 16, 32, 64], "block": "bottleneck"},
+    "pyramidnet110_a48": {"depth": 20, "growth": 48},
+    "repvgg_a0": {"depths": [2, 2, 2, 1], "channels": [16, 16, 32, 64, 128]},
+    "resnet50_cifar": {"depths": [2, 1, 1, 1], "block": "bottleneck", "stem": "cifar"},
+    "resnext29_32x4d": {"blocks": 1, "groups": 32, "group_width": 1},
+    "shakeshake26_2x32d": {"blocks": 2, "width": 16},
+    "vit_tiny_patch4": {"depth": 2, "width": 48, "heads": 3, "patch": 4},
+    "wrn40_1": {"depth": 16, "width": 1},
+}
+
+
+def create_short(name: str, *, seed: int = 0) -> nn.Module:
+    """A network of a kind, with fewer layers or channels where it has many."""
+    if name not in _SHORT:
+        return cifarzoo.create_model(name, seed=seed)
+    spec = cifarzoo.get_model_info(name)
+    builder: Callable[..., nn.Module] = spec.builder.__wrapped__  # type: ignore[attr-defined]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = builder(**_SHORT[name])
+    check_input(model, spec.image_size)
+    return model
