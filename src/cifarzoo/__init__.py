@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
     from cifarzoo.evaluation.predict import predict
     from cifarzoo.export import export_onnx
     from cifarzoo.factory import create_model, load_model
+    from cifarzoo.hub import from_pretrained, push_to_hub, save_pretrained
     from cifarzoo.recipe import Augmentation, Recipe
     from cifarzoo.recipe.augmentation import list_augmentations, register_augmentation
     from cifarzoo.recipe.optimizers import list_optimizers, register_optimizer
@@ -78,6 +79,7 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
         attach_card,
         get_card,
     )
+    from cifarzoo.zoo.classifier import get_classifier, reset_classifier
     from cifarzoo.zoo.registry import (
         ModelSpec,
         WeightsInfo,
@@ -125,7 +127,9 @@ __all__ = [
     "embeddings",
     "evaluate",
     "export_onnx",
+    "from_pretrained",
     "get_card",
+    "get_classifier",
     "get_dataset_info",
     "get_model_info",
     "list_augmentations",
@@ -148,6 +152,7 @@ __all__ = [
     "plot_history",
     "predict",
     "probabilities",
+    "push_to_hub",
     "read_metadata",
     "register_augmentation",
     "register_dataset",
@@ -155,6 +160,8 @@ __all__ = [
     "register_model",
     "register_optimizer",
     "register_scheduler",
+    "reset_classifier",
+    "save_pretrained",
     "save_weights",
     "summary",
     "verify_weights",
@@ -171,6 +178,7 @@ _HOMES = {
         "attach_card",
         "get_card",
     ),
+    "cifarzoo.zoo.classifier": ("get_classifier", "reset_classifier"),
     "cifarzoo.compute.cpu": ("cpu_kernels",),
     "cifarzoo.compute.place": ("Place",),
     "cifarzoo.data": (
@@ -208,6 +216,7 @@ _HOMES = {
     ),
     "cifarzoo.export": ("export_onnx",),
     "cifarzoo.factory": ("create_model", "load_model"),
+    "cifarzoo.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
     "cifarzoo.recipe.optimizers": ("list_optimizers", "register_optimizer"),
     "cifarzoo.recipe": ("Augmentation", "Recipe"),
     "cifarzoo.recipe.augmentation": ("list_augmentations", "register_augmentation"),
