@@ -79,7 +79,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/api/repos/create":
             asked = json.loads(body)
             name = "/".join(x for x in (asked.get("organization"), asked["name"]) if x)
-            self.server.commits.setdefault(name, [])
+            self.server.commits.setdefault(name, [{".gitattributes": b""}])
             self._answer({"url": f"{self.server.address}/{name}", "name": name})
         elif self.path == "/api/validate-yaml":
             self._answer({"errors": [], "warnings": []})
@@ -92,7 +92,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             files = [line["value"] for line in lines if line["key"] == "file"]
             changes = {each["path"]: base64.b64decode(each["content"]) for each in files}
             commit = self.server.push(match[1], changes)
-            address = f"{self.server.address}/{match[1]}/commit/{commit}"
+            # by an address of its own: older clients read no other in what they are told
+            address = f"https://huggingface.co/{match[1]}/commit/{commit}"
             self._answer({"commitUrl": address, "commitOid": commit, "success": True})
         else:
             self._refuse("no such place")
