@@ -244,15 +244,18 @@ def date_of_build() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The "wheel" and the "sdist" of a copy."""
     pytest.importorskip("hatchling")
-    return build("wheel", copy_checkout(tmp_path_factory.mktemp("wheel")))
+    return {
+        target: build(target, copy_checkout(tmp_path_factory.mktemp(target)))
+        for target in ("wheel", "sdist")
+    }
 
 
 @in_checkout
-def test_a_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
+def test_a_wheel_holds_the_package_and_nothing_else(built: dict[str, Path]) -> None:
+    with zipfile.ZipFile(built["wheel"]) as archive:
         names = set(archive.namelist())
     package = {name.removeprefix("src/") for name in tracked() if name.startswith("src/")}
     info = f"cifarzoo-{cifarzoo.__version__}.dist-info"
@@ -262,17 +265,25 @@ def test_a_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 
 @in_checkout
-def test_a_wheel_that_is_built_again_has_the_same_bytes(wheel: Path, tmp_path: Path) -> None:
-    again = build("wheel", copy_checkout(tmp_path))
-    assert again.read_bytes() == wheel.read_bytes()
-    with zipfile.ZipFile(wheel) as archive:
-        assert {each.date_time[0] for each in archive.infolist()} == {2027}
+@pytest.mark.parametrize("target", ["wheel", "sdist"])
+def test_what_is_built_again_has_the_same_bytes(
+    target: str, built: dict[str, Path], tmp_path: Path
+) -> None:
+    again = build(target, copy_checkout(tmp_path))
+    assert again.read_bytes() == built[target].read_bytes()
 
 
 @in_checkout
-def test_a_source_archive_holds_what_tests_and_documentation_need(tmp_path: Path) -> None:
-    pytest.importorskip("hatchling")
-    with tarfile.open(build("sdist", copy_checkout(tmp_path))) as archive:
+def test_what_is_built_has_the_date_that_was_asked_for(built: dict[str, Path]) -> None:
+    with zipfile.ZipFile(built["wheel"]) as archive:
+        assert {each.date_time[0] for each in archive.infolist()} == {2027}
+    with tarfile.open(built["sdist"]) as archive:
+        assert {each.mtime for each in archive.getmembers()} == {1_800_000_000}
+
+
+@in_checkout
+def test_a_source_archive_holds_what_tests_and_documentation_need(built: dict[str, Path]) -> None:
+    with tarfile.open(built["sdist"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     heavy = re.compile(r"benchmarks/results/zoo/.*\.safetensors")
     wanted = {n for n in tracked() if n.partition("/")[0] in LISTED and not heavy.fullmatch(n)}

@@ -65,6 +65,12 @@ def test_what_is_not_known_is_left_out(network: nn.Module) -> None:
     assert "Krizhevsky" not in page.text
 
 
+def test_names_of_classes_stay_in_their_cell_of_the_table() -> None:
+    network = cifarzoo.create_model("simple", num_classes=2)
+    cifarzoo.reset_classifier(network, 2, classes=["cat|dog", "ship"])
+    assert r"| classes | cat\|dog, ship |" in page_of(network).text
+
+
 def test_the_recipe_on_the_page_is_the_recipe(network: nn.Module, tmp_path: Path) -> None:
     recipe = cifarzoo.get_model_info("airbench94").get_recipe("fast94")
     page = page_of(network, facts={"recipe": recipe.to_dict(), "command": "cifarzoo train simple"})

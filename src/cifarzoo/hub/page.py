@@ -138,7 +138,8 @@ def _about(card: ModelCard, parameters: int) -> list[str]:
         else f"{card.num_classes}, without names",
         "normalization": f"pixels in 0..1, minus the mean {mean}, divided by {std}",
     }
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    bar = r"\|"  # a plain one would end its cell
+    table = "\n".join(f"| {key} | {value.replace('|', bar)} |" for key, value in rows.items())
     lead = f"{known.description} " if known else ""
     return [
         f"{lead}An image classifier, made with [cifarzoo]({_ADDRESS}).",

@@ -99,7 +99,7 @@ def save_pretrained(
         facts=facts,
         report=report,
         license=license or ("mit" if source and source.model else None),
-        source=repo_id or str(folder),
+        source=repo_id or folder.as_posix(),
         name=(repo_id or folder.resolve().name).rpartition("/")[2],
     )
     make_directory(folder)
