@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +101,23 @@ def test_a_folder_for_the_hub_is_read_by_timm(tmp_path: Path) -> None:
     other = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=5)
     assert torch.equal(other.conv1.weight, ours.conv1.weight)
     assert other.num_classes == 5
+
+
+def test_a_network_of_the_hub_is_made_by_timm_from_the_cache_of_the_hub(tmp_path: Path) -> None:
+    place, commit = tmp_path / "hub/models--me--mine", "a" * 40
+    ours = cifarzoo.create_model("simple", num_classes=3, seed=0)
+    cifarzoo.save_pretrained(ours, place / "snapshots" / commit)
+    (place / "refs").mkdir()
+    (place / "refs/main").write_text(commit)
+    code = (
+        "import timm, cifarzoo.timm\n"
+        "model = timm.create_model('hf-hub:me/mine', pretrained=True)\n"
+        f"cifarzoo.save_weights(model, {str(tmp_path / 'again.safetensors')!r})\n"
+    )
+    offline = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    subprocess.run([sys.executable, "-c", code], env=offline, check=True, capture_output=True)
+    again = cifarzoo.load_model(tmp_path / "again.safetensors")
+    assert all(torch.equal(x, ours.state_dict()[k]) for k, x in again.state_dict().items())
 
 
 def test_a_weights_file_is_taken_by_timms_setting(tmp_path: Path) -> None:
