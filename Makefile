@@ -45,7 +45,7 @@ dist: $(VENV)/.installed-dev ## Build the wheel and the source archive
 	$(BIN)/python -m build
 
 release: $(VENV)/.installed-dev ## Check that TAG (as in v0.1.0) can be released, then build
-	$(BIN)/python tools/check_release.py "$(TAG)"
+	$(BIN)/python tools/check_release.py "$$TAG"
 	$(MAKE) --no-print-directory dist
 
 clean: ## Remove everything that was made

@@ -103,6 +103,7 @@ def test_a_folder_for_the_hub_is_read_by_timm(tmp_path: Path) -> None:
     assert other.num_classes == 5
 
 
+@pytest.mark.slow  # a new interpreter imports torchvision
 def test_a_network_of_the_hub_is_made_by_timm_from_the_cache_of_the_hub(tmp_path: Path) -> None:
     place, commit = tmp_path / "hub/models--me--mine", "a" * 40
     ours = cifarzoo.create_model("simple", num_classes=3, seed=0)
