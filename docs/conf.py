@@ -62,7 +62,10 @@ _folder.cleanup()
 
 nitpick_ignore_regex = [
     # the documentation is built without a network, so nothing outside it can be linked
-    (r"py:.*", r"(torch|torchinfo|matplotlib|rich|os|pathlib|typing|collections\.abc)\..*"),
+    (
+        r"py:.*",
+        r"(torch|torchinfo|matplotlib|rich|huggingface_hub|os|pathlib|typing|collections\.abc)\..*",
+    ),
     (r"py:data", r"Ellipsis"),  # of tuple[int, ...]
 ]
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
     from cifarzoo.evaluation.predict import predict
     from cifarzoo.export import export_onnx
     from cifarzoo.factory import create_model, load_model
+    from cifarzoo.hub import from_pretrained, push_to_hub, save_pretrained
     from cifarzoo.models.stem import adapt_stem
     from cifarzoo.recipe import Augmentation, Recipe
     from cifarzoo.recipe.augmentation import list_augmentations, register_augmentation
@@ -79,6 +80,7 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
         attach_card,
         get_card,
     )
+    from cifarzoo.zoo.classifier import get_classifier, reset_classifier
     from cifarzoo.zoo.registry import (
         ModelSpec,
         WeightsInfo,
@@ -127,7 +129,9 @@ __all__ = [
     "embeddings",
     "evaluate",
     "export_onnx",
+    "from_pretrained",
     "get_card",
+    "get_classifier",
     "get_dataset_info",
     "get_model_info",
     "list_augmentations",
@@ -150,6 +154,7 @@ __all__ = [
     "plot_history",
     "predict",
     "probabilities",
+    "push_to_hub",
     "read_metadata",
     "register_augmentation",
     "register_dataset",
@@ -157,6 +162,8 @@ __all__ = [
     "register_model",
     "register_optimizer",
     "register_scheduler",
+    "reset_classifier",
+    "save_pretrained",
     "save_weights",
     "summary",
     "verify_weights",
@@ -173,6 +180,7 @@ _HOMES = {
         "attach_card",
         "get_card",
     ),
+    "cifarzoo.zoo.classifier": ("get_classifier", "reset_classifier"),
     "cifarzoo.compute.cpu": ("cpu_kernels",),
     "cifarzoo.compute.place": ("Place",),
     "cifarzoo.data": (
@@ -210,6 +218,7 @@ _HOMES = {
     ),
     "cifarzoo.export": ("export_onnx",),
     "cifarzoo.factory": ("create_model", "load_model"),
+    "cifarzoo.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
     "cifarzoo.models.stem": ("adapt_stem",),
     "cifarzoo.recipe.optimizers": ("list_optimizers", "register_optimizer"),
     "cifarzoo.recipe": ("Augmentation", "Recipe"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import timm
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -24,6 +25,13 @@ from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 from cifarzoo.recipe.schedulers import build_scheduler, check_scheduler
 
 PEAK = 0.5
+
+TIMM = tuple(int(part) for part in timm.__version__.split(".")[:3] if part.isdigit())
+new_in_timm = pytest.mark.skipif(TIMM < (1, 0, 31), reason="timm has had it since 1.0.31")
+SCHEDULERS = [
+    pytest.param(name, marks=new_in_timm) if name in ("timm.rsqrt", "timm.wsd") else name
+    for name in list_schedulers()
+]
 
 
 def make_optimizer() -> SGD:
@@ -50,7 +58,7 @@ def rates(name: str, epochs: int, steps_per_epoch: int, **options: Any) -> list[
     return [advance(optimizer, scheduler) for _ in range(epochs * steps_per_epoch)]
 
 
-@pytest.mark.parametrize("name", list_schedulers())
+@pytest.mark.parametrize("name", SCHEDULERS)
 @given(data=st.data())
 def test_rates_are_finite_non_negative_and_continue_from_a_saved_state(
     name: str, data: st.DataObject
@@ -266,7 +274,11 @@ def test_an_unknown_option_of_timm_names_the_allowed_without_those_we_set() -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("cosine", {"warmup_epochs": "two"}), ("timm.rsqrt", {})]
+    ("name", "options"),
+    [
+        ("cosine", {"warmup_epochs": "two"}),
+        pytest.param("timm.rsqrt", {}, marks=new_in_timm),
+    ],
 )
 def test_an_option_of_the_wrong_kind_names_the_scheduler(
     name: str, options: dict[str, Any]

@@ -1,62 +1,227 @@
-"""The last layer of a network, which has an output for each class."""
+"""The last layer of a network, which has an output for each class: found, and replaced."""
 
 from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cifarzoo.compute.seeding import own_generator
 from cifarzoo.compute.twin import evaluating
-from cifarzoo.errors import InputError
-from cifarzoo.zoo.card import unwrap
+from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.names import whole_number
+from cifarzoo.zoo.builds import BUILDERS, describe
+from cifarzoo.zoo.card import ModelCard, attach_card, unwrap
 
-__all__ = ["find_classifier"]
+__all__ = ["find_classifier", "get_classifier", "reset_classifier"]
 
-_SIZES = (32, 224)
+_SIZES = (32, 224, 256, 384, 448)
+_LAYERS = (nn.Linear, nn.Conv2d)
 
 
 def find_classifier(model: nn.Module) -> str:
-    """Name of the dense layer, or of the convolution of 1x1, whose output is the logits.
+    """Name of the dense layer, or of the convolution, whose output is the logits.
 
     It is found by a pass of one image, in a twin of the network.
 
     Raises:
         InputError: There is none, or none that could be told.
     """
+    return _find(unwrap(model))[0]
+
+
+def get_classifier(model: nn.Module) -> nn.Module:
+    """The last layer of any network: the one that has an output for each class.
+
+    Args:
+        model: A network of the zoo, of torchvision, of timm, or your own.
+
+    Returns:
+        The layer itself, an ``nn.Linear`` or an ``nn.Conv2d``; or what the network's own method
+        ``get_classifier`` gives, as networks of timm have one. Where that gives several layers, an
+        ``nn.ModuleList`` of them.
+
+    Raises:
+        InputError: There is none, or none that could be told.
+
+    Example:
+        >>> from cifarzoo import create_model
+        >>> get_classifier(create_model("resnet20"))
+        Linear(in_features=64, out_features=10, bias=True)
+    """
     inner = unwrap(model)
-    first = next((p for p in inner.parameters() if p.is_floating_point()), None)
-    for size in _SIZES:
+    own = _method(inner, "get_classifier")
+    if own is None:
+        return inner.get_submodule(find_classifier(inner))
+    found = own()
+    if isinstance(found, tuple | list):
+        return nn.ModuleList(found)
+    if not isinstance(found, nn.Module):
+        raise InputError(f"get_classifier() of {type(inner).__name__} gives {found!r}, no layer")
+    return found
+
+
+def reset_classifier(
+    model: nn.Module,
+    num_classes: int,
+    *,
+    classes: Sequence[str] | None = None,
+    seed: int | None = None,
+) -> None:
+    """Give a network a new last layer, with random parameters, for other classes.
+
+    All other parameters stay, so this is how fine-tuning begins. The network's card follows: it
+    has the new number of classes, and the new names or none. Layers that only training uses, and
+    that have an output for each class, are replaced too; Inception has one. Make the optimizer
+    afterwards.
+
+    Args:
+        model: A network of the zoo, of torchvision, of timm, or your own; it is changed. One with a
+            method ``reset_classifier`` is asked to do it itself, as those of timm.
+        num_classes: Outputs of the new layer.
+        classes: Their names, in the order of the labels. Training fills them in where they are None
+            and the images name their classes.
+        seed: Seed of the new parameters; torch's global generators are then left alone.
+
+    Raises:
+        ArgumentError: ``num_classes`` is below 1, or ``classes`` are more or fewer.
+        InputError: The network has no last layer that could be told; nothing is changed.
+
+    Example:
+        >>> from cifarzoo import create_model, get_card
+        >>> model = create_model("resnet20", pretrained=True)
+        >>> reset_classifier(model, 2, classes=["cat", "dog"])
+        >>> get_classifier(model).out_features, get_card(model).classes
+        (2, ('cat', 'dog'))
+    """
+    count, seed_number = whole_number(num_classes), whole_number(seed)
+    if count is None or count < 1:
+        raise ArgumentError(
+            f"num_classes must be a whole number of at least 1; got {num_classes!r}: for a network "
+            "without its last layer, embeddings() gives what that layer sees"
+        )
+    if seed is not None and seed_number is None:
+        raise ArgumentError(f"seed must be a whole number or None; got {seed!r}")
+    names = None if classes is None else tuple(classes)
+    if isinstance(classes, str) or (names is not None and len(names) != count):
+        raise ArgumentError(f"classes must be {count} names, one for each output; got {classes!r}")
+    inner, card = unwrap(model), describe(model)
+    with own_generator(seed_number):
+        own = _method(inner, "reset_classifier")
+        if own is None:
+            _replace(inner, card, count)
+        else:
+            _reset_by_itself(inner, own, count)
+    attach_card(inner, dataclasses.replace(card, num_classes=count, classes=names))
+
+
+def _method(model: nn.Module, name: str) -> Callable[..., Any] | None:
+    found = getattr(model, name, None)
+    return found if callable(found) and not isinstance(found, nn.Module) else None
+
+
+def _reset_by_itself(model: nn.Module, reset: Callable[..., Any], count: int) -> None:
+    """Let the network do it; new parameters follow the old ones to their device and dtype."""
+    old = {id(parameter) for parameter in model.parameters()}
+    like = next((p for p in model.parameters() if p.is_floating_point()), None)
+    reset(count)
+    for module in model.modules():
+        new = [p for p in module.parameters(recurse=False) if id(p) not in old]
+        if new and like is not None:
+            module.to(device=like.device, dtype=like.dtype)
+
+
+def _replace(model: nn.Module, card: ModelCard, count: int) -> None:
+    name, auxiliary = _find(model)
+    old = {each: model.get_submodule(each) for each in (name, *auxiliary)}
+    if card.name in BUILDERS:  # its builder knows which numbers the last layer begins with
+        built = BUILDERS[card.name](num_classes=count, **card.options)
+        new = {name: built.get_submodule(name).to(_tensor(old[name])).train(old[name].training)}
+    else:
+        new = {each: _widened(layer, count) for each, layer in old.items()}
+    for each, layer in new.items():
+        parent, _, own = each.rpartition(".")
+        setattr(model.get_submodule(parent), own, layer)
+    if isinstance(model.__dict__.get("num_classes"), int):  # networks of torchvision note it
+        model.__dict__["num_classes"] = count
+
+
+def _widened(layer: nn.Module, count: int) -> nn.Module:
+    """A layer like ``layer``, with ``count`` outputs and new parameters."""
+    new = copy.deepcopy(layer)
+    assert isinstance(new, _LAYERS)
+    setattr(new, "out_features" if isinstance(new, nn.Linear) else "out_channels", count)
+    new.weight = nn.Parameter(new.weight.new_empty(count, *new.weight.shape[1:]))
+    if new.bias is not None:
+        new.bias = nn.Parameter(new.bias.new_empty(count))
+    new.reset_parameters()
+    return new
+
+
+def _find(model: nn.Module) -> tuple[str, list[str]]:
+    """Name of the last layer, and of those like it that evaluation does not use."""
+    first = next((p for p in model.parameters() if p.is_floating_point()), None)
+    for size in _sizes(model):
         if first is None:
             break
         images = torch.zeros(1, 3, size, size, dtype=first.dtype, device=first.device)
         try:
-            found = _trace(inner, images)
+            outputs, logits = _trace(model, images)
         except Exception:  # a network for other images
             continue
-        if found is not None:
-            return found
+        if not isinstance(logits, Tensor) or logits.ndim != 2:  # features, or several answers
+            continue
+        # what scales the logits, or leaves out dimensions of size 1, comes after the last layer
+        for name, output in reversed(outputs.items()):
+            if isinstance(output, Tensor) and output.numel() == logits.numel():
+                width = _width(model.get_submodule(name))
+                unused = [
+                    each
+                    for each, part in model.named_modules()
+                    if isinstance(part, _LAYERS) and each not in outputs and _width(part) == width
+                ]
+                return name, unused
     raise InputError(
-        f"{type(inner).__name__} has no last layer that could be told: its logits are not the "
+        f"{type(model).__name__} has no last layer that could be told: its logits are not the "
         "output of an nn.Linear or of an nn.Conv2d"
     )
 
 
-def _trace(model: nn.Module, images: Tensor) -> str | None:
-    outputs: dict[str, Tensor] = {}
+def _sizes(model: nn.Module) -> list[int]:
+    """Heights of images that the network may take; timm's networks say theirs."""
+    stated = getattr(model, "pretrained_cfg", None)
+    size = stated.get("input_size") if isinstance(stated, dict) else None
+    return [*_SIZES, size[1]] if size else [*_SIZES]
+
+
+def _width(layer: nn.Module) -> int:
+    return len(_tensor(layer))
+
+
+def _tensor(layer: nn.Module) -> Tensor:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def _trace(model: nn.Module, images: Tensor) -> tuple[dict[str, Any], Any]:
+    """What each dense layer and convolution answers, in the order of their answers; the logits."""
+    outputs: dict[str, Any] = {}
     with evaluating(model) as network, torch.no_grad():
         hooks = [
             part.register_forward_hook(
                 lambda _, inputs, output, name=name: outputs.__setitem__(name, output)
             )
             for name, part in network.named_modules()
-            if isinstance(part, nn.Linear | nn.Conv2d)
+            if isinstance(part, _LAYERS)
         ]
         try:
             logits = network(images)
         finally:
             for hook in hooks:
                 hook.remove()
-    # what scales the logits, or leaves out dimensions of size 1, comes after the last layer
-    for name, output in reversed(outputs.items()):
-        if isinstance(output, Tensor) and output.numel() == logits.numel():
-            return name
-    return None
+    return outputs, logits

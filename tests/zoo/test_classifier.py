@@ -1,0 +1,140 @@
+"""The last layer of any network can be had and replaced, and the card follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+import cifarzoo
+from cifarzoo import ModelCard
+from cifarzoo.errors import ArgumentError, InputError
+
+IMAGES = torch.zeros(2, 3, 32, 32)
+
+
+@pytest.mark.parametrize("name", cifarzoo.list_models())
+def test_a_new_last_layer_begins_as_that_of_a_new_network(name: str) -> None:
+    model = cifarzoo.create_model(name, seed=0).double().train()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    generator = torch.get_rng_state()
+    cifarzoo.reset_classifier(model, 3, classes=["a", "b", "c"], seed=1)
+    assert torch.equal(torch.get_rng_state(), generator)
+    new = cifarzoo.create_model(name, num_classes=3, seed=1).double().state_dict()
+    head = {key for key in new if new[key].shape != before[key].shape}
+    assert head
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, new[key] if key in head else before[key]), key
+    assert cifarzoo.get_card(model) == ModelCard(name, num_classes=3, classes=("a", "b", "c"))
+    assert all(module.training for module in model.modules())
+    assert model(IMAGES.double()).shape == (2, 3)
+
+
+def test_a_network_with_a_new_last_layer_is_read_back_from_its_file(tmp_path: Path) -> None:
+    model = cifarzoo.create_model("resnet20", shortcut="conv", seed=0)
+    cifarzoo.reset_classifier(model, 4)
+    again = cifarzoo.load_model(cifarzoo.save_weights(model, tmp_path / "w.safetensors"))
+    card = ModelCard("resnet20", num_classes=4, options={"shortcut": "conv"})
+    assert cifarzoo.get_card(again) == card
+    assert torch.equal(again.eval()(IMAGES), model.eval()(IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "size"),
+    [
+        ("alexnet", "classifier.6", 224),
+        ("googlenet", "fc", 224),
+        ("inception_v3", "fc", 299),
+        ("resnet18", "fc", 32),
+        ("squeezenet1_1", "classifier.1", 224),
+        ("vit_b_16", "heads.head", 224),
+    ],
+)
+def test_networks_of_torchvision_get_a_new_last_layer(name: str, layer: str, size: int) -> None:
+    # the two warn that they will start with other numbers some day
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    with torch.device("meta"):  # no memory, no numbers
+        model = torchvision.models.get_model(name, num_classes=7, **options)
+        images = torch.zeros(2, 3, size, size)
+    assert cifarzoo.get_classifier(model) is model.get_submodule(layer)
+    cifarzoo.reset_classifier(model, 5)
+    assert cifarzoo.get_classifier(model) is model.get_submodule(layer)
+    assert model.eval()(images).shape == (2, 5)
+    answers = model.train()(images)  # of googlenet and inception several
+    answers = answers if isinstance(answers, tuple) else (answers,)
+    assert {tuple(answer.shape) for answer in answers} == {(2, 5)}
+    assert getattr(model, "num_classes", 5) == 5
+    assert cifarzoo.get_card(model).num_classes == 5
+
+
+@pytest.mark.parametrize(
+    "name", ["test_byobnet", "test_convnext", "test_efficientnet", "test_resnet", "test_vit"]
+)
+def test_networks_of_timm_get_a_new_last_layer(name: str) -> None:
+    model = timm.create_model(name, num_classes=7).to(torch.bfloat16)
+    assert cifarzoo.get_classifier(model) is model.get_classifier()
+    cifarzoo.reset_classifier(model, 5, seed=3)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    size = model.pretrained_cfg["input_size"][-1]
+    assert model(torch.zeros(2, 3, size, size, dtype=torch.bfloat16)).shape == (2, 5)
+    assert model.num_classes == cifarzoo.get_card(model).num_classes == 5
+
+
+def test_both_last_layers_of_a_distilled_network_are_replaced() -> None:
+    model = timm.create_model("deit_tiny_distilled_patch16_224", num_classes=7)
+    both = cifarzoo.get_classifier(model)
+    assert isinstance(both, nn.ModuleList)
+    assert [*both] == [model.head, model.head_dist]
+    cifarzoo.reset_classifier(model, 5)
+    assert [layer.out_features for layer in cifarzoo.get_classifier(model)] == [5, 5]
+
+
+def test_a_network_of_ones_own_keeps_kind_place_and_mode_of_its_last_layer() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(3), nn.Conv2d(4, 6, 3, bias=False), nn.Flatten()
+    ).to(torch.float64)
+    model[2].eval()
+    cifarzoo.reset_classifier(nn.DataParallel(model), 2)
+    layer = cifarzoo.get_classifier(model)
+    assert repr(layer) == "Conv2d(4, 2, kernel_size=(3, 3), stride=(1, 1), bias=False)"
+    assert layer.weight.dtype == torch.float64
+    assert not layer.training
+    assert cifarzoo.get_card(model) == ModelCard("Sequential", num_classes=2)
+
+
+def test_the_new_last_layer_learns_when_the_rest_is_frozen() -> None:
+    model = cifarzoo.create_model("simple", seed=0).requires_grad_(False)
+    cifarzoo.reset_classifier(model, 3)
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert trained == ["fc3.weight", "fc3.bias"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 0}, "at least 1; got 0: .*embeddings"),
+        ({"num_classes": 2.5}, "whole number"),
+        ({"num_classes": 2, "classes": ["a"]}, "classes must be 2 names"),
+        ({"num_classes": 2, "classes": "ab"}, "classes must be 2 names"),
+        ({"num_classes": 2, "seed": "x"}, "seed must be a whole number"),
+    ],
+)
+def test_what_cannot_be_a_last_layer_is_refused_and_nothing_changes(
+    arguments: dict[str, object], message: str
+) -> None:
+    model = cifarzoo.create_model("simple", seed=0)
+    with pytest.raises(ArgumentError, match=message):
+        cifarzoo.reset_classifier(model, **arguments)  # type: ignore[arg-type]
+    assert cifarzoo.get_classifier(model).out_features == 10
+    assert cifarzoo.get_card(model).num_classes == 10
+
+
+def test_a_network_without_a_last_layer_is_refused() -> None:
+    with pytest.raises(InputError, match="has no last layer"):
+        cifarzoo.reset_classifier(nn.Sequential(nn.Conv2d(3, 4, 3)), 2)
+    with pytest.raises(InputError, match="has no last layer"):
+        cifarzoo.get_classifier(nn.Flatten())
