@@ -110,12 +110,13 @@ def reset_classifier(
     if isinstance(classes, str) or (names is not None and len(names) != count):
         raise ArgumentError(f"classes must be {count} names, one for each output; got {classes!r}")
     inner, card = unwrap(model), describe(model)
+    own = _method(inner, "reset_classifier") if card.name not in BUILDERS else None
+    found = _find(inner) if own is None else None  # a pass, in which attention may draw numbers
     with own_generator(seed_number):
-        own = _method(inner, "reset_classifier")
-        if own is None:
-            _replace(inner, card, count)
-        else:
+        if own is not None:
             _reset_by_itself(inner, own, count)
+        elif found is not None:
+            _replace(inner, card, count, *found)
     attach_card(inner, dataclasses.replace(card, num_classes=count, classes=names))
 
 
@@ -135,8 +136,9 @@ def _reset_by_itself(model: nn.Module, reset: Callable[..., Any], count: int) ->
             module.to(device=like.device, dtype=like.dtype)
 
 
-def _replace(model: nn.Module, card: ModelCard, count: int) -> None:
-    name, auxiliary = _find(model)
+def _replace(
+    model: nn.Module, card: ModelCard, count: int, name: str, auxiliary: Sequence[str]
+) -> None:
     old = {each: model.get_submodule(each) for each in (name, *auxiliary)}
     if card.name in BUILDERS:  # its builder knows which numbers the last layer begins with
         built = BUILDERS[card.name](num_classes=count, **card.options)
