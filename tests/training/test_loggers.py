@@ -180,6 +180,27 @@ def test_files_go_on_where_the_run_goes_on(
 
 
 @pytest.mark.parametrize("logger", [CSVLogger, JSONLinesLogger])
+def test_a_row_that_a_kill_prevented_is_written_when_the_run_goes_on(
+    logger: type[CSVLogger | JSONLinesLogger], few: ImageSet, tmp_path: Path
+) -> None:
+    path = tmp_path / "log"
+
+    class Killed(Logger):
+        """Comes after the checkpoint and before the row."""
+
+        def on_epoch(self, record: EpochRecord) -> None:
+            path.write_text("half a ro")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(output=tmp_path, loggers=[Killed(), logger(path)]).fit(few)
+    make_trainer(output=tmp_path, loggers=[logger(path)]).fit(few, resume=True)
+    text = path.read_text()
+    assert "half" not in text
+    assert len(text.splitlines()) == (3 if logger is CSVLogger else 2)
+
+
+@pytest.mark.parametrize("logger", [CSVLogger, JSONLinesLogger])
 def test_a_new_run_replaces_an_old_file(
     logger: type[CSVLogger | JSONLinesLogger], few: ImageSet, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 import cifarzoo
-from cifarzoo.errors import ArgumentError, CifarZooError
+from cifarzoo.errors import ArgumentError, CifarZooError, WeightsError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -223,6 +223,7 @@ class Opened:
 
 def open_weights(weights: str) -> Opened:
     """What a command is about."""
+    from cifarzoo.runs import check_facts
     from cifarzoo.zoo.locate import find_any
 
     found = find_any(weights)
@@ -232,7 +233,8 @@ def open_weights(weights: str) -> Opened:
         else cifarzoo.load_model(found.path)
     )
     facts = cifarzoo.read_metadata(found.path).get("metadata", {})
-    return Opened(network, found.path, name_data(facts))
+    checked = check_facts(facts, str(found.path), WeightsError)
+    return Opened(network, found.path, name_data(checked))
 
 
 def name_data(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,7 +242,7 @@ def name_data(facts: Mapping[str, Any]) -> dict[str, Any]:
 
     A run of the command line notes its options; one of a program, the names of its image sets.
     """
-    name, _, part = facts.get("data_name", "").removesuffix(" held out").rpartition(" ")
+    name, _, part = (facts.get("data_name") or "").removesuffix(" held out").rpartition(" ")
     known = {
         info.set_name: info.name
         for info in map(cifarzoo.get_dataset_info, cifarzoo.list_datasets())
@@ -252,7 +254,7 @@ def name_data(facts: Mapping[str, Any]) -> dict[str, Any]:
     if measured in (None, f"{name} train held out", f"{name} test"):
         found["watch_test"] = measured == f"{name} test"
         is_held_out = measured is not None and not found["watch_test"]
-        found["val_size"] = facts["val_images"] if is_held_out else 0
+        found["val_size"] = facts.get("val_images") if is_held_out else 0
     return found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
+import io
 import json
 import math
 import warnings
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import ArgumentError, MissingExtraError
-from cifarzoo.files.writing import make_directory
+from cifarzoo.files.writing import cannot_write, make_directory, write_text
 from cifarzoo.names import whole_number
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.history import EpochRecord, History
@@ -241,32 +243,51 @@ class ConsoleLogger(Logger):
 
 
 class _FileLogger(Logger):
-    """Appends to a file; a run that starts anew replaces it, one that continues does not."""
+    """Appends to a file; a run that starts anew replaces it, one that continues completes it."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def on_start(self, run: RunStart) -> None:
+        """Bring the file to where the run is: a kill may have come between an epoch and its row."""
         make_directory(self.path.parent)
-        if run.epochs_done == 0:
+        if len(run.history):
+            write_text(self.path, self._head() + "".join(map(self._row, run.history.records)))
+        else:
             self.path.unlink(missing_ok=True)
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """Append the epoch's row."""
+        self._append(("" if self.path.exists() else self._head()) + self._row(record))
+
+    def _append(self, text: str) -> None:
+        try:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def _head(self) -> str:
+        return ""
+
+    def _row(self, record: EpochRecord) -> str:
+        raise NotImplementedError
 
 
 class CSVLogger(_FileLogger):
-    """A row an epoch.
+    """A row an epoch, under a header.
 
     Args:
         path: The file.
     """
 
-    def on_epoch(self, record: EpochRecord) -> None:
-        """Append the row, under a header when the file is new."""
-        is_new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(record.to_dict()))
-            if is_new:
-                writer.writeheader()
-            writer.writerow(record.to_dict())
+    def _head(self) -> str:
+        return ",".join(field.name for field in dataclasses.fields(EpochRecord)) + "\r\n"
+
+    def _row(self, record: EpochRecord) -> str:
+        line = io.StringIO()
+        csv.writer(line).writerow(record.to_dict().values())
+        return line.getvalue()
 
 
 class JSONLinesLogger(_FileLogger):
@@ -276,10 +297,8 @@ class JSONLinesLogger(_FileLogger):
         path: The file.
     """
 
-    def on_epoch(self, record: EpochRecord) -> None:
-        """Append the line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record.to_dict()) + "\n")
+    def _row(self, record: EpochRecord) -> str:
+        return json.dumps(record.to_dict()) + "\n"
 
 
 class TensorBoardLogger(Logger):
@@ -299,7 +318,12 @@ class TensorBoardLogger(Logger):
             raise MissingExtraError(
                 "TensorBoardLogger needs tensorboard: pip install 'cifarzoo[tensorboard]'"
             ) from error
-        self._writer: Any = SummaryWriter(str(make_directory(folder)))
+        self._folder, self._make = folder, SummaryWriter
+
+    @functools.cached_property
+    def _writer(self) -> Any:
+        """Made when it is used: before, the folder may be that of another run."""
+        return self._make(str(make_directory(self._folder)))
 
     def on_start(self, run: RunStart) -> None:
         """Draw the graph, once."""
