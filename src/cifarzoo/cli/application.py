@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 
 import cifarzoo
 from cifarzoo.errors import ArgumentError, CifarZooError, WeightsError
+from cifarzoo.names import printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,6 +61,8 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except CifarZooError as error:
+            if ctx.params.get("debug"):
+                raise
             print_error(error, self.get_command(ctx, ctx.invoked_subcommand or ""))
             raise typer.Exit(1) from error
         except KeyboardInterrupt as interrupt:
@@ -69,7 +72,7 @@ class _Commands(TyperGroup):
 
 def print_error(error: CifarZooError, command: Any = None) -> None:
     """Print an error of the library, in the words of the command that met it."""
-    typer.secho(f"error: {in_options(str(error), command)}", err=True, fg="red")
+    typer.secho(printable(f"error: {in_options(str(error), command)}"), err=True, fg="red")
 
 
 def in_options(text: str, command: Any) -> str:
@@ -161,12 +164,13 @@ def _options(
         list[str] | None,
         typer.Option("--import", help="A module of yours that registers models and more."),
     ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error happened.")] = False,
 ) -> None:
     for module in modules or []:
         sys.path.insert(0, os.getcwd())  # where people try things
         try:
             importlib.import_module(module)
-        except ImportError as error:
+        except Exception as error:  # whatever the module raises
             raise ArgumentError(f"module {module!r} cannot be imported: {error}") from error
         finally:
             sys.path.pop(0)

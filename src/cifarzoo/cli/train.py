@@ -25,6 +25,7 @@ from cifarzoo.cli.application import (
     name_data,
 )
 from cifarzoo.errors import ArgumentError, CheckpointError, MissingExtraError, WeightsError
+from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import atomic_path
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ def _refuse_another_run(folder: Path) -> None:
     """A run replaces nothing that lies in its folder."""
     from cifarzoo.runs import RunFolder
 
-    run = RunFolder(folder)
+    run = RunFolder(user_path(folder))
     found = run.files()
     if run.note.exists() and not run.weights.exists() and not run.checkpoint.exists():
         raise CheckpointError(

@@ -22,6 +22,7 @@ from cifarzoo.data import ImageSet
 from cifarzoo.data.feed import Source
 from cifarzoo.data.loader import Transform
 from cifarzoo.errors import ArgumentError, CheckpointError
+from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import make_directory
 from cifarzoo.frozen import thaw
 from cifarzoo.recipe import Augmentation, Recipe
@@ -140,7 +141,7 @@ class Trainer:
             raise ArgumentError(f"compile must be True, False or 'auto'; got {compile!r}")
         self.compile: bool | Literal["auto"] = compile
         self.loggers = _as_loggers(loggers)
-        self._makes_output = output is not None and not Path(output).exists()
+        self._makes_output = output is not None and not user_path(output).exists()
         self.output = make_directory(output) if output is not None else None
         self.metadata = dict(metadata or {})
         self.optimizer: str | OptimizerFactory = optimizer or recipe.optimizer
