@@ -24,20 +24,28 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 import torch
-from cifarzoo import CSVLogger, Recipe, Trainer, create_model, load_sample
+from cifarzoo import CSVLogger, Logger, Recipe, Trainer, create_model, load_sample
 
 folder, rank = Path(sys.argv[1]), os.environ["RANK"]
 images = load_sample("train").subset(torch.load(folder / "index.pt"))
 model = create_model("simple", seed=int(rank))  # the processes must agree on the first one's
+output = folder / f"out{rank}"
+
+
+class EndAfter(Logger):
+    def on_epoch(self, record):
+        return record.epoch == int(os.environ.get("EPOCHS", 0))
+
+
 trainer = Trainer(
     model,
     Recipe.load(folder / "recipe.json"),
     device="cpu",
     precision="float32",
-    output=folder / f"out{rank}",
-    loggers=[CSVLogger(folder / f"out{rank}" / "log.csv")],
+    output=output,
+    loggers=[CSVLogger(output / "log.csv"), EndAfter()],
 )
-history = trainer.fit(images, images)
+history = trainer.fit(images, images, resume=(folder / "out0" / "checkpoint.pt").exists())
 history.save(folder / f"history{rank}.json")
 torch.save(model.state_dict(), folder / f"weights{rank}.pt")
 """
@@ -49,7 +57,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def launch(folder: Path, processes: int) -> None:
+def launch(folder: Path, processes: int, **variables: str) -> None:
     """Run SCRIPT under torchrun, on this machine's loopback only."""
     (folder / "script.py").write_text(SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run"]
@@ -57,6 +65,7 @@ def launch(folder: Path, processes: int) -> None:
     command += ["--master-port", str(free_port()), str(folder / "script.py"), str(folder)]
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": loopback}
+    environment |= variables
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr[-4000:]
 

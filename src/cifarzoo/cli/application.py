@@ -6,6 +6,7 @@ wait for it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -55,7 +56,10 @@ __all__ = [
 
 
 class _Commands(TyperGroup):
-    """Turns the library's errors into a message and an exit code: 1, or 130 for Ctrl-C."""
+    """Turns the library's errors into a message and an exit code: 1, or 130 for Ctrl-C.
+
+    After SIGTERM it is 143, after SIGHUP 129: 128 and the number of the signal.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -66,8 +70,9 @@ class _Commands(TyperGroup):
             print_error(error, self.get_command(ctx, ctx.invoked_subcommand or ""))
             raise typer.Exit(1) from error
         except KeyboardInterrupt as interrupt:
-            typer.secho(str(interrupt) or "stopped", err=True, fg="yellow")
-            raise typer.Exit(130) from interrupt
+            with contextlib.suppress(OSError):  # after SIGHUP there may be no terminal
+                typer.secho(str(interrupt) or "stopped", err=True, fg="yellow")
+            raise typer.Exit(getattr(interrupt, "code", 130)) from interrupt
 
 
 def print_error(error: CifarZooError, command: Any = None) -> None:

@@ -167,7 +167,8 @@ def train(
             raise
         where = str(problem).split(";")[0] or "stopped"
         command = shlex.join(["cifarzoo", "train", "--resume", str(run.path)])
-        raise KeyboardInterrupt(f"{where}; continue with: {command}") from None
+        problem.args = (f"{where}; continue with: {command}",)
+        raise
     held_out = val_set if facts["val_size"] else None
     reports, kept = _keep_reports(run, network, history, test_set, held_out, place)
     _show_run(reports, history, kept)

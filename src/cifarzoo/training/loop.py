@@ -369,12 +369,12 @@ class Loop:
         torch.set_rng_state(rng)
 
     def leave(self) -> None:
-        """Raise KeyboardInterrupt, saying where the run can go on."""
+        """Raise what ends the run, saying where it can go on."""
         where = (
             f"continue with resume={str(self.checkpoint)!r}"
             if self.checkpoint is not None
             else "nothing was saved, for the Trainer has no output folder"
         )
-        raise KeyboardInterrupt(
+        raise self.stop.exception(
             f"stopped in epoch {len(self.records) + 1} after step {self.step}; {where}"
         )

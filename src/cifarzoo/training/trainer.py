@@ -192,7 +192,9 @@ class Trainer:
                 ``output`` already and ``resume`` is off, or at work there.
             OutputError: The disk is full, or ``output`` was deleted or replaced meanwhile.
             NonFiniteLossError: The loss became NaN or infinite; the last checkpoint is kept.
-            KeyboardInterrupt: Ctrl-C; the step was finished and the state saved.
+            PeerError: Under ``torchrun``, another process has ended or does not answer.
+            KeyboardInterrupt: Ctrl-C, or SIGTERM or SIGHUP, after which a program that does not
+                catch it ends with status 143 or 129; the step was finished and the state saved.
         """
         self._check_keep(val)
         with (
@@ -212,7 +214,7 @@ class Trainer:
             self._teaching(size) as teacher,
             arithmetic(self.place),
             many_shapes(len(self.recipe.image_sizes)) if self.compile else contextlib.nullcontext(),
-            stop_on_interrupt() as stop,
+            stop_on_interrupt(patience=world.patience) as stop,
             # dropout and mixing draw from torch's global generators: they are ours for the run only
             seeded(self.recipe.seed + world.rank, self.device),
             self._kept(data, saved, hold) as keep_result,
