@@ -74,7 +74,7 @@ def test_a_long_fast_run_still_fits_into_80_columns() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     logger = ConsoleLogger(console)
     start = RunStart(
-        name="simple",
+        name="[/simple]",  # no markup
         network=nn.Identity(),
         recipe=PLAIN.replace(epochs=100),
         steps_per_epoch=400,

@@ -173,6 +173,7 @@ class ConsoleLogger(Logger):
 
     def on_start(self, run: RunStart) -> None:
         """Draw the bar of the whole run."""
+        from rich.markup import escape
         from rich.progress import (
             BarColumn,
             Progress,
@@ -200,7 +201,7 @@ class ConsoleLogger(Logger):
             *columns, console=self._console, disable=not self._console.is_terminal, transient=True
         )
         self._task = self._bar.add_task(
-            run.name, total=_PARTS, completed=self._share(run.epochs_done)
+            escape(run.name), total=_PARTS, completed=self._share(run.epochs_done)
         )
         self._bar.start()
 
