@@ -50,7 +50,8 @@ trainer = Trainer(
     output=output,
     loggers=[CSVLogger(output / "log.csv"), EndAfter()],
 )
-history = trainer.fit(images, images, resume=(folder / "out0" / "checkpoint.pt").exists())
+saved = folder / "out0" / "checkpoint.pt"
+history = trainer.fit(images, images, resume=saved if saved.exists() else False)
 history.save(folder / f"history{rank}.json")
 torch.save(model.state_dict(), folder / f"weights{rank}.pt")
 """
