@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -146,3 +150,28 @@ def test_names_that_the_terminal_cannot_show_are_escaped(
     fails("info", "Жук")
     sys.stderr.flush()
     assert rb"unknown model '\u0416\u0443\u043a'" in shown.getvalue()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_saves_the_run_and_is_the_exit_status(
+    number: signal.Signals, code: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = folder / "run" / "checkpoint.pt"
+
+    def press() -> None:
+        while not checkpoint.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    changes = ("--set", "epochs=1000", "--set", "batch_size=500", "--output", "run")
+    fails("train", "simple", "--data", "sample", *changes, code=code)
+    thread.join()
+    assert "continue with: cifarzoo train --resume run" in capsys.readouterr().err
+    assert sorted(p.name for p in (folder / "run").iterdir()) == [
+        "checkpoint.pt",
+        "history.csv",
+        "recipe.toml",
+        "run.json",
+    ]
