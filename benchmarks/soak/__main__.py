@@ -1,4 +1,4 @@
-"""The soak: what must not be lost is attacked, and counted; see docs/explanation/reliability.md.
+"""The soak: what must not be lost is attacked, and counted.
 
 python benchmarks/soak --kills 300 --lines 500 --seed 1
 """

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -93,13 +94,13 @@ def _watched(stop: StopRequest, numbers: set[int], patience: float) -> Iterator[
     Python takes a signal between two of its own steps, and a process that waits for another one
     makes none. The system's own handler writes a byte at once, which a thread reads.
     """
-    inlet, outlet = os.pipe()
-    os.set_blocking(outlet, False)
+    inlet, outlet = socket.socketpair()
+    outlet.setblocking(False)
     ended = threading.Event()
 
     def watch() -> None:
         arrived = 0
-        while number := os.read(inlet, 1):
+        while number := inlet.recv(1):
             if number[0] not in numbers:
                 continue
             arrived += 1
@@ -113,12 +114,12 @@ def _watched(stop: StopRequest, numbers: set[int], patience: float) -> Iterator[
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
-    before = signal.set_wakeup_fd(outlet, warn_on_full_buffer=False)
+    before = signal.set_wakeup_fd(outlet.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
         ended.set()
-        os.close(outlet)
+        outlet.close()
         thread.join()
-        os.close(inlet)
+        inlet.close()
