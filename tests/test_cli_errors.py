@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -175,3 +177,28 @@ def test_a_signal_saves_the_run_and_is_the_exit_status(
         "recipe.toml",
         "run.json",
     ]
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_lets_the_run_save_itself(tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty")
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    command = [sys.executable, "-m", "cifarzoo", "train", "simple", "--data", "sample"]
+    command += ["--set", "epochs=1000", "--set", "batch_size=200", "--output", str(tmp_path)]
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    with subprocess.Popen(command, preexec_fn=take_terminal, **streams) as process:
+        os.close(theirs)
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
+            if select.select([ours], [], [], 0.05)[0]:
+                os.read(ours, 4096)
+        os.close(ours)
+        assert process.wait(60) == 129
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["checkpoint.pt", "history.csv", "recipe.toml", "run.json"]

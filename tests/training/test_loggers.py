@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import re
@@ -134,6 +135,18 @@ def test_a_console_logger_writes_on_standard_error(
     out, err = capsys.readouterr()
     assert out == ""
     assert "epoch 2/2  train loss" in err
+
+
+class Gone(io.StringIO):
+    """A terminal that has been closed."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_terminal_that_is_gone_does_not_end_the_run(few: ImageSet) -> None:
+    console = Console(file=Gone(), force_terminal=False)
+    assert len(make_trainer(loggers=[ConsoleLogger(console)]).fit(few)) == 2
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

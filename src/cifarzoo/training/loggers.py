@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -161,6 +162,8 @@ _PARTS = 1_000_000  # of the bar
 class ConsoleLogger(Logger):
     """A progress bar with loss, accuracy, learning rate, rate and time left; a line an epoch.
 
+    A terminal that is gone, as after SIGHUP, is no reason to lose what the run has to save.
+
     Args:
         console: Where to draw; a rich console on standard error unless given. Without a terminal
             only the lines are written.
@@ -185,7 +188,8 @@ class ConsoleLogger(Logger):
         from rich.table import Column
 
         if run.compiled:
-            self._console.print("compiling the network: the first steps take longer")
+            with _unseen():
+                self._console.print("compiling the network: the first steps take longer")
         self._recipe = run.recipe
         self._steps = run.steps_per_epoch
         is_wide = self._console.width >= 110
@@ -203,7 +207,8 @@ class ConsoleLogger(Logger):
         self._task = self._bar.add_task(
             escape(run.name), total=_PARTS, completed=self._share(run.epochs_done)
         )
-        self._bar.start()
+        with _unseen():
+            self._bar.start()
 
     def on_progress(self, progress: StepProgress) -> None:
         """Move the bar."""
@@ -224,23 +229,29 @@ class ConsoleLogger(Logger):
             if record.val_loss is not None
             else ""
         )
-        self._console.print(
-            f"epoch {record.epoch:>{len(str(self._recipe.epochs))}}/{self._recipe.epochs}"
-            f"  train loss {record.train_loss:.3f}  train acc {record.train_accuracy:6.2%}"
-            f"{validation}  lr {record.learning_rate:<8.2g} {record.seconds:6.1f} s"
-            f"  {record.images_per_second:>7,.0f} images/s",
-            highlight=False,
-            soft_wrap=True,
-        )
+        with _unseen():
+            self._console.print(
+                f"epoch {record.epoch:>{len(str(self._recipe.epochs))}}/{self._recipe.epochs}"
+                f"  train loss {record.train_loss:.3f}  train acc {record.train_accuracy:6.2%}"
+                f"{validation}  lr {record.learning_rate:<8.2g} {record.seconds:6.1f} s"
+                f"  {record.images_per_second:>7,.0f} images/s",
+                highlight=False,
+                soft_wrap=True,
+            )
         self._bar.update(self._task, completed=self._share(record.epoch))
 
     def on_end(self, history: History) -> None:
         """Take the bar away."""
-        self._bar.stop()
+        with _unseen():
+            self._bar.stop()
 
     def _share(self, epochs: float) -> int:
         # steps at small images are quick: counted alike, the time left would start far too short
         return round(_PARTS * self._recipe.work_share(epochs / self._recipe.epochs))
+
+
+def _unseen() -> contextlib.AbstractContextManager[None]:
+    return contextlib.suppress(OSError)
 
 
 class _FileLogger(Logger):
