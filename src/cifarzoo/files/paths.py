@@ -21,8 +21,8 @@ def user_path(text: str | os.PathLike[str], *, expand: bool = False) -> Path:
         expand: Put the user's home in place of ~, as a shell does.
 
     Raises:
-        ArgumentError: No file can have this name, the user it names does not exist, or a folder
-            above may not be opened.
+        ArgumentError: No file can have this name, the user it names does not exist, or the
+            folder that it is or lies in may not be opened.
     """
     path = Path(text)
     try:
@@ -36,6 +36,8 @@ def user_path(text: str | os.PathLike[str], *, expand: bool = False) -> Path:
     except (RuntimeError, ValueError) as error:  # a user without a home, a name with a zero byte
         reason = str(error).rstrip(".").lower()
     else:
-        return path
+        if not path.is_dir() or os.access(path, os.X_OK):
+            return path
+        reason = "permission denied"
     shown = str(path) if len(str(path)) <= 100 else f"{str(path)[:100]}..."
     raise ArgumentError(f"cannot use the path {shown}: {reason}; name another one")

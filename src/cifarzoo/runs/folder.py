@@ -188,7 +188,10 @@ class RunFolder:
             raise CheckpointError(f"{self.path} holds no {_NOTE_NAME} and {_RECIPE_NAME} of a run")
         try:
             facts = json.loads(self.note.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise CheckpointError(f"{self.note} cannot be read: {reason}") from error
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"{self.note} is damaged: {error}; start the run again"
             ) from error
