@@ -8,7 +8,7 @@ QUICKSTART := build/quickstart
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help environment quickstart test check workflows docs bench dist release clean
+.PHONY: help environment quickstart test check workflows docs bench soak dist release clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -39,6 +39,9 @@ docs: $(VENV)/.installed-dev ## Build the documentation and run its examples
 
 bench: $(VENV)/.installed-dev ## Measure the claims about speed
 	$(BIN)/python benchmarks/throughput.py
+
+soak: $(VENV)/.installed-dev ## Kill trainings and try odd command lines, some twenty minutes
+	$(BIN)/python benchmarks/soak
 
 dist: $(VENV)/.installed-dev ## Build the wheel and the source archive
 	rm -rf dist

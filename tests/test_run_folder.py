@@ -6,6 +6,8 @@ import datetime
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typer.testing import CliRunner, Result
 import cifarzoo
 from cifarzoo import History, ImageSet, Logger, Recipe, Trainer, runs
 from cifarzoo.cli import app
-from cifarzoo.errors import ArgumentError, CheckpointError, InputError
+from cifarzoo.errors import ArgumentError, CheckpointError, InputError, OutputError
 from cifarzoo.runs import RunFolder
 from cifarzoo.zoo import registry
 
@@ -381,3 +383,128 @@ def test_images_of_ones_own_are_not_taken_for_cifar10(few: ImageSet, tmp_path: P
     assert "cifar10 sample test" in run("evaluate", tmp_path, "--data", "sample").stdout
     Trainer(model, recipe, output=tmp_path / "part", **PLACE).fit(few)  # what a split held out
     assert "cifar10 sample test" in run("evaluate", tmp_path / "part").stdout
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(few: ImageSet, tmp_path: Path) -> None:
+    recipe = RECIPE.replace(batch_size=50)
+    other = Trainer(cifarzoo.create_model("simple", seed=1), recipe, output=tmp_path, **PLACE)
+    refusals: list[str] = []
+
+    class Intruder(Logger):
+        """Tries to begin a run and to resume this one, in the middle of it."""
+
+        def on_epoch(self, record: cifarzoo.EpochRecord) -> None:
+            for resume in (False, True):
+                with pytest.raises(CheckpointError) as refusal:
+                    other.fit(few, resume=resume)
+                refusals.append(str(refusal.value))
+
+    model = cifarzoo.create_model("simple", seed=0)
+    log = cifarzoo.CSVLogger(tmp_path / "history.csv")
+    trainer = Trainer(model, recipe, output=tmp_path, loggers=[log, Intruder()], **PLACE)
+    assert len(trainer.fit(few)) == 2
+    assert len(refusals) == 4
+    assert all(f"a run is at work in {tmp_path}" in each for each in refusals)
+    assert {path.name for path in tmp_path.iterdir()} == LEFT | {"history.csv"}
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 3
+    assert len(other.fit(few, resume=True)) == 2  # the lock went with the run
+
+
+def test_a_folder_of_a_run_that_was_killed_is_free(few: ImageSet, tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from cifarzoo.runs import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).locked():\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    recipe = RECIPE.replace(batch_size=100, epochs=1)
+    Trainer(cifarzoo.create_model("simple"), recipe, output=tmp_path, **PLACE).fit(few)
+    assert {path.name for path in tmp_path.iterdir()} == LEFT
+
+
+class Then(Logger):
+    """Does something after the first epoch."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.act = act
+
+    def on_epoch(self, record: cifarzoo.EpochRecord) -> None:
+        if record.epoch == 1:
+            self.act()
+
+
+@pytest.mark.parametrize("fate", ["deleted", "replaced", "emptied", "moved"])
+def test_a_folder_that_is_gone_ends_the_run_and_is_not_made_again(
+    few: ImageSet, fate: str, tmp_path: Path
+) -> None:
+    folder, other = tmp_path / "run", tmp_path / "other"
+
+    def act() -> None:
+        if fate == "moved":
+            folder.rename(other)
+            return
+        shutil.rmtree(folder)
+        if fate != "deleted":
+            folder.mkdir()
+        if fate == "replaced":
+            (folder / "run.json").write_text("{}")
+
+    recipe = RECIPE.replace(batch_size=50, epochs=3)
+    network = cifarzoo.create_model("simple", seed=0)
+    trainer = Trainer(network, recipe, output=folder, loggers=[Then(act)], **PLACE)
+    with pytest.raises(OutputError, match="deleted, moved or replaced while it trained"):
+        trainer.fit(few)
+    left = {path.name for path in folder.iterdir()} if folder.exists() else None
+    assert left == ({"run.json"} if fate == "replaced" else None)
+    if fate == "moved":  # the advice works
+        trainer = Trainer(network, recipe, output=other, **PLACE)
+        assert len(trainer.fit(few, resume=True)) == 3
+
+
+ODD = {
+    "a list": [],
+    "no model": {"model": None},
+    "no data": {"data": None},
+    "a number for the model": {"model": 3},
+    "a number for the data": {"data": 3},
+    "text for a number": {"val_size": "many"},
+    "a fraction": {"val_size": 0.5},
+    "true for a number": {"val_size": True},
+    "a number for true": {"watch_test": 1},
+    "a list for the precision": {"precision": ["float32"]},
+    "an unknown precision": {"precision": "float31"},
+    "unknown data": {"data": "mars"},
+    "an unknown model": {"model": "mars"},
+    "odd resuming": {"resuming": "yes"},
+    "empty resuming": {"resuming": {}},
+    "resuming without a card": {"resuming": {"only_in_python": [], "network_sha256": ""}},
+    "resuming with an odd card": {
+        "resuming": {"only_in_python": [], "network_sha256": "", "card": {"name": 3}}
+    },
+    "odd reasons": {"resuming": {"only_in_python": 3, "network_sha256": "", "card": {}}},
+    "odd name of the data": {"data": None, "data_name": 3},
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_a_note_with_fields_that_are_odd_is_refused(
+    case: str, finished: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    odd = ODD[case]
+    facts = {"model": "simple", "data": "sample", "val_size": 0, "watch_test": False}
+    note = odd if isinstance(odd, list) else {**facts, **odd}
+    (folder / "run.json").write_text(json.dumps(note))
+    refused = run("train", "--resume", folder, code=1)
+    assert refused.stderr.startswith("error: ")
+
+
+def test_metadata_with_an_odd_or_unknown_name_of_the_data_is_refused(tmp_path: Path) -> None:
+    model = cifarzoo.create_model("simple", seed=0)
+    for data, reason in {"mars": "unknown image set 'mars'", 3: "its 'data' must be text"}.items():
+        path = cifarzoo.save_weights(model, tmp_path / "w.safetensors", metadata={"data": data})
+        for command in ("evaluate", "report"):
+            assert reason in run(command, path, code=1).stderr.replace("\n", " ")

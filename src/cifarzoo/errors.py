@@ -14,6 +14,7 @@ without knowing this module::
     ├── WeightsError(RuntimeError)           a weights file that does not fit or cannot be trusted
     ├── CheckpointError(RuntimeError)        a checkpoint that does not belong to this run
     ├── OutputError(OSError)                 a place that cannot be written
+    ├── PeerError(RuntimeError)              another process of the run ended or does not answer
     ├── NonFiniteLossError(ArithmeticError)  the loss became NaN or infinite
     └── MissingExtraError(ImportError)       an optional dependency that is not installed
 """
@@ -32,6 +33,7 @@ __all__ = [
     "MissingExtraError",
     "NonFiniteLossError",
     "OutputError",
+    "PeerError",
     "UnknownNameError",
     "WeightsError",
 ]
@@ -79,6 +81,10 @@ class CheckpointError(CifarZooError, RuntimeError):
 
 class OutputError(CifarZooError, OSError):
     """A file or folder cannot be written."""
+
+
+class PeerError(CifarZooError, RuntimeError):
+    """Another process of a distributed run has ended, or does not answer in time."""
 
 
 class NonFiniteLossError(CifarZooError, ArithmeticError):

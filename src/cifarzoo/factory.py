@@ -27,6 +27,8 @@ from cifarzoo.zoo.weights import find_weights, read_card, read_content
 
 __all__ = ["create_model", "load_model"]
 
+_MOST_CLASSES = 100_000  # a last layer of some 200 MB; a slip of the finger asks for terabytes
+
 
 def create_model(
     name: str,
@@ -62,7 +64,7 @@ def create_model(
 
     Raises:
         UnknownNameError: No model or weights tag has this name; the nearest is suggested.
-        ArgumentError: ``num_classes`` is below 1, or the model has no such option.
+        ArgumentError: ``num_classes`` is below 1 or above 100,000, or the model has no such option.
         WeightsError: The weights do not fit or are damaged.
 
     Example:
@@ -74,8 +76,11 @@ def create_model(
     spec = get_model_info(name)
     if num_classes is not None:
         num_classes, given = whole_number(num_classes), num_classes
-        if num_classes is None or num_classes < 1:
-            raise ArgumentError(f"num_classes must be a whole number of at least 1; got {given!r}")
+        if num_classes is None or not 1 <= num_classes <= _MOST_CLASSES:
+            raise ArgumentError(
+                f"num_classes must be a whole number of at least 1 and at most {_MOST_CLASSES:,}; "
+                f"got {given!r}"
+            )
     if seed is not None:
         seed, given = whole_number(seed), seed
         if seed is None:

@@ -6,6 +6,7 @@ import difflib
 import inspect
 import numbers
 import operator
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ __all__ = [
     "check_factory",
     "check_options",
     "keyword_options",
+    "one_line",
+    "printable",
     "real_number",
     "registering",
     "unknown_name",
@@ -22,6 +25,7 @@ __all__ = [
 ]
 
 _Item = TypeVar("_Item")
+_TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UnknownNameError:
@@ -95,6 +99,27 @@ def check_factory(kind: str, factory: Any, parameters: str, arguments: str) -> N
             f"{kind} is a name or a factory, not {factory!r}; write "
             f"lambda {parameters}: {made.__name__}({arguments})"
         )
+
+
+def printable(text: str) -> str:
+    r"""``text`` with escapes for what a terminal would act on: names may come from anybody's file.
+
+    Example:
+        >>> print(printable("cat\x1b[2J"))
+        cat\x1b[2J
+    """
+    return "".join(c if c in "\n\t" or not _acts(c) else repr(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    """``text`` as `printable` writes it, for a table: every white space is one blank."""
+    return printable(" ".join(text.split()))
+
+
+def _acts(character: str) -> bool:
+    """Whether it is a control, half of a surrogate pair, or turns the direction of writing."""
+    turns = unicodedata.bidirectional(character) in _TURNING
+    return turns or unicodedata.category(character) in ("Cc", "Cs")
 
 
 def whole_number(value: Any) -> int | None:

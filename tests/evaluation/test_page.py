@@ -209,3 +209,20 @@ def test_a_browser_shows_every_image_and_reports_no_error(
     assert pictures == loaded > 20
     assert wide <= 0, "the page is wider than the window"
     assert "CONSOLE" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["<!--<script>", "</script><img src=x>", "\ud800 'x' & \"y\""])
+def test_a_name_cannot_end_the_page_early(
+    name: str, entries: list[PageEntry], images: ImageSet, tmp_path: Path
+) -> None:
+    report = entries[1].report
+    classes = [dataclasses.replace(report.classes[0], name=name), *report.classes[1:]]
+    odd = dataclasses.replace(report, model=name, data=name, classes=classes)
+    path = write_page(tmp_path / "page.html", [dataclasses.replace(entries[1], report=odd)])
+    text = path.read_text(encoding="utf-8")
+    embedded = re.search(r'id="reports">([^<>&]*)</script>', text)
+    assert embedded  # a browser reads on as before "<!--<script" too
+    assert json.loads(embedded[1])[0]["reports"][0]["model"] == name
+    assert text.count("<script") == text.count("</script>") == 1
+    assert text.rstrip().endswith("</html>")
+    assert Tags(text).found

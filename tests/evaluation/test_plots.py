@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
+import html
+from pathlib import Path
+
+import matplotlib
 import pytest
 
 import cifarzoo
@@ -11,6 +16,7 @@ from cifarzoo.evaluation import (
     plot_reliability,
     plot_robustness,
 )
+from cifarzoo.names import one_line
 
 
 def history(epochs: int, *, val: bool = True) -> History:
@@ -116,3 +122,21 @@ def test_robustness_draws_a_panel_for_each_corruption() -> None:
     for reports in ([], [one, less]):
         with pytest.raises(InputError, match="same corruptions"):
             plot_robustness(reports)
+
+
+@pytest.mark.parametrize("name", [r"$\frac{1}$", r"$x_1$ and \$", "a\nb\x1b", "\ud800", "$" * 4])
+def test_names_are_drawn_as_they_are(name: str, few: ImageSet, tmp_path: Path) -> None:
+    report = cifarzoo.evaluate(cifarzoo.create_model("simple", seed=0), few, device="cpu")
+    classes = [dataclasses.replace(score, name=name) for score in report.classes]
+    odd = dataclasses.replace(report, model=name, data=name, classes=classes)
+    figures = {
+        "confusion": cifarzoo.plot_confusion_matrix([[1]], [name], title=name),
+        "history": cifarzoo.plot_history({name: history(2)}, title=name),
+        "reliability": plot_reliability(odd),
+        "predictions": plot_predictions(odd, few, [0]),
+    }
+    for kind, figure in figures.items():
+        assert figure is not None
+        with matplotlib.rc_context({"svg.fonttype": "none"}):  # text stays text
+            figure.savefig(tmp_path / f"{kind}.svg")
+        assert one_line(name) in html.unescape((tmp_path / f"{kind}.svg").read_text())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -295,3 +296,23 @@ def test_one_image_is_enough_for_every_part(few: ImageSet, model: nn.Module) -> 
     assert report.selective_accuracy() == [(1.0, report.accuracy)]
     assert len(report.confident_errors()) + len(report.most_confused()) in (0, 2)
     assert "most confused" in str(report)
+
+
+def test_names_stay_in_their_cells(model: nn.Module, few: ImageSet) -> None:
+    name = "a|b\n| c | `d` <script> [e](f) *g* \\| \x1b[2J\ud800"
+    report = cifarzoo.evaluate(model, few)
+    classes = [dataclasses.replace(report.classes[0], name=name), *report.classes[1:]]
+    odd = dataclasses.replace(report, model=name, data=name, note=name, classes=classes)
+    plain, marked = report.to_markdown(), odd.to_markdown()
+    assert len(marked.splitlines()) == len(plain.splitlines()) + 2  # the note
+
+    def cells(text: str) -> list[int]:
+        return [len(re.split(r"(?<!\\)(?:\\\\)*\|", line)) for line in text.splitlines()]
+
+    rows = [count for count in cells(marked) if count > 2]
+    assert rows == [count for count in cells(plain) if count > 2]
+    assert not re.search(r"(?<!\\)[<\[`]", marked)
+    for text in (marked, str(odd)):
+        assert "\x1b" not in text
+        text.encode()
+    assert len(str(odd).splitlines()) == len(str(report).splitlines()) + 2

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,8 +11,7 @@ import pytest
 from file_server import FileServer, Served
 
 from cifarzoo.errors import DataError, DownloadError, OutputError
-from cifarzoo.files import downloads
-from cifarzoo.files.downloads import download
+from cifarzoo.files.downloads import Pace, download
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB, more than one piece
 HALF = len(CONTENT) // 2
@@ -21,6 +22,9 @@ def md5_of(content: bytes) -> str:
 
 
 MD5 = md5_of(CONTENT)
+ONCE = Pace(waits=())
+QUICK = Pace(slow=3e6, crawl=1000, patience=0.15, waits=(0.01, 0.02))
+"""An address is slow that sends less than 3 MB a second for 0.15 seconds."""
 
 
 @pytest.fixture
@@ -121,7 +125,7 @@ def test_next_call_continues_after_a_closed_connection(server: FileServer, targe
     url = server.add("file.bin", served)
     closed = f"{url}: connection closed after {HALF:,} of {len(CONTENT):,} bytes"
     with pytest.raises(DownloadError, match=re.escape(closed)):
-        download([url], target, checksum=MD5)
+        download([url], target, checksum=MD5, pace=ONCE)
     assert not target.exists()
     assert part_of(target).read_bytes() == CONTENT[:HALF]
 
@@ -175,7 +179,7 @@ def test_error_says_what_each_address_did(server: FileServer, target: Path) -> N
         server.add("cut.bin", Served(CONTENT, cut=10)),
     ]
     with pytest.raises(DownloadError) as failure:
-        download(urls, target, checksum=MD5)
+        download(urls, target, checksum=MD5, pace=ONCE)
     first, *tried = str(failure.value).splitlines()
     assert first == "cannot download file.bin:"
     for url, reason, line in zip(
@@ -236,20 +240,12 @@ def test_folder_that_cannot_be_written(server: FileServer, tmp_path: Path) -> No
     assert served.requests == []
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address is slow that sends less than 3 MB a second for 0.15 seconds."""
-    monkeypatch.setattr(downloads, "_PATIENCE", 0.15)
-    monkeypatch.setattr(downloads, "_SLOW", 3e6)
-
-
-@pytest.mark.usefixtures("impatient")
 def test_a_slow_address_is_left_for_the_next_which_goes_on(
     server: FileServer, target: Path
 ) -> None:
     slow, mirror = Served(CONTENT, pause=0.1), Served(CONTENT)
     urls = [server.add("slow.bin", slow), server.add("mirror.bin", mirror)]
-    download(urls, target, checksum=MD5)
+    download(urls, target, checksum=MD5, pace=QUICK)
     assert target.read_bytes() == CONTENT
     assert slow.requests == [None]
     (asked,) = mirror.requests
@@ -257,7 +253,6 @@ def test_a_slow_address_is_left_for_the_next_which_goes_on(
     assert 0 < int(asked.removeprefix("bytes=").rstrip("-")) < HALF
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("others", [[], ["missing.bin"], ["as_slow.bin"]])
 def test_a_slow_address_is_better_than_none(
     server: FileServer, target: Path, others: list[str]
@@ -265,6 +260,92 @@ def test_a_slow_address_is_better_than_none(
     slow = Served(CONTENT, pause=0.03)
     urls = [server.add("slow.bin", slow), *(f"{server.base}/{name}" for name in others)]
     server.add("as_slow.bin", Served(CONTENT, pause=0.03))
-    download(urls, target, checksum=MD5)
+    download(urls, target, checksum=MD5, pace=QUICK)
     assert target.read_bytes() == CONTENT
     assert len(slow.requests) == (2 if others else 1)
+
+
+def test_an_address_that_sends_next_to_nothing_is_given_up(
+    server: FileServer, target: Path
+) -> None:
+    url = server.add("crawl.bin", Served(CONTENT, pause=0.1))
+    crawl = dataclasses.replace(QUICK, crawl=3e6, waits=(0.01,))
+    with pytest.raises(DownloadError, match="sends fewer than 3,000,000 bytes a second"):
+        download([url], target, checksum=MD5, pace=crawl)
+    before = part_of(target).stat().st_size
+    assert before > 0
+    server.served["crawl.bin"].pause = 0
+    download([url], target, checksum=MD5)
+    assert server.served["crawl.bin"].requests[-1] == f"bytes={before}-"
+
+
+def test_an_address_that_breaks_off_is_asked_again_and_goes_on(
+    server: FileServer, target: Path
+) -> None:
+    served = Served(CONTENT, cut=HALF - 1)
+    url = server.add("file.bin", served)
+    download([url], target, checksum=MD5, pace=QUICK)
+    assert target.read_bytes() == CONTENT
+    assert served.requests == [None, f"bytes={HALF - 1}-", f"bytes={2 * HALF - 2}-"]
+
+
+def test_an_address_is_given_up_after_as_many_waits_as_there_are(
+    server: FileServer, target: Path
+) -> None:
+    served = Served(CONTENT, cut=0)
+    url = server.add("file.bin", served)
+    began = time.monotonic()
+    with pytest.raises(DownloadError, match="connection closed after 0"):
+        download([url], target, checksum=MD5, pace=Pace(waits=(0.05, 0.1)))
+    assert len(served.requests) == 3
+    assert time.monotonic() - began >= 0.15
+
+
+def test_what_will_not_change_is_not_asked_again(server: FileServer, target: Path) -> None:
+    wrong = Served(b"another file")
+    urls = [f"{server.base}/missing.bin", server.add("wrong.bin", wrong)]
+    with pytest.raises(DownloadError):
+        download(urls, target, checksum=MD5, pace=Pace(waits=(60.0,)))
+    assert wrong.requests == [None]
+
+
+def test_what_arrived_is_kept_where_the_next_address_only_sends_the_whole(
+    server: FileServer, target: Path
+) -> None:
+    leave_part(target, CONTENT[:HALF])
+    url = server.add("whole.bin", Served(CONTENT, resumes=False, cut=HALF // 2))
+    with pytest.raises(DownloadError):
+        download([url], target, checksum=MD5, pace=ONCE)
+    assert part_of(target).read_bytes() == CONTENT[:HALF]
+
+
+@pytest.mark.parametrize("has_length", [True, False])
+def test_more_than_the_file_may_have_is_refused(
+    server: FileServer, target: Path, has_length: bool
+) -> None:
+    endless = Served(CONTENT, has_length=has_length)
+    urls = [server.add("endless.bin", endless), server.add("file.bin", Served(CONTENT[:HALF]))]
+    done: list[int] = []
+    download(
+        urls,
+        target,
+        checksum=md5_of(CONTENT[:HALF]),
+        limit=HALF + 1,
+        advance=lambda count, _: done.append(count),
+    )
+    assert target.read_bytes() == CONTENT[:HALF]
+    assert max(done) <= HALF + 1
+
+
+def test_a_full_disk_is_no_failure_of_the_address(server: FileServer, target: Path) -> None:
+    resource = pytest.importorskip("resource")
+    served = Served(CONTENT)
+    url = server.add("file.bin", served)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (HALF, hard))
+    try:
+        with pytest.raises(OutputError, match="cannot write"):
+            download([url], target, checksum=MD5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert served.requests == [None]

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cifarzoo.errors import CifarZooError, OutputError
+from cifarzoo.files.locking import Timeout, held
 from cifarzoo.files.writing import (
     atomic_path,
     digest,
@@ -49,7 +55,7 @@ def test_temporary_path_is_hidden_beside_the_target_with_its_suffix(tmp_path: Pa
         assert part.parent == tmp_path
         assert part.name.startswith(".")
         assert part.suffix == ".png"
-        part.touch()
+        part.write_bytes(b"picture")
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, MemoryError])
@@ -213,3 +219,95 @@ def test_checksums_equal_those_of_hashlib(tmp_path: Path, algorithm: str, size: 
 def test_checksums_are_sha256_unless_asked(old: Path) -> None:
     expected = hashlib.sha256(b"old").hexdigest()
     assert digest(b"old") == file_digest(old) == expected
+
+
+WRITER = """
+import sys, time
+from cifarzoo.files.writing import atomic_path
+
+with atomic_path(sys.argv[1]) as part:
+    part.write_bytes(b"half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that is in the middle of writing ``path``."""
+    command = [sys.executable, "-c", WRITER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"writing\n"
+        yield process
+        process.kill()
+
+
+def test_what_a_killed_write_leaves_is_removed_by_the_next_into_the_folder(
+    tmp_path: Path,
+) -> None:
+    with writing(tmp_path / "checkpoint.pt") as killed:
+        killed.kill()
+        killed.wait()
+        assert len(names_in(tmp_path)) == 1
+    (tmp_path / ".12345.part.checkpoint.pt").write_bytes(b"of an older version")
+    write_text(tmp_path / "other.json", "{}")
+    assert names_in(tmp_path) == ["other.json"]
+
+
+def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
+    with writing(tmp_path / "checkpoint.pt") as alive:
+        before = names_in(tmp_path)
+        write_text(tmp_path / "other.json", "{}")
+        assert names_in(tmp_path) == [*before, "other.json"]
+        alive.kill()
+
+
+def test_threads_may_write_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    contents = [bytes([number]) * 100_000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: write_bytes(path, content), contents * 5))
+    assert path.read_bytes() in contents
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_a_file_that_may_not_be_replaced_is_not(old: Path) -> None:
+    with pytest.raises(OutputError, match="it is there already"):
+        write_bytes(old, b"new", replace=False)
+    assert_untouched(old)
+    other = write_bytes(old.with_name("other"), b"new", replace=False)
+    assert other.read_bytes() == b"new"
+    assert names_in(old.parent) == ["file.json", "other"]
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    for name in ("x" * 300, "x" * 300 + "/file"):
+        with pytest.raises(OutputError, match="file name too long; choose another place"):
+            write_bytes(tmp_path / name, b"new")
+
+
+HOLDER = """
+import sys, time
+from cifarzoo.files.locking import held
+
+with held(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_is_free_when_its_process_has_died(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    command = [sys.executable, "-c", HOLDER, str(lock)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(Timeout), held(lock, wait=False):
+            pass
+        process.kill()
+        process.wait()
+    assert names_in(tmp_path) == ["lock"]
+    with held(lock, wait=False):
+        assert names_in(tmp_path) == ["lock"]
+    assert names_in(tmp_path) == []

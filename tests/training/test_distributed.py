@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from runs import PLAIN, Events, make_trainer, same_state
 from torch import nn
 
 from cifarzoo import ImageSet
+from cifarzoo.errors import ArgumentError
 from cifarzoo.training.distributed import World, joined_world
 
 CPU = torch.device("cpu")
@@ -24,20 +29,29 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 import torch
-from cifarzoo import CSVLogger, Recipe, Trainer, create_model, load_sample
+from cifarzoo import CSVLogger, Logger, Recipe, Trainer, create_model, load_sample
 
 folder, rank = Path(sys.argv[1]), os.environ["RANK"]
 images = load_sample("train").subset(torch.load(folder / "index.pt"))
 model = create_model("simple", seed=int(rank))  # the processes must agree on the first one's
+output = folder / f"out{rank}"
+
+
+class EndAfter(Logger):
+    def on_epoch(self, record):
+        return record.epoch == int(os.environ.get("EPOCHS", 0))
+
+
 trainer = Trainer(
     model,
     Recipe.load(folder / "recipe.json"),
     device="cpu",
     precision="float32",
-    output=folder / f"out{rank}",
-    loggers=[CSVLogger(folder / f"out{rank}" / "log.csv")],
+    output=output,
+    loggers=[CSVLogger(output / "log.csv"), EndAfter()],
 )
-history = trainer.fit(images, images)
+saved = folder / "out0" / "checkpoint.pt"
+history = trainer.fit(images, images, resume=saved if saved.exists() else False)
 history.save(folder / f"history{rank}.json")
 torch.save(model.state_dict(), folder / f"weights{rank}.pt")
 """
@@ -49,7 +63,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def launch(folder: Path, processes: int) -> None:
+def launch(folder: Path, processes: int, **variables: str) -> None:
     """Run SCRIPT under torchrun, on this machine's loopback only."""
     (folder / "script.py").write_text(SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run"]
@@ -57,6 +71,7 @@ def launch(folder: Path, processes: int) -> None:
     command += ["--master-port", str(free_port()), str(folder / "script.py"), str(folder)]
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": loopback}
+    environment |= variables
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr[-4000:]
 
@@ -119,3 +134,116 @@ def test_a_group_that_the_caller_has_set_up_is_used_and_left(few: ImageSet) -> N
         assert dist.is_initialized()
     finally:
         dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_with_another_number_of_processes(
+    before: int, after: int, sample_train: ImageSet, tmp_path: Path
+) -> None:
+    recipe = PLAIN.replace(epochs=2, batch_size=50, augmentation={"flip": "random"})
+    recipe.save(tmp_path / "recipe.json")
+    torch.save(torch.arange(200), tmp_path / "index.pt")
+    launch(tmp_path, before, EPOCHS="1")
+    assert len(json.loads((tmp_path / "history0.json").read_text())) == 1
+    launch(tmp_path, after)
+    images = sample_train.subset(torch.arange(200))
+    expected = make_trainer(recipe).fit(images, images)
+    records = json.loads((tmp_path / "history0.json").read_text())
+    for record, reference in zip(records, expected.to_list(), strict=True):
+        assert record["train_loss"] == pytest.approx(reference["train_loss"], rel=1e-3)
+
+
+# ranks that end, hang and are stopped
+
+LOST = """
+import os, sys, time
+import torch
+from cifarzoo import Recipe, Trainer, create_model
+
+rank, fate = int(os.environ["RANK"]), sys.argv[1]
+
+
+class Batches:
+    def __len__(self):
+        return 1000
+
+    def __iter__(self):
+        for number in range(1000):
+            if number == 3 and rank == 1:
+                print("now", flush=True)
+                if fate == "ends":
+                    os._exit(7)
+                time.sleep(600)
+            yield torch.zeros(8, 3, 32, 32), torch.arange(8)
+
+
+model = create_model("simple", seed=0)
+Trainer(model, Recipe(epochs=1), device="cpu", precision="float32").fit(Batches())
+"""
+
+
+@contextlib.contextmanager
+def two_ranks(fate: str, timeout: float) -> Iterator[tuple[subprocess.Popen[str], ...]]:
+    """Two processes without torchrun, which would kill them; the second one ends or hangs."""
+    loopback = "lo0" if sys.platform == "darwin" else "lo"
+    shared = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": loopback,
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "CIFARZOO_RANK_TIMEOUT": str(timeout),
+    }
+    pipe = subprocess.PIPE
+    with contextlib.ExitStack() as stack:
+        ranks = []
+        for rank in (0, 1):
+            command = [sys.executable, "-c", LOST, fate]
+            environment = {**shared, "RANK": str(rank)}
+            process = subprocess.Popen(
+                command, env=environment, stdout=pipe, stderr=pipe, text=True
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            ranks.append(process)
+        assert ranks[1].stdout is not None
+        assert ranks[1].stdout.readline() == "now\n"
+        yield tuple(ranks)
+
+
+@pytest.mark.slow
+def test_a_rank_whose_peer_has_ended_says_so() -> None:
+    with two_ranks("ends", timeout=300) as (first, _):
+        _, errors = first.communicate(timeout=60)
+    assert first.returncode == 1
+    assert "PeerError: another process of this run has ended" in errors
+
+
+@pytest.mark.slow
+def test_a_rank_whose_peer_hangs_ends_in_the_time_that_is_set() -> None:
+    with two_ranks("hangs", timeout=30) as (first, _):
+        began = time.monotonic()
+        _, errors = first.communicate(timeout=90)
+    assert first.returncode == 1
+    assert time.monotonic() - began < 60
+    assert "has not answered for 30 s" in errors
+
+
+@pytest.mark.slow
+def test_a_signal_ends_a_rank_that_waits_for_its_peer() -> None:
+    with two_ranks("hangs", timeout=30) as (first, _):
+        time.sleep(1)  # until it waits
+        first.send_signal(signal.SIGTERM)
+        _, errors = first.communicate(timeout=20)
+    assert first.returncode == 143
+    assert "while waiting for the other processes" in errors
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])
+def test_a_time_that_is_none_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("CIFARZOO_RANK_TIMEOUT", text)
+    with pytest.raises(ArgumentError, match="must be a number of seconds"), joined_world(CPU):
+        pass

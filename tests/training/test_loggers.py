@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import re
@@ -74,7 +75,7 @@ def test_a_long_fast_run_still_fits_into_80_columns() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     logger = ConsoleLogger(console)
     start = RunStart(
-        name="simple",
+        name="[/simple]",  # no markup
         network=nn.Identity(),
         recipe=PLAIN.replace(epochs=100),
         steps_per_epoch=400,
@@ -136,6 +137,18 @@ def test_a_console_logger_writes_on_standard_error(
     assert "epoch 2/2  train loss" in err
 
 
+class Gone(io.StringIO):
+    """A terminal that has been closed."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_terminal_that_is_gone_does_not_end_the_run(few: ImageSet) -> None:
+    console = Console(file=Gone(), force_terminal=False)
+    assert len(make_trainer(loggers=[ConsoleLogger(console)]).fit(few)) == 2
+
+
 def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -177,6 +190,27 @@ def test_files_go_on_where_the_run_goes_on(
     assert [json.loads(line) for line in lines.read_text().splitlines()] == history.to_list()
     assert [row["epoch"] for row in read_csv(table)] == ["1", "2", "3"]
     assert table.read_text().count("epoch") == 1
+
+
+@pytest.mark.parametrize("logger", [CSVLogger, JSONLinesLogger])
+def test_a_row_that_a_kill_prevented_is_written_when_the_run_goes_on(
+    logger: type[CSVLogger | JSONLinesLogger], few: ImageSet, tmp_path: Path
+) -> None:
+    path = tmp_path / "log"
+
+    class Killed(Logger):
+        """Comes after the checkpoint and before the row."""
+
+        def on_epoch(self, record: EpochRecord) -> None:
+            path.write_text("half a ro")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(output=tmp_path, loggers=[Killed(), logger(path)]).fit(few)
+    make_trainer(output=tmp_path, loggers=[logger(path)]).fit(few, resume=True)
+    text = path.read_text()
+    assert "half" not in text
+    assert len(text.splitlines()) == (3 if logger is CSVLogger else 2)
 
 
 @pytest.mark.parametrize("logger", [CSVLogger, JSONLinesLogger])

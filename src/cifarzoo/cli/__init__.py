@@ -1,6 +1,15 @@
 """The command ``cifarzoo``."""
 
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
 from cifarzoo.cli.application import app
+from cifarzoo.names import printable
 
 from cifarzoo.cli.zoo import data, info, models, summary  # isort: skip  (the order of the help)
 from cifarzoo.cli.train import train  # isort: skip
@@ -24,6 +33,43 @@ __all__ = [
 ]
 
 
-def main() -> None:
-    """Run the command line."""
-    app()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; what nobody foresaw is a message too, and a traceback with --debug.
+
+    Args:
+        arguments: In place of those that the program was started with.
+    """
+    given = sys.argv[1:] if arguments is None else [*arguments]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            app(given)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a full disk is found here, or when Python ends
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if "--debug" in given:
+            raise
+        _explain(error)
+        sys.exit(1)
+
+
+def _explain(error: Exception) -> None:
+    """Say what happened, as far as the system lets us."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = f"{where}{error.strerror.lower()}"
+    else:
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}".rstrip(": ")
+    with contextlib.suppress(OSError):
+        typer.secho(
+            printable(f"error: {reason}\n`cifarzoo --debug ...` shows where it happened"),
+            err=True,
+            fg="red",
+        )
+    with contextlib.suppress(OSError, ValueError):  # or Python tries to write the rest again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,6 +6,7 @@ wait for it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -20,7 +21,8 @@ import typer
 from typer.core import TyperGroup
 
 import cifarzoo
-from cifarzoo.errors import ArgumentError, CifarZooError
+from cifarzoo.errors import ArgumentError, CifarZooError, WeightsError
+from cifarzoo.names import printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,22 +56,28 @@ __all__ = [
 
 
 class _Commands(TyperGroup):
-    """Turns the library's errors into a message and an exit code: 1, or 130 for Ctrl-C."""
+    """Turns the library's errors into a message and an exit code: 1, or 130 for Ctrl-C.
+
+    After SIGTERM it is 143, after SIGHUP 129: 128 and the number of the signal.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except CifarZooError as error:
+            if ctx.params.get("debug"):
+                raise
             print_error(error, self.get_command(ctx, ctx.invoked_subcommand or ""))
             raise typer.Exit(1) from error
         except KeyboardInterrupt as interrupt:
-            typer.secho(str(interrupt) or "stopped", err=True, fg="yellow")
-            raise typer.Exit(130) from interrupt
+            with contextlib.suppress(OSError):  # after SIGHUP there may be no terminal
+                typer.secho(str(interrupt) or "stopped", err=True, fg="yellow")
+            raise typer.Exit(getattr(interrupt, "code", 130)) from interrupt
 
 
 def print_error(error: CifarZooError, command: Any = None) -> None:
     """Print an error of the library, in the words of the command that met it."""
-    typer.secho(f"error: {in_options(str(error), command)}", err=True, fg="red")
+    typer.secho(printable(f"error: {in_options(str(error), command)}"), err=True, fg="red")
 
 
 def in_options(text: str, command: Any) -> str:
@@ -161,12 +169,13 @@ def _options(
         list[str] | None,
         typer.Option("--import", help="A module of yours that registers models and more."),
     ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error happened.")] = False,
 ) -> None:
     for module in modules or []:
         sys.path.insert(0, os.getcwd())  # where people try things
         try:
             importlib.import_module(module)
-        except ImportError as error:
+        except Exception as error:  # whatever the module raises
             raise ArgumentError(f"module {module!r} cannot be imported: {error}") from error
         finally:
             sys.path.pop(0)
@@ -223,6 +232,7 @@ class Opened:
 
 def open_weights(weights: str) -> Opened:
     """What a command is about."""
+    from cifarzoo.runs import check_facts
     from cifarzoo.zoo.locate import find_any
 
     found = find_any(weights)
@@ -232,7 +242,8 @@ def open_weights(weights: str) -> Opened:
         else cifarzoo.load_model(found.path)
     )
     facts = cifarzoo.read_metadata(found.path).get("metadata", {})
-    return Opened(network, found.path, name_data(facts))
+    checked = check_facts(facts, str(found.path), WeightsError)
+    return Opened(network, found.path, name_data(checked))
 
 
 def name_data(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,7 +251,7 @@ def name_data(facts: Mapping[str, Any]) -> dict[str, Any]:
 
     A run of the command line notes its options; one of a program, the names of its image sets.
     """
-    name, _, part = facts.get("data_name", "").removesuffix(" held out").rpartition(" ")
+    name, _, part = (facts.get("data_name") or "").removesuffix(" held out").rpartition(" ")
     known = {
         info.set_name: info.name
         for info in map(cifarzoo.get_dataset_info, cifarzoo.list_datasets())
@@ -252,7 +263,7 @@ def name_data(facts: Mapping[str, Any]) -> dict[str, Any]:
     if measured in (None, f"{name} train held out", f"{name} test"):
         found["watch_test"] = measured == f"{name} test"
         is_held_out = measured is not None and not found["watch_test"]
-        found["val_size"] = facts["val_images"] if is_held_out else 0
+        found["val_size"] = facts.get("val_images") if is_held_out else 0
     return found
 
 

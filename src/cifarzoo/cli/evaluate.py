@@ -27,6 +27,7 @@ from cifarzoo.cli.application import (
     print_json,
 )
 from cifarzoo.errors import ArgumentError, DataError, WeightsError
+from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import make_directory
 
 __all__ = ["calibrate", "evaluate", "report"]
@@ -175,7 +176,7 @@ def _leave_out_what_has_no_weights(weights: list[str]) -> list[str]:
 
     problems = {}
     for each in weights:
-        path = Path(each)
+        path = user_path(each)
         folder = RunFolder(path)
         if path.is_dir() and not folder.weights.is_file():
             if folder.checkpoint.is_file():

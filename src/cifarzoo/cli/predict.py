@@ -22,8 +22,10 @@ from cifarzoo.cli.application import (
     print_error,
     print_json,
 )
-from cifarzoo.errors import CifarZooError, InputError
+from cifarzoo.errors import ArgumentError, CifarZooError, InputError
+from cifarzoo.files.paths import user_path
 from cifarzoo.files.progress import count_bar
+from cifarzoo.names import one_line
 
 if TYPE_CHECKING:
     from cifarzoo import Prediction
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 _AT_ONCE = 100  # pictures between two lots of answers
+_LARGEST = 1 << 28  # bytes from standard input, which may be endless
 
 
 @app.command(
@@ -85,14 +88,17 @@ def predict(
         raise typer.Exit(1)
 
 
-def _find_files(name: str) -> list[tuple[str, InputError | None]]:
+def _find_files(name: str) -> list[tuple[str, CifarZooError | None]]:
     """The files that an argument means: itself, those of a folder, or those that fit a pattern.
 
     Each with the reason why there is none, or None.
     """
     from cifarzoo.data.pictures import find_images
 
-    path = Path(name)
+    try:
+        path = user_path(name)
+    except ArgumentError as error:
+        return [(name, error)]
     files, reason = [name], None
     if name == "-":
         pass
@@ -109,7 +115,7 @@ def _find_files(name: str) -> list[tuple[str, InputError | None]]:
 
 
 def _prepare(
-    item: tuple[str, InputError | None], advance: Callable[[int], None]
+    item: tuple[str, CifarZooError | None], advance: Callable[[int], None]
 ) -> Prepared | CifarZooError:
     """The image of a file, ready for a network, or what is wrong with it."""
     from cifarzoo.data.pictures import prepare
@@ -126,11 +132,19 @@ def _prepare(
 
 def _standard_input() -> io.BytesIO:
     """What comes in, with a name for messages; a pipe has no beginning to return to."""
-    file = io.BytesIO(typer.get_binary_stream("stdin").read())
+    if sys.stdin is None:
+        raise InputError("cannot read an image from standard input: it is closed")
+    content = typer.get_binary_stream("stdin").read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise InputError(
+            f"cannot read an image from standard input: it holds more than {_LARGEST:,} bytes"
+        )
+    file = io.BytesIO(content)
     file.name = "standard input"
     return file
 
 
 def _describe(answer: Prediction) -> str:
     ranking = ", ".join(f"{name} {probability:.1%}" for name, probability in answer.top)
-    return f"{answer.file}: {ranking}" + (f" ({answer.note})" if answer.note else "")
+    note = f" ({answer.note})" if answer.note else ""
+    return one_line(f"{answer.file}: {ranking}{note}")

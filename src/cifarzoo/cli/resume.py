@@ -18,7 +18,8 @@ from cifarzoo.cli.application import name_data
 from cifarzoo.errors import CheckpointError, DataError
 from cifarzoo.runs import RunFolder, network_sha256
 from cifarzoo.training.checkpoint import find_checkpoint
-from cifarzoo.zoo.card import ModelCard, attach_card
+from cifarzoo.zoo.card import attach_card
+from cifarzoo.zoo.fitting import parse_card
 
 __all__ = ["build_network", "check_images", "read_run"]
 
@@ -41,7 +42,10 @@ def read_run(path: Path) -> tuple[Path, dict[str, Any], Recipe]:
     facts = name_data(facts)
     resuming = facts.get("resuming")
     if resuming is None:  # begun here
+        _check_told(run, facts, "model", "data", "val_size", "watch_test")
         return checkpoint, facts, recipe
+    _check_told(run, facts, "model")
+    _check_told(run, resuming, "card", "network_sha256", "only_in_python")
     reasons = [f"it has {reason}" for reason in resuming["only_in_python"]]
     if facts["model"] not in cifarzoo.list_models():
         reasons.append(f"its model {facts['model']!r} is not of the zoo")
@@ -51,7 +55,18 @@ def read_run(path: Path) -> tuple[Path, dict[str, Any], Recipe]:
         reasons.append(f"it measures {facts['val_name']!r} every epoch")
     if reasons:
         raise _only_in_python(folder, ", ".join(reasons))
+    _check_told(run, facts, "data", "val_size", "watch_test")
     return checkpoint, facts, recipe
+
+
+def _check_told(run: RunFolder, facts: dict[str, Any], *names: str) -> None:
+    """Raise CheckpointError when the note of a run says nothing of what it should."""
+    missing = [name for name in names if facts.get(name) is None]
+    if missing:
+        raise CheckpointError(
+            f"{run.note} is damaged: it says nothing of {', '.join(missing)}; copy it again, or "
+            "begin the run again in another folder"
+        )
 
 
 def check_images(
@@ -74,7 +89,7 @@ def check_images(
 def build_network(checkpoint: Path, facts: dict[str, Any], recipe: Recipe) -> nn.Module:
     """The network of a run that a program began; raises when the program has changed it."""
     resuming = facts["resuming"]
-    card = ModelCard.from_dict(resuming["card"])
+    card = parse_card(resuming["card"], str(checkpoint.parent))
     network = cifarzoo.create_model(
         card.name, num_classes=card.num_classes, seed=recipe.seed, **card.options
     )

@@ -25,6 +25,7 @@ from cifarzoo.cli.application import (
     name_data,
 )
 from cifarzoo.errors import ArgumentError, CheckpointError, MissingExtraError, WeightsError
+from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import atomic_path
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ def train(
             raise
         where = str(problem).split(";")[0] or "stopped"
         command = shlex.join(["cifarzoo", "train", "--resume", str(run.path)])
-        raise KeyboardInterrupt(f"{where}; continue with: {command}") from None
+        problem.args = (f"{where}; continue with: {command}",)
+        raise
     held_out = val_set if facts["val_size"] else None
     reports, kept = _keep_reports(run, network, history, test_set, held_out, place)
     _show_run(reports, history, kept)
@@ -251,7 +253,7 @@ def _refuse_another_run(folder: Path) -> None:
     """A run replaces nothing that lies in its folder."""
     from cifarzoo.runs import RunFolder
 
-    run = RunFolder(folder)
+    run = RunFolder(user_path(folder))
     found = run.files()
     if run.note.exists() and not run.weights.exists() and not run.checkpoint.exists():
         raise CheckpointError(

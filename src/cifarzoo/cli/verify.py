@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import cifarzoo
@@ -82,7 +83,7 @@ def _show(found: list[Verification], apart: float) -> None:
     table.add_column("")
     for each in found:
         shares = ["" if x is None else f"{x:.2%}" for x in (each.stated, each.accuracy)]
-        verdict = "holds" if each.passed else "; ".join(each.problems)
+        verdict = "holds" if each.passed else escape("; ".join(each.problems))
         table.add_row(each.model, each.tag, *shares, f"{each.seconds:.1f}", verdict)
     Console().print(table)
     count = sum(each.passed for each in found)

@@ -113,6 +113,8 @@ def _find_device(device: str | torch.device) -> torch.device:
             local = os.environ.get("LOCAL_RANK")
             found = torch.device("cuda", int(local) if local else torch.cuda.current_device())
         torch.empty(0, device=found)
+        if found.type == "meta":
+            raise ValueError("tensors there have shapes and no values")
     except (RuntimeError, AssertionError, ImportError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]  # each backend raises its own
         raise ArgumentError(

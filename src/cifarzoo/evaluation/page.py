@@ -153,7 +153,7 @@ def render_page(entries: Sequence[PageEntry], images: ImageSet | None = None) ->
         lstrip_blocks=True,
     )
     template = environment.get_template("report.html")
-    return template.render(
+    text = template.render(
         first=first,
         models=[_view(entry, number, images) for number, entry in enumerate(entries)],
         comparisons=[compare(first, entry.report) for entry in entries[1:]],
@@ -161,6 +161,7 @@ def render_page(entries: Sequence[PageEntry], images: ImageSet | None = None) ->
         robust=_robustness_chart(entries),
         data=_embedded(entries),
     )
+    return text.encode(errors="backslashreplace").decode()  # half a surrogate pair in a name
 
 
 def _view(entry: PageEntry, number: int, images: ImageSet | None) -> dict[str, Any]:
@@ -275,6 +276,8 @@ def _data_uri(image: Tensor) -> str:
 
 def _embedded(entries: Sequence[PageEntry]) -> Markup:
     """The reports as JSON within the page, for a program that reads it."""
+    from jinja2.utils import htmlsafe_json_dumps
+
     reports = [
         {
             "reports": [r.to_dict() for r in (entry.report, *entry.with_tta)],
@@ -283,5 +286,5 @@ def _embedded(entries: Sequence[PageEntry]) -> Markup:
         }
         for entry in entries
     ]
-    # a script element ends at the first "</"
-    return Markup(json.dumps(reports).replace("</", "<\\/"))
+    # "<!--<script" in a name would let the element swallow the rest of the page
+    return htmlsafe_json_dumps(reports)

@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import itertools
 import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock
-
-from cifarzoo.errors import DownloadError
+from cifarzoo.errors import DownloadError, OutputError
+from cifarzoo.files.locking import held
 from cifarzoo.files.progress import Advance
-from cifarzoo.files.writing import file_digest, make_directory
+from cifarzoo.files.writing import cannot_write, file_digest
 
-__all__ = ["addresses", "download"]
+__all__ = ["Pace", "addresses", "download"]
 
-_TIMEOUT = 30.0  # seconds without a byte before the next address is tried
-_SLOW = 200_000  # bytes a second: 170 MB would take a quarter of an hour
-_PATIENCE = 20.0  # seconds below that before the next address is tried
+_PROGRESS = 1 << 20  # bytes: a round that brings so many is no failure, and the waits begin anew
+_LARGEST = 1 << 30  # bytes: no weights and no data set here have as many
 _NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
+_TRY_AGAIN = (408, 425, 429)  # of the answers 4xx; the others will be the same again
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How long is waited for whom.
+
+    Args:
+        silence: Seconds without a byte before an address is left.
+        slow: Bytes a second; an address that sends fewer is left for one that may be faster.
+        crawl: Bytes a second; an address that sends fewer is left even if it is the only one.
+        patience: Seconds over which that is measured.
+        waits: Seconds before each further round of all addresses.
+    """
+
+    silence: float = 30.0
+    slow: float = 200_000  # 170 MB would take a quarter of an hour
+    crawl: float = 2_000  # 170 MB would take a day
+    patience: float = 20.0
+    waits: tuple[float, ...] = (1.0, 2.0, 4.0)
 
 
 def download(
@@ -33,13 +52,17 @@ def download(
     *,
     checksum: str,
     algorithm: Literal["md5", "sha256"] = "md5",
+    limit: int = _LARGEST,
+    pace: Pace = Pace(),
     advance: Advance | None = None,
 ) -> Path:
     """Fetch a file from the first of ``urls`` that delivers it whole.
 
     What arrived before an interruption is kept beside the target with the suffix ``.part`` and
-    continued, from whichever address answers. An address that is slow is left for the others, and
-    asked again when they have failed. The target appears only when its checksum is right.
+    continued, from whichever address answers, also from one that can only send the whole. An
+    address that is slow is left for the others, and asked again when they have failed; one that
+    sends next to nothing is left for good. When all have failed they are asked again, after a
+    while. The target appears only when its checksum is right.
     Of several processes that want the same file, one fetches it and the others wait.
 
     Args:
@@ -47,6 +70,8 @@ def download(
         target: Where the file goes.
         checksum: What it must have, hexadecimal.
         algorithm: How that is computed.
+        limit: Bytes; an address that sends more does not have the file.
+        pace: How long is waited for whom.
         advance: Told the bytes so far and in all.
 
     Returns:
@@ -54,61 +79,82 @@ def download(
 
     Raises:
         DownloadError: No address delivered the file; the message says what each one did.
-        OutputError: The folder cannot be written.
+        OutputError: The folder cannot be written, or the disk is full.
     """
     target = Path(target)
-    part = target.with_name(target.name + ".part")
-    make_directory(target.parent)
-    lock = target.with_name(target.name + ".lock")
-    try:
-        with FileLock(lock):  # two processes would spoil each other's part
-            if not target.is_file() or file_digest(target, algorithm) != checksum:
-                _fetch_first(urls, target, part, checksum, algorithm, advance)
-    finally:
-        with contextlib.suppress(OSError):  # where another process holds it, that one removes it
-            lock.unlink()
+    with held(target.with_name(target.name + ".lock")):  # two would spoil each other's part
+        if not target.is_file() or file_digest(target, algorithm) != checksum:
+            wanted = _Wanted(target, checksum, algorithm, limit, advance)
+            _fetch_first(urls, wanted, pace)
     return target
 
 
-def _fetch_first(
-    urls: Sequence[str],
-    target: Path,
-    part: Path,
-    checksum: str,
-    algorithm: Literal["md5", "sha256"],
-    advance: Advance | None,
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """A file, and how it is known."""
+
+    target: Path
+    checksum: str
+    algorithm: Literal["md5", "sha256"]
+    limit: int
+    advance: Advance | None
+
+    @property
+    def part(self) -> Path:
+        """What has arrived of it."""
+        return self.target.with_name(self.target.name + ".part")
+
+    @property
+    def size(self) -> int:
+        """Bytes that have arrived."""
+        return self.part.stat().st_size if self.part.exists() else 0
+
+
+def _fetch_first(urls: Sequence[str], wanted: _Wanted, pace: Pace) -> None:
     """Fetch from the first address that delivers it whole."""
-    failures = []
-    slow: list[str] = []
-    # each once, then the slow ones with all patience: where all are slow, it is the line
-    for url in itertools.chain(urls, slow):
-        is_patient = url in slow or len(urls) == 1
-        # a part that turns out wrong may stem from another address: one fresh start for each
-        for attempt in ("continued", "fresh"):
-            resumed = part.exists() and part.stat().st_size > 0
+    failures: dict[str, str] = {}
+    hopeful, left = list(dict.fromkeys(urls)), list(pace.waits)
+    while hopeful:
+        before = wanted.size
+        slow: list[str] = []
+        # each once, then the slow ones with more patience: where all are slow, it is the line
+        for url in itertools.chain(tuple(hopeful), slow):
+            is_patient = url in slow or len(urls) == 1
+            least = pace.crawl if is_patient else pace.slow
             try:
-                _fetch(url, part, advance, least=0 if is_patient else _SLOW)
+                _fetch_whole(url, wanted, pace, least=least)
+            except OutputError:
+                raise
             except _TooSlowError:
-                slow.append(url)
-                break
+                if not is_patient:
+                    slow.append(url)
+                failures[url] = f"sends fewer than {least:,.0f} bytes a second"
             except _NETWORK_ERRORS as error:
-                failures.append(f"{url}: {error}")
-                break
-            found = file_digest(part, algorithm)
-            if found == checksum:
-                part.replace(target)
+                failures[url] = str(error) or type(error).__name__
+                if _is_final(error):
+                    hopeful.remove(url)
+            else:
+                wanted.part.replace(wanted.target)
                 return
-            part.unlink()
-            if attempt == "fresh" or not resumed:
-                failures.append(f"{url}: {algorithm} is {found}, expected {checksum}")
-                break
-    tried = "\n  ".join(failures)
+        if wanted.size - before >= _PROGRESS:
+            left = list(pace.waits)
+        elif not left:
+            break
+        if hopeful and left:
+            time.sleep(left.pop(0))
+    tried = "\n  ".join(f"{url}: {failures[url]}" for url in dict.fromkeys(urls))
     raise DownloadError(
-        f"cannot download {target.name}:\n  {tried}\n"
+        f"cannot download {wanted.target.name}:\n  {tried}\n"
         "check the connection and call again (what arrived is continued), name a mirror in "
-        f"$CIFARZOO_MIRRORS, or put the file at {target} yourself"
+        f"$CIFARZOO_MIRRORS, or put the file at {wanted.target} yourself"
     )
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether an address that failed so would fail again."""
+    if isinstance(error, urllib.error.HTTPError):
+        return 400 <= error.code < 500 and error.code not in _TRY_AGAIN
+    return isinstance(error, ValueError)
 
 
 def addresses(folders: Sequence[str], name: str, *, mirrors: Sequence[str] = ()) -> list[str]:
@@ -132,38 +178,81 @@ class _TooSlowError(Exception):
     """An address sends less than it might."""
 
 
-def _fetch(url: str, part: Path, advance: Advance | None, *, least: float) -> None:
-    """Append what is missing of ``url`` to ``part``; at less than ``least`` bytes a second, stop.
+class _WrongFileError(ValueError):
+    """An address sends something else."""
+
+
+def _fetch_whole(url: str, wanted: _Wanted, pace: Pace, *, least: float) -> None:
+    """Fetch what is missing, until the part has the right checksum.
+
+    A part that turns out wrong may stem from another address: one fresh start for each.
+    """
+    while True:
+        is_fresh = not wanted.size
+        try:
+            _fetch(url, wanted, pace, least=least)
+            found = file_digest(wanted.part, wanted.algorithm)
+            if found == wanted.checksum:
+                return
+            raise _WrongFileError(f"{wanted.algorithm} is {found}, expected {wanted.checksum}")
+        except _WrongFileError:
+            wanted.part.unlink(missing_ok=True)
+            if is_fresh:
+                raise
+
+
+def _fetch(url: str, wanted: _Wanted, pace: Pace, *, least: float) -> None:
+    """Append what is missing of ``url``; at less than ``least`` bytes a second, stop.
 
     Raises:
         _TooSlowError: It has sent less for a while.
+        _WrongFileError: It has more to send than the file is long.
+        OutputError: The part cannot be written.
     """
-    have = part.stat().st_size if part.exists() else 0
+    have = wanted.size
     request = urllib.request.Request(url, headers={"User-Agent": "cifarzoo"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT)
+        response = urllib.request.urlopen(request, timeout=pace.silence)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # nothing beyond what is here: the checksum decides
             return
         raise
     with response:
-        if response.status != 206:  # the server does not resume
-            have = 0
+        place = have if response.status == 206 else 0  # the server does not resume
         length = response.headers.get("Content-Length")
-        total = have + int(length) if length is not None else None
-        since, before = time.monotonic(), have
-        with part.open("ab" if have else "wb") as file:
+        total = place + int(length) if length is not None else None
+        since, before = time.monotonic(), place
+        with _writing(wanted.part):
+            file = wanted.part.open("ab")
+        with file:
             while piece := response.read1(1 << 18):
-                file.write(piece)
-                have += len(piece)
-                if advance is not None:
-                    advance(have, total)
+                _check_size(max(place + len(piece), total or 0), wanted.limit)
+                with _writing(wanted.part):
+                    file.write(piece[max(0, have - place) :])  # what is here is passed over
+                    file.flush()
+                place += len(piece)
+                if wanted.advance is not None:
+                    wanted.advance(place, total)
                 seconds = time.monotonic() - since
-                if seconds >= _PATIENCE:
-                    if have - before < least * seconds:
+                if seconds >= pace.patience:
+                    if place - before < least * seconds:
                         raise _TooSlowError
-                    since, before = time.monotonic(), have
-    if total is not None and have < total:
-        raise OSError(f"connection closed after {have:,} of {total:,} bytes")
+                    since, before = time.monotonic(), place
+    if total is not None and place < total:
+        raise OSError(f"connection closed after {place:,} of {total:,} bytes")
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise _WrongFileError(f"sends {size:,} bytes, more than the {limit:,} the file may have")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Tell errors of the disk from those of the network."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error

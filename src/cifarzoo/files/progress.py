@@ -28,6 +28,7 @@ def byte_bar(title: str, console: Console | None = None) -> Iterator[Advance]:
         yield lambda done, total: None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -45,7 +46,7 @@ def byte_bar(title: str, console: Console | None = None) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console or Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task(escape(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

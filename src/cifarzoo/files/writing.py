@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cifarzoo.errors import OutputError
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = [
     "atomic_path",
     "cache_directory",
+    "cannot_write",
     "digest",
     "file_digest",
     "make_directory",
@@ -22,42 +30,65 @@ __all__ = [
 ]
 
 
+_numbers = itertools.count()  # threads of a process write different parts
+_PART = re.compile(r"\.\d+(-\d+)?\.part\..")
+
+
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it into place when the block succeeds.
 
-    The old file stays untouched when the block fails, the disk is full or the process dies.
+    The old file stays untouched when the block fails or writes nothing, the disk is full or the
+    process dies. What a process that died has left in the folder is removed.
+
+    Args:
+        path: The file.
+        replace: Whether a file that is there already may be replaced.
 
     Raises:
-        OutputError: The folder cannot be written or there is no space left.
+        OutputError: The folder cannot be written, there is no space left, or the file is there
+            and may not be replaced.
     """
     target = Path(path)
-    if target.is_dir():
-        raise OutputError(f"cannot write {target}: it is a folder; name a file in it")
-    make_directory(target.parent)
-    # the suffix stays last: matplotlib and others choose the format by it
-    part = target.with_name(f".{os.getpid()}.part.{target.name}")
     try:
-        yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(target)
+        is_folder = target.is_dir()
+    except OSError as error:  # the name is too long, or a folder above is closed
+        raise cannot_write(target, error) from error
+    if is_folder:
+        raise OutputError(f"cannot write {target}: it is a folder; name a file in it")
+    _remove_remains(make_directory(target.parent))
+    try:
+        part, own = _new_part(target)
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
+    try:
+        with own:
+            yield part
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+                if not os.fstat(written.fileno()).st_size:
+                    raise OutputError(f"cannot write {target}: nothing was written")
+            if replace:
+                part.replace(target)
+            else:
+                _move_to_free(part, target)
+    except OSError as error:
+        raise cannot_write(target, error) from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Write ``content`` atomically and return the path."""
-    with atomic_path(path) as part:
+def write_bytes(path: str | os.PathLike[str], content: bytes, *, replace: bool = True) -> Path:
+    """Write ``content`` atomically and return the path; see `atomic_path`."""
+    with atomic_path(path, replace=replace) as part:
         part.write_bytes(content)
     return Path(path)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write ``text`` as UTF-8, atomically, and return the path."""
-    return write_bytes(path, text.encode())
+def write_text(path: str | os.PathLike[str], text: str, *, replace: bool = True) -> Path:
+    """Write ``text`` as UTF-8, atomically, and return the path; see `atomic_path`."""
+    return write_bytes(path, text.encode(), replace=replace)
 
 
 def make_directory(path: str | os.PathLike[str]) -> Path:
@@ -70,7 +101,7 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise cannot_write(folder, error) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write to {folder}: permission denied; choose another folder")
     return folder
@@ -98,7 +129,8 @@ def file_digest(path: str | os.PathLike[str], algorithm: str = "sha256") -> str:
     return running.hexdigest()
 
 
-def _cannot_write(path: Path, error: OSError) -> OutputError:
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """The error of the library for one of the system; the caller raises it."""
     if isinstance(error, OutputError):
         return error
     reason = (error.strerror or str(error)).lower()
@@ -109,3 +141,55 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
     else:
         advice = "choose another place"
     return OutputError(f"cannot write {path}: {reason}; {advice}")
+
+
+def _new_part(target: Path) -> tuple[Path, Any]:
+    """An empty file beside ``target``, and what keeps it ours while it is open."""
+    while True:
+        # the suffix stays last: matplotlib and others choose the format by it
+        part = target.with_name(f".{os.getpid()}-{next(_numbers)}.part.{target.name}")
+        try:
+            own = part.open("xb")
+        except FileExistsError:  # of a dead process that had our number
+            continue
+        # somebody who removes remains may have been faster
+        if _is_locked(own) is not False and os.fstat(own.fileno()).st_nlink:
+            return part, own
+        own.close()
+
+
+def _remove_remains(folder: Path) -> None:
+    """Remove the parts that killed processes have left in ``folder``."""
+    if sys.platform == "win32":  # without locks nobody knows whose they are
+        return
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if _PART.match(name):
+                with contextlib.suppress(OSError), (folder / name).open("rb") as found:
+                    if _is_locked(found):  # else its process is at work
+                        (folder / name).unlink()
+
+
+def _is_locked(file: Any) -> bool | None:
+    """Lock an open file; False if another process has, None where there are no locks."""
+    if sys.platform == "win32":
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems
+        return None
+    return True
+
+
+def _move_to_free(part: Path, target: Path) -> None:
+    """Give ``part`` the name ``target``, which no file has."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise OutputError(f"cannot write {target}: it is there already") from None
+    except OSError:  # a file system without hard links
+        if target.exists():
+            raise OutputError(f"cannot write {target}: it is there already") from None
+        part.replace(target)

@@ -12,15 +12,18 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from cifarzoo.errors import ArgumentError, CheckpointError
+from cifarzoo.errors import ArgumentError, CheckpointError, OutputError
+from cifarzoo.files.locking import Timeout, held
 from cifarzoo.files.writing import make_directory, write_text
 from cifarzoo.recipe import Recipe
+from cifarzoo.runs.facts import check_facts
 from cifarzoo.zoo.card import unwrap
 from cifarzoo.zoo.weights import WEIGHTS_NAME, save_weights
 
@@ -30,7 +33,39 @@ CHECKPOINT_NAME = "checkpoint.pt"
 _HISTORY_NAME = "history.json"
 _NOTE_NAME = "run.json"
 _RECIPE_NAME = "recipe.toml"
+_LOCK_NAME = ".lock"
 _RESUMING = "resuming"  # what only the note holds: how the run can go on
+
+
+@dataclasses.dataclass(frozen=True)
+class Hold:
+    """A folder that no other run may write to meanwhile, and that must stay where it is.
+
+    Args:
+        path: The folder.
+        status: What the system says of it.
+    """
+
+    path: Path
+    status: os.stat_result
+
+    def is_there(self) -> bool:
+        """Whether the folder at this path is still the one that was locked, with its note."""
+        try:
+            return (self.path / _NOTE_NAME).exists() and os.path.samestat(
+                self.path.stat(), self.status
+            )
+        except FileNotFoundError:
+            return False
+
+    def check(self) -> None:
+        """Raise OutputError when the folder is gone, for what is written there would be alone."""
+        if not self.is_there():
+            raise OutputError(
+                f"cannot write {self.path}: the folder of this run was deleted, moved or replaced "
+                "while it trained, so the run has ended; go on from its folder if you have moved "
+                "it, or begin the run again"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +122,29 @@ class RunFolder:
             self.path.rmdir()
 
     @contextlib.contextmanager
+    def locked(self) -> Iterator[Hold]:
+        """Let no other run write here, for the block; a process that dies loses the lock.
+
+        Raises:
+            CheckpointError: A run is at work here.
+            OutputError: The folder cannot be written.
+        """
+        make_directory(self.path)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(held(self.path / _LOCK_NAME, wait=False))
+            except Timeout:
+                raise CheckpointError(
+                    f"a run is at work in {self.path}; wait until it has ended or stop it, or "
+                    "choose another output folder"
+                ) from None
+            if hasattr(os, "O_DIRECTORY"):  # while it is open, no other folder gets its number
+                stack.callback(os.close, os.open(self.path, os.O_RDONLY))
+            yield Hold(self.path, self.path.stat())
+
+    @contextlib.contextmanager
     def claimed(
-        self, facts: Mapping[str, Any], recipe: Recipe, *, resumed: bool
+        self, facts: Mapping[str, Any], recipe: Recipe, hold: Hold, *, resumed: bool
     ) -> Iterator[dict[str, Any]]:
         """Note what the run is, before the block trains; yields what is noted.
 
@@ -97,6 +153,7 @@ class RunFolder:
         Args:
             facts: What the run consists of beside its recipe: model, data, command.
             recipe: How it trains.
+            hold: The lock on this folder.
             resumed: Whether it goes on: it then keeps the note that it began with, if there is one.
 
         Raises:
@@ -115,7 +172,7 @@ class RunFolder:
         try:
             yield dict(facts)
         except BaseException:
-            if not self.checkpoint.exists():
+            if hold.is_there() and not self.checkpoint.exists():
                 for path in written:
                     path.unlink(missing_ok=True)
             raise
@@ -130,12 +187,15 @@ class RunFolder:
         if not self.note.is_file() or not plan.is_file():
             raise CheckpointError(f"{self.path} holds no {_NOTE_NAME} and {_RECIPE_NAME} of a run")
         try:
-            facts: dict[str, Any] = json.loads(self.note.read_text(encoding="utf-8"))
-        except ValueError as error:
+            facts = json.loads(self.note.read_text(encoding="utf-8"))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise CheckpointError(f"{self.note} cannot be read: {reason}") from error
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"{self.note} is damaged: {error}; start the run again"
             ) from error
-        return facts, Recipe.load(plan)
+        return check_facts(facts, str(self.note), CheckpointError), Recipe.load(plan)
 
     def keep(
         self, network: nn.Module, facts: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
@@ -181,7 +241,8 @@ class RunFolder:
             raise ArgumentError(
                 f"metadata and options must be plain data, as JSON holds it: {error}"
             ) from error
-        write_text(self.note, text + "\n")
+        self.note.unlink(missing_ok=True)  # of a run that is dead: the lock is ours
+        write_text(self.note, text + "\n", replace=False)
         if plan in written:
             recipe.save(plan)
         return written

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from cifarzoo.errors import CheckpointError, InputError
+from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import write_bytes
 from cifarzoo.runs import CHECKPOINT_NAME
 
@@ -63,7 +64,7 @@ def _first_line(error: Exception) -> str:
 
 def find_checkpoint(path: str | Path) -> Path:
     """The checkpoint file at ``path``, which may be the run's folder."""
-    path = Path(path)
+    path = user_path(path)
     found = path / CHECKPOINT_NAME if path.is_dir() else path
     if not found.is_file():
         raise CheckpointError(f"there is no checkpoint {found}; start the run without resuming")

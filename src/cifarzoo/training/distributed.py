@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cifarzoo.errors import ArgumentError, PeerError
+
 __all__ = ["World", "joined_world"]
+
+_TIMEOUT = 600.0  # seconds; an epoch's end, where one process alone writes, takes far less
+_PATIENCE = 20.0  # seconds; torchrun kills after 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +29,13 @@ class World:
     Args:
         rank: Number of this process.
         size: How many there are.
+        patience: Seconds for which a signal may wait while this process waits for others; None
+            for one process alone.
     """
 
     rank: int = 0
     size: int = 1
+    patience: float | None = None
 
     @property
     def is_main(self) -> bool:
@@ -68,18 +78,54 @@ class World:
 
 @contextlib.contextmanager
 def joined_world(device: torch.device) -> Iterator[World]:
-    """Join the processes that ``torchrun`` started, for as long as the block runs."""
+    """Join the processes that ``torchrun`` started, for as long as the block runs.
+
+    A process waits for the others at most ten minutes, or ``$CIFARZOO_RANK_TIMEOUT`` seconds.
+
+    Raises:
+        PeerError: Another process has ended, or does not answer in time.
+        ArgumentError: ``$CIFARZOO_RANK_TIMEOUT`` is no number of seconds.
+    """
     if dist.is_available() and dist.is_initialized():  # the caller has set it up
         yield World(dist.get_rank(), dist.get_world_size())
         return
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
-    on_gpu = device.type == "cuda"
+    on_gpu, timeout = device.type == "cuda", _timeout()
     # what a collective allocates by itself lies on the GPU of this process
-    with torch.cuda.device(device) if on_gpu else contextlib.nullcontext():
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+    with torch.cuda.device(device) if on_gpu else contextlib.nullcontext(), _peers_named(timeout):
+        limit = datetime.timedelta(seconds=timeout)
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=limit)
         try:
-            yield World(dist.get_rank(), dist.get_world_size())
+            yield World(dist.get_rank(), dist.get_world_size(), min(_PATIENCE, timeout / 4))
         finally:
             dist.destroy_process_group()
+
+
+def _timeout() -> float:
+    text = os.environ.get("CIFARZOO_RANK_TIMEOUT") or str(_TIMEOUT)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < 1e6:
+        raise ArgumentError(f"$CIFARZOO_RANK_TIMEOUT must be a number of seconds; got {text!r}")
+    return seconds
+
+
+@contextlib.contextmanager
+def _peers_named(timeout: float) -> Iterator[None]:
+    """Tell errors that other processes cause from those of this one."""
+    try:
+        yield
+    except RuntimeError as error:
+        first = (str(error).splitlines() or [""])[0]
+        # the CPU's backend raises plain errors, which name a file of its own
+        if not (isinstance(error, dist.DistError) or "gloo" in first):
+            raise
+        raise PeerError(
+            "another process of this run has ended, or has not answered for "
+            f"{timeout:g} s ({first}); the last saved checkpoint is whole: look for the error of "
+            "that process, then start all of them again with resume=True"
+        ) from error

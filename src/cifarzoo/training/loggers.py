@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import functools
+import io
 import json
 import math
 import warnings
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import ArgumentError, MissingExtraError
-from cifarzoo.files.writing import make_directory
+from cifarzoo.files.writing import cannot_write, make_directory, write_text
 from cifarzoo.names import whole_number
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.history import EpochRecord, History
@@ -159,6 +162,8 @@ _PARTS = 1_000_000  # of the bar
 class ConsoleLogger(Logger):
     """A progress bar with loss, accuracy, learning rate, rate and time left; a line an epoch.
 
+    A terminal that is gone, as after SIGHUP, is no reason to lose what the run has to save.
+
     Args:
         console: Where to draw; a rich console on standard error unless given. Without a terminal
             only the lines are written.
@@ -171,6 +176,7 @@ class ConsoleLogger(Logger):
 
     def on_start(self, run: RunStart) -> None:
         """Draw the bar of the whole run."""
+        from rich.markup import escape
         from rich.progress import (
             BarColumn,
             Progress,
@@ -182,7 +188,8 @@ class ConsoleLogger(Logger):
         from rich.table import Column
 
         if run.compiled:
-            self._console.print("compiling the network: the first steps take longer")
+            with _unseen():
+                self._console.print("compiling the network: the first steps take longer")
         self._recipe = run.recipe
         self._steps = run.steps_per_epoch
         is_wide = self._console.width >= 110
@@ -198,9 +205,10 @@ class ConsoleLogger(Logger):
             *columns, console=self._console, disable=not self._console.is_terminal, transient=True
         )
         self._task = self._bar.add_task(
-            run.name, total=_PARTS, completed=self._share(run.epochs_done)
+            escape(run.name), total=_PARTS, completed=self._share(run.epochs_done)
         )
-        self._bar.start()
+        with _unseen():
+            self._bar.start()
 
     def on_progress(self, progress: StepProgress) -> None:
         """Move the bar."""
@@ -221,52 +229,77 @@ class ConsoleLogger(Logger):
             if record.val_loss is not None
             else ""
         )
-        self._console.print(
-            f"epoch {record.epoch:>{len(str(self._recipe.epochs))}}/{self._recipe.epochs}"
-            f"  train loss {record.train_loss:.3f}  train acc {record.train_accuracy:6.2%}"
-            f"{validation}  lr {record.learning_rate:<8.2g} {record.seconds:6.1f} s"
-            f"  {record.images_per_second:>7,.0f} images/s",
-            highlight=False,
-            soft_wrap=True,
-        )
+        with _unseen():
+            self._console.print(
+                f"epoch {record.epoch:>{len(str(self._recipe.epochs))}}/{self._recipe.epochs}"
+                f"  train loss {record.train_loss:.3f}  train acc {record.train_accuracy:6.2%}"
+                f"{validation}  lr {record.learning_rate:<8.2g} {record.seconds:6.1f} s"
+                f"  {record.images_per_second:>7,.0f} images/s",
+                highlight=False,
+                soft_wrap=True,
+            )
         self._bar.update(self._task, completed=self._share(record.epoch))
 
     def on_end(self, history: History) -> None:
         """Take the bar away."""
-        self._bar.stop()
+        with _unseen():
+            self._bar.stop()
 
     def _share(self, epochs: float) -> int:
         # steps at small images are quick: counted alike, the time left would start far too short
         return round(_PARTS * self._recipe.work_share(epochs / self._recipe.epochs))
 
 
+def _unseen() -> contextlib.AbstractContextManager[None]:
+    return contextlib.suppress(OSError)
+
+
 class _FileLogger(Logger):
-    """Appends to a file; a run that starts anew replaces it, one that continues does not."""
+    """Appends to a file; a run that starts anew replaces it, one that continues completes it."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def on_start(self, run: RunStart) -> None:
+        """Bring the file to where the run is: a kill may have come between an epoch and its row."""
         make_directory(self.path.parent)
-        if run.epochs_done == 0:
+        if len(run.history):
+            write_text(self.path, self._head() + "".join(map(self._row, run.history.records)))
+        else:
             self.path.unlink(missing_ok=True)
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """Append the epoch's row."""
+        self._append(("" if self.path.exists() else self._head()) + self._row(record))
+
+    def _append(self, text: str) -> None:
+        try:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def _head(self) -> str:
+        return ""
+
+    def _row(self, record: EpochRecord) -> str:
+        raise NotImplementedError
 
 
 class CSVLogger(_FileLogger):
-    """A row an epoch.
+    """A row an epoch, under a header.
 
     Args:
         path: The file.
     """
 
-    def on_epoch(self, record: EpochRecord) -> None:
-        """Append the row, under a header when the file is new."""
-        is_new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(record.to_dict()))
-            if is_new:
-                writer.writeheader()
-            writer.writerow(record.to_dict())
+    def _head(self) -> str:
+        return ",".join(field.name for field in dataclasses.fields(EpochRecord)) + "\r\n"
+
+    def _row(self, record: EpochRecord) -> str:
+        line = io.StringIO()
+        csv.writer(line).writerow(record.to_dict().values())
+        return line.getvalue()
 
 
 class JSONLinesLogger(_FileLogger):
@@ -276,10 +309,8 @@ class JSONLinesLogger(_FileLogger):
         path: The file.
     """
 
-    def on_epoch(self, record: EpochRecord) -> None:
-        """Append the line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record.to_dict()) + "\n")
+    def _row(self, record: EpochRecord) -> str:
+        return json.dumps(record.to_dict()) + "\n"
 
 
 class TensorBoardLogger(Logger):
@@ -299,7 +330,12 @@ class TensorBoardLogger(Logger):
             raise MissingExtraError(
                 "TensorBoardLogger needs tensorboard: pip install 'cifarzoo[tensorboard]'"
             ) from error
-        self._writer: Any = SummaryWriter(str(make_directory(folder)))
+        self._folder, self._make = folder, SummaryWriter
+
+    @functools.cached_property
+    def _writer(self) -> Any:
+        """Made when it is used: before, the folder may be that of another run."""
+        return self._make(str(make_directory(self._folder)))
 
     def on_start(self, run: RunStart) -> None:
         """Draw the graph, once."""

@@ -20,6 +20,7 @@ from cifarzoo.data.feed import Feed, Source
 from cifarzoo.data.loader import Transform
 from cifarzoo.errors import CheckpointError, InputError, NonFiniteLossError
 from cifarzoo.recipe import Recipe
+from cifarzoo.runs import Hold
 from cifarzoo.training.best import Best
 from cifarzoo.training.checkpoint import check_same, write_checkpoint
 from cifarzoo.training.history import EpochRecord, History
@@ -64,6 +65,7 @@ class Loop:
         data: On what.
         loggers: Told of what happens.
         checkpoint: Where the state is saved; None for nowhere.
+        hold: The lock on the folder it lies in, where this process writes.
         stop: Whether somebody wants the run to end.
         keeps_best: Whether the network of the best epoch is handed over, not that of the last.
     """
@@ -77,11 +79,12 @@ class Loop:
         *,
         loggers: tuple[Logger, ...],
         checkpoint: Path | None,
+        hold: Hold | None,
         stop: StopRequest,
         keeps_best: bool = False,
     ) -> None:
         self.recipe, self.place, self.device = recipe, setup.place, setup.place.device
-        self.checkpoint = checkpoint
+        self.checkpoint, self.hold = checkpoint, hold
         self.world, self.stop = setup.world, stop
         self.loggers = loggers if self.world.is_main else ()
         self.card = get_card(model)
@@ -307,8 +310,9 @@ class Loop:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        if self.checkpoint is None or not self.world.is_main:
+        if self.checkpoint is None or self.hold is None:
             return
+        self.hold.check()
         on_cuda = self.device.type == "cuda"
         state = {
             "card": get_card(self.learner.model).to_dict(),
@@ -365,12 +369,12 @@ class Loop:
         torch.set_rng_state(rng)
 
     def leave(self) -> None:
-        """Raise KeyboardInterrupt, saying where the run can go on."""
+        """Raise what ends the run, saying where it can go on."""
         where = (
             f"continue with resume={str(self.checkpoint)!r}"
             if self.checkpoint is not None
             else "nothing was saved, for the Trainer has no output folder"
         )
-        raise KeyboardInterrupt(
+        raise self.stop.exception(
             f"stopped in epoch {len(self.records) + 1} after step {self.step}; {where}"
         )

@@ -11,14 +11,13 @@ from cifarzoo.zoo.weights import library_versions
 
 if TYPE_CHECKING:
     from cifarzoo.data.feed import Source
+    from cifarzoo.training.loop import Data
     from cifarzoo.training.trainer import Trainer
 
 __all__ = ["describe_run"]
 
 
-def describe_run(
-    trainer: Trainer, train: Source, val: Source | None, *, has_fixed_steps: bool
-) -> dict[str, Any]:
+def describe_run(trainer: Trainer, data: Data) -> dict[str, Any]:
     """The facts about a run that are kept in its folder, as plain data.
 
     ``resuming`` tells whether the command line can build it again: the network is compared by its
@@ -26,15 +25,14 @@ def describe_run(
 
     Args:
         trainer: The Trainer.
-        train: Its training data.
-        val: Its validation data.
-        has_fixed_steps: Whether a number of steps is stated for an epoch.
+        data: What it trains on and measures.
     """
+    train, val = data.train, data.val
     card = get_card(trainer.model)
     alone = {
         f"training data that is a {type(train).__name__}": not isinstance(train, ImageSet),
         f"validation data that is a {type(val).__name__}": not isinstance(val, ImageSet | None),
-        "a stated number of steps_per_epoch": has_fixed_steps,
+        "a stated number of steps_per_epoch": data.steps_per_epoch is not None,
         "an optimizer of its own": not isinstance(trainer.optimizer, str),
         "a scheduler of its own": not isinstance(trainer.scheduler, str),
         "a teacher": trainer.teacher is not None,

@@ -22,19 +22,20 @@ from cifarzoo.data import ImageSet
 from cifarzoo.data.feed import Source
 from cifarzoo.data.loader import Transform
 from cifarzoo.errors import ArgumentError, CheckpointError
+from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import make_directory
 from cifarzoo.frozen import thaw
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.recipe.optimizers import OptimizerFactory
 from cifarzoo.recipe.schedulers import SchedulerFactory
-from cifarzoo.runs import RunFolder
+from cifarzoo.runs import Hold, RunFolder
 from cifarzoo.training.checkpoint import (
     check_same,
     find_checkpoint,
     read_checkpoint,
 )
 from cifarzoo.training.distillation import check_teacher
-from cifarzoo.training.distributed import joined_world
+from cifarzoo.training.distributed import World, joined_world
 from cifarzoo.training.history import History
 from cifarzoo.training.interrupt import stop_on_interrupt
 from cifarzoo.training.loggers import Logger
@@ -140,7 +141,7 @@ class Trainer:
             raise ArgumentError(f"compile must be True, False or 'auto'; got {compile!r}")
         self.compile: bool | Literal["auto"] = compile
         self.loggers = _as_loggers(loggers)
-        self._makes_output = output is not None and not Path(output).exists()
+        self._makes_output = output is not None and not user_path(output).exists()
         self.output = make_directory(output) if output is not None else None
         self.metadata = dict(metadata or {})
         self.optimizer: str | OptimizerFactory = optimizer or recipe.optimizer
@@ -188,24 +189,35 @@ class Trainer:
             ArgumentError: A Trainer is at work in another thread.
             InputError: The data is not as described.
             CheckpointError: The checkpoint is damaged, belongs to another run, or a run is in
-                ``output`` already and ``resume`` is off.
+                ``output`` already and ``resume`` is off, or at work there.
+            OutputError: The disk is full, or ``output`` was deleted or replaced meanwhile.
             NonFiniteLossError: The loss became NaN or infinite; the last checkpoint is kept.
-            KeyboardInterrupt: Ctrl-C; the step was finished and the state saved.
+            PeerError: Under ``torchrun``, another process has ended or does not answer.
+            KeyboardInterrupt: Ctrl-C, or SIGTERM or SIGHUP, after which a program that does not
+                catch it ends with status 143 or 129; the step was finished and the state saved.
         """
         self._check_keep(val)
-        saved = self._read_saved(resume)
-        size = train.images.shape[-1] if isinstance(train, ImageSet) else None
         with (
             _only_run(),
+            joined_world(self.device) as world,
+            self._locked(is_main=world.is_main) as hold,
+        ):
+            saved = self._read_saved(resume)
+            return self._fit(world, hold, Data(train, val, steps_per_epoch, self.transform), saved)
+
+    def _fit(
+        self, world: World, hold: Hold | None, data: Data, saved: dict[str, Any] | None
+    ) -> History:
+        size = data.train.images.shape[-1] if isinstance(data.train, ImageSet) else None
+        with (
             self._fast(size),
             self._teaching(size) as teacher,
-            joined_world(self.device) as world,
             arithmetic(self.place),
             many_shapes(len(self.recipe.image_sizes)) if self.compile else contextlib.nullcontext(),
-            stop_on_interrupt() as stop,
+            stop_on_interrupt(patience=world.patience) as stop,
             # dropout and mixing draw from torch's global generators: they are ours for the run only
             seeded(self.recipe.seed + world.rank, self.device),
-            self._kept(train, val, steps_per_epoch, saved, is_main=world.is_main) as keep_result,
+            self._kept(data, saved, hold) as keep_result,
         ):
             setup = Setup(
                 place=self.place,
@@ -221,9 +233,10 @@ class Trainer:
                 self.model,
                 self.recipe,
                 setup,
-                Data(train, val, steps_per_epoch, self.transform),
+                data,
                 loggers=self.loggers,
                 checkpoint=self.checkpoint,
+                hold=hold,
                 stop=stop,
                 keeps_best=self.keep == "best",
             )
@@ -248,31 +261,34 @@ class Trainer:
             )
 
     @contextlib.contextmanager
-    def _kept(
-        self,
-        train: Source,
-        val: Source | None,
-        steps_per_epoch: int | None,
-        saved: dict[str, Any] | None,
-        *,
-        is_main: bool,
-    ) -> Iterator[Callable[[History, int | None], object]]:
-        """Claim the output folder for the block; yields what writes the result there."""
+    def _locked(self, *, is_main: bool) -> Iterator[Hold | None]:
+        """The output folder for the block, for no other run; None where nothing is written."""
         if self.output is None or not is_main:
-            yield lambda history, epoch: None
+            yield None
             return
         run = RunFolder(self.output)
-        has_fixed_steps = steps_per_epoch is not None
-        facts = describe_run(self, train, val, has_fixed_steps=has_fixed_steps)
-        was_finished = saved is not None and len(saved["records"]) == self.recipe.epochs
-        with contextlib.ExitStack() as cleared:
+        try:
+            with run.locked() as hold:
+                yield hold
+        finally:
             if self._makes_output:
-                cleared.callback(run.remove_if_empty)
-            noted = cleared.enter_context(
-                run.claimed(facts, self.recipe, resumed=saved is not None)
-            )
+                run.remove_if_empty()
+
+    @contextlib.contextmanager
+    def _kept(
+        self, data: Data, saved: dict[str, Any] | None, hold: Hold | None
+    ) -> Iterator[Callable[[History, int | None], object]]:
+        """Claim the output folder for the block; yields what writes the result there."""
+        if hold is None:
+            yield lambda history, epoch: None
+            return
+        run = RunFolder(hold.path)
+        facts = describe_run(self, data)
+        was_finished = saved is not None and len(saved["records"]) == self.recipe.epochs
+        with run.claimed(facts, self.recipe, hold, resumed=saved is not None) as noted:
 
             def write(history: History, epoch: int | None) -> None:
+                hold.check()
                 if was_finished and run.weights.exists():
                     return  # somebody may have added to them
                 now = {

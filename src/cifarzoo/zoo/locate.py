@@ -14,6 +14,7 @@ from typing import Any
 
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files.downloads import addresses, download
+from cifarzoo.files.paths import user_path
 from cifarzoo.files.progress import byte_bar
 from cifarzoo.files.writing import cache_directory, file_digest
 from cifarzoo.zoo.registry import ModelSpec, WeightsInfo, get_model_info, list_models
@@ -62,7 +63,7 @@ def find_any(text: str | PathLike[str]) -> Found:
         WeightsError: There is no such file.
         UnknownNameError: It looks like a name, and is none.
     """
-    path = Path(text)
+    path = user_path(text)
     name, tag = split_tag(str(text))
     if not path.exists() and path.suffix not in SUFFIXES and name in list_models():
         return find_of_model(get_model_info(name), tag or True)
@@ -85,7 +86,7 @@ def find_of_model(spec: ModelSpec, text: bool | str | PathLike[str]) -> Found:
     tag = "default" if text is True else str(text)
     if tag in spec.weights:
         return Found(locate_weights(spec, tag), spec.name, tag, is_intact=True)
-    path = Path(tag)
+    path = user_path(tag)
     if text is not True and (path.exists() or path.suffix or len(path.parts) > 1):
         return Found(find_weights(path))
     if not spec.weights:

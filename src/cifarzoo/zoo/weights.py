@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError, WeightsError
+from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import write_bytes
 from cifarzoo.version import __version__
 from cifarzoo.zoo.builds import describe
@@ -186,7 +187,7 @@ def find_weights(path: str | PathLike[str]) -> Path:
         ArgumentError: ``path`` is something else.
     """
     try:
-        path = Path(path)
+        path = user_path(path)
     except TypeError:
         raise ArgumentError(
             f"weights are a path or a state dict; got a {type(path).__name__}"

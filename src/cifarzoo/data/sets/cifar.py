@@ -20,8 +20,16 @@ from cifarzoo.data.imageset import ImageSet
 from cifarzoo.errors import ArgumentError, DataError, DataNotFoundError
 from cifarzoo.files.downloads import addresses
 from cifarzoo.files.downloads import download as download_file
+from cifarzoo.files.locking import held
+from cifarzoo.files.paths import user_path
 from cifarzoo.files.progress import byte_bar
-from cifarzoo.files.writing import cache_directory, digest, file_digest, make_directory
+from cifarzoo.files.writing import (
+    cache_directory,
+    cannot_write,
+    digest,
+    file_digest,
+    make_directory,
+)
 
 __all__ = ["data_root", "load_cifar10", "load_cifar100", "official_md5"]
 
@@ -46,6 +54,7 @@ class _Files:
         return {**self.train, **self.test, self.meta[0]: self.meta[1]}
 
 
+_LARGEST = 200_000_000  # bytes; the archives have 170,498,071 and 169,001,437
 _OFFICIAL = "https://www.cs.toronto.edu/~kriz/"
 
 _CIFAR10 = _Files(
@@ -135,9 +144,9 @@ def load_cifar100(
 def data_root(root: str | Path | None = None) -> Path:
     """Where data sets live: ``root``, else ``$CIFARZOO_DATA``, else the user's cache folder."""
     if root is not None:
-        return Path(root).expanduser()
+        return user_path(root, expand=True)
     if named := os.environ.get("CIFARZOO_DATA"):
-        return Path(named).expanduser()
+        return user_path(named, expand=True)
     return cache_directory()
 
 
@@ -171,11 +180,21 @@ def _locate(
             f"no {files.folder} in {base}; pass download=True, or set root= or $CIFARZOO_DATA "
             "to the folder that holds it"
         )
-    make_directory(base)
-    archive = base / files.archive
-    if archive.exists() and file_digest(archive, "md5") == files.archive_md5:
-        _unpack(files, archive, folder)  # somebody put it there, so it stays
-        return folder
+    with held(base / f".{files.folder}.lock"):  # of several processes, one puts it there
+        if not folder.is_dir():
+            archive = base / files.archive
+            if archive.is_file() and file_digest(archive, "md5") == files.archive_md5:
+                _unpack(files, archive, folder)  # somebody put it there, so it stays
+            else:
+                _fetch(files, archive, download=download, mirrors=mirrors, progress=progress)
+                _unpack(files, archive, folder)
+                archive.unlink(missing_ok=True)
+    return folder
+
+
+def _fetch(
+    files: _Files, archive: Path, *, download: bool, mirrors: Sequence[str], progress: bool
+) -> None:
     if not download:
         raise DataError(
             f"{archive} is altered or truncated: its md5 is not {files.archive_md5}; delete it, or "
@@ -183,16 +202,15 @@ def _locate(
         )
     urls = addresses([_OFFICIAL, *files.mirrors], files.archive, mirrors=mirrors)
     with byte_bar(files.archive) if progress else contextlib.nullcontext() as advance:
-        download_file(urls, archive, checksum=files.archive_md5, advance=advance)
-    _unpack(files, archive, folder)
-    archive.unlink(missing_ok=True)
-    return folder
+        download_file(urls, archive, checksum=files.archive_md5, limit=_LARGEST, advance=advance)
 
 
 def _unpack(files: _Files, archive: Path, folder: Path) -> None:
     """Put the official files of ``archive`` into ``folder``, which appears complete or not."""
-    part = make_directory(folder.with_name(f".{folder.name}.{os.getpid()}.part"))
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     try:
+        make_directory(part)
         with tarfile.open(archive) as tar:
             for name, md5 in files.all.items():
                 member = tar.extractfile(f"{files.folder}/{name}")
@@ -200,11 +218,9 @@ def _unpack(files: _Files, archive: Path, folder: Path) -> None:
                 if digest(content, "md5") != md5:
                     raise DataError(f"{name} in {archive} is altered; delete it and load again")
                 (part / name).write_bytes(content)
-        try:
-            part.replace(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster; its files are the same
-                raise
+        part.replace(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -230,6 +246,11 @@ def _unpickle(path: Path, md5: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DataNotFoundError(
             f"{path} is missing; delete {path.parent} and load again, or restore the file"
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({(error.strerror or str(error)).lower()}); delete "
+            f"{path.parent} and load again, or restore the file"
         ) from error
     found = digest(content, "md5")
     if found != md5:

@@ -12,6 +12,7 @@ from torch import Tensor
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.data.pictures import find_images, prepare
 from cifarzoo.errors import DataError, DataNotFoundError, InputError
+from cifarzoo.files.paths import user_path
 
 __all__ = ["load_folder"]
 
@@ -39,7 +40,7 @@ def load_folder(path: str | Path, split: Literal["train", "test"] | None = None)
         DataNotFoundError: There is no such folder, or no class in it.
         DataError: A file in it cannot be read.
     """
-    folder = _find_part(Path(path), split)
+    folder = _find_part(user_path(path), split)
     classes = sorted(each for each in _folders(folder) if find_images(each)[0])
     if not classes:
         raise DataNotFoundError(
@@ -87,4 +88,8 @@ def _find_part(path: Path, split: str | None) -> Path:
 
 
 def _folders(path: Path) -> list[Path]:
-    return [each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")]
+    try:
+        return [each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")]
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"{path} cannot be read: {reason}; choose another folder") from error

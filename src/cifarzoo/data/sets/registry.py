@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.data.sets.folder import load_folder
 from cifarzoo.errors import ArgumentError, DuplicateNameError, InputError
+from cifarzoo.files.paths import user_path
 from cifarzoo.frozen import FrozenDict, freeze_fields
 from cifarzoo.names import unknown_name
 from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
@@ -119,7 +120,7 @@ def get_dataset_info(name: str) -> DatasetInfo:
         UnknownNameError: No image set has this name.
     """
     if name.startswith(_FOLDER):
-        path = Path(name.removeprefix(_FOLDER)).expanduser()
+        path = user_path(name.removeprefix(_FOLDER), expand=True)
 
         def load(split: Split, **ignored: Any) -> ImageSet:
             return load_folder(path, split)

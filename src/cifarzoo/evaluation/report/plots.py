@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cifarzoo.errors import InputError, MissingExtraError
+from cifarzoo.names import one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,15 +64,16 @@ def plot_confusion_matrix(
                     fontsize=8,
                     color=colour,
                 )
-    axes[0].set_xticks(range(count), classes, rotation=45, ha="right", rotation_mode="anchor")
+    names = [_plain(name) for name in classes]
+    axes[0].set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
     labels = [
         name if any(row) else f"{name} (no images)"
-        for name, row in zip(classes, confusion, strict=True)
+        for name, row in zip(names, confusion, strict=True)
     ]
     axes[0].set_yticks(range(count), labels)
     axes[0].set_xlabel("predicted")
     axes[0].set_ylabel("true")
-    axes[0].set_title(title)
+    axes[0].set_title(_plain(title))
     figure.colorbar(image, ax=axes[0], fraction=0.046, pad=0.03, label="share of the true class")
     return figure
 
@@ -93,6 +95,7 @@ def plot_history(histories: Any, *, title: str = "") -> Figure:
     figure, (loss, accuracy, rate) = _subplots(3, width=12.0, height=3.6)
     for (name, history), colour in zip(runs.items(), _repeat(_COLOURS), strict=False):
         epochs = history.column("epoch")
+        name = _plain(name)
         prefix = f"{name} " if name else ""
         marker = "o" if len(epochs) == 1 else None  # a line of one point is not seen
         for axis, kind, factor in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
@@ -115,7 +118,7 @@ def plot_history(histories: Any, *, title: str = "") -> Figure:
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
     loss.legend()
-    figure.suptitle(title)
+    figure.suptitle(_plain(title))
     return figure
 
 
@@ -152,7 +155,8 @@ def plot_reliability(report: EvaluationReport) -> Figure:
     upper.plot([0, 1], [0, 1], "--", color="#888888", linewidth=1)
     upper.set_ylabel("accuracy")
     upper.set_title(
-        f"{report.model} on {report.data}: ECE {report.expected_calibration_error:.3f}", fontsize=10
+        _plain(f"{report.model} on {report.data}: ECE {report.expected_calibration_error:.3f}"),
+        fontsize=10,
     )
     upper.legend(loc="upper left")
     shares = [b.count / report.num_images for b in report.reliability]
@@ -191,10 +195,10 @@ def plot_predictions(
         label, predicted = report.labels[index], report.predicted[index]
         axis.imshow(images.images[index].permute(1, 2, 0).numpy(), interpolation="nearest")
         axis.set_axis_off()
-        names = report.classes
-        text = f"{names[predicted].name} {report.confidence[index]:.0%}"
+        names = [_plain(score.name) for score in report.classes]
+        text = f"{names[predicted]} {report.confidence[index]:.0%}"
         if label != predicted:
-            text = f"{names[label].name}\n{text}"
+            text = f"{names[label]}\n{text}"
         axis.set_title(text, fontsize=8, color="#222222" if label == predicted else _COLOURS[1])
     return figure
 
@@ -221,14 +225,21 @@ def plot_robustness(reports: Sequence[RobustnessReport]) -> Figure:
         for report, colour in zip(reports, _repeat(_COLOURS), strict=False):
             severities = [0, *report.severities]
             values = [100 * a for a in (report.clean_accuracy, *report.accuracies[name])]
-            axis.plot(severities, values, "o-", color=colour, markersize=3, label=report.model)
-        axis.set_title(name.replace("_", " "), fontsize=9)
+            axis.plot(
+                severities, values, "o-", color=colour, markersize=3, label=_plain(report.model)
+            )
+        axis.set_title(_plain(name.replace("_", " ")), fontsize=9)
         axis.set_ylim(0, 100)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7)
     figure.supxlabel("severity", fontsize=9)
     figure.supylabel("accuracy (%)", fontsize=9)
     return figure
+
+
+def _plain(text: str) -> str:
+    """``text`` as it is, in a line: matplotlib takes what stands between $ for mathematics."""
+    return one_line(text).replace("$", r"\$")
 
 
 def _subplots(

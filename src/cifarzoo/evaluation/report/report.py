@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.report.plots import plot_confusion_matrix
 from cifarzoo.files.writing import atomic_path, write_text
 from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
+from cifarzoo.names import one_line
 
 __all__ = [
     "ClassScore",
@@ -218,10 +220,11 @@ class EvaluationReport:
 
     def to_markdown(self) -> str:
         """Headline, per-class table and confusion matrix as Markdown."""
+        model, data, note = map(_in_markdown, (self.model, self.data, self.note))
         lines = [
-            f"### {self.model} on {self.data} (test-time augmentation: {self.tta})",
+            f"### {model} on {data} (test-time augmentation: {self.tta})",
             "",
-            *([f"Note: {self.note}.", ""] if self.note else []),
+            *([f"Note: {note}.", ""] if note else []),
             *_markdown_table(("metric", "value"), self._headline()),
             "",
             *_markdown_table(("class", "precision", "recall", "F1", "images"), self._class_rows()),
@@ -234,17 +237,17 @@ class EvaluationReport:
 
     def __str__(self) -> str:
         width = max(len(name) for name, _ in self._headline())
-        names = [score.name for score in self.classes]
+        names = [one_line(score.name) for score in self.classes]
         name_width = max(len("class"), *(len(name) for name in names))
-        lines = [f"{self.model} on {self.data}, test-time augmentation: {self.tta}", ""]
-        lines += [f"note: {self.note}", ""] if self.note else []
+        lines = [one_line(f"{self.model} on {self.data}, test-time augmentation: {self.tta}"), ""]
+        lines += [one_line(f"note: {self.note}"), ""] if self.note else []
         lines += [f"{name:<{width}}  {value}" for name, value in self._headline()]
         lines += ["", f"{'class':<{name_width}}  precision  recall      F1  images"]
         lines += [
             f"{name:<{name_width}}  {precision:>9}  {recall:>6}  {f1:>6}  {count:>6}"
             for name, precision, recall, f1, count in self._class_rows()
         ]
-        pairs = [f"{a} as {b} ({n})" for a, b, n in self.most_confused(5)]
+        pairs = [one_line(f"{a} as {b} ({n})") for a, b, n in self.most_confused(5)]
         lines += ["", f"most confused: {', '.join(pairs) or 'none'}"]
         lines += ["", "confusion matrix (rows true, columns predicted)"]
         cell = max(6, *(len(str(count)) + 1 for row in self.confusion for count in row))
@@ -304,7 +307,7 @@ class EvaluationReport:
     def _class_rows(self) -> list[tuple[str, ...]]:
         return [
             (
-                score.name,
+                one_line(score.name),
                 *(
                     f"{share:.1%}" if score.count else "-"  # a share of no images is none
                     for share in (score.precision, score.recall, score.f1)
@@ -327,5 +330,10 @@ def _pair(values: Any) -> tuple[float, float] | None:
 
 
 def _markdown_table(header: tuple[str, ...], rows: list[Any]) -> list[str]:
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+    first, *others = (f"| {' | '.join(map(_in_markdown, row))} |" for row in (header, *rows))
+    return [first, "|" + " --- |" * len(header), *others]
+
+
+def _in_markdown(text: str) -> str:
+    """``text`` so that it stands in Markdown, in a table too, and is no HTML and no link there."""
+    return re.sub(r"[\\`*\[\]<>&|]", r"\\\g<0>", one_line(text))
