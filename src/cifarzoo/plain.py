@@ -11,14 +11,33 @@ import itertools
 import json
 import reprlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-__all__ = ["bounds_problem", "parse_json", "problem_of", "shorten"]
+__all__ = ["Real", "bounds_problem", "parse_json", "problem_of", "shorten"]
 
 _DEPTH = 64  # levels; what reads nested data by recursion needs several calls for each
 _PARTS = 500_000
 _VALUES = 50_000_000
 _NUMBERS = (int, float, bool, type(None))
+
+
+class _OneNumber:
+    """Lets a schema take Python's numbers alone; pydantic takes tensors and arrays as well."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core.core_schema import no_info_before_validator_function
+
+        return no_info_before_validator_function(self._check, handler(source))
+
+    @staticmethod
+    def _check(value: Any) -> Any:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError("should be a number")
+        return value
+
+
+Real = Annotated[float, _OneNumber()]
+"""A whole number or a fraction, in a schema."""
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -96,7 +115,7 @@ def problem_of(value: Any, schema: Any) -> str:
         place = ".".join(map(str, first["loc"])) or "it"
         if first["type"] == "missing":
             return f"{place} is missing"
-        said = str(first["msg"]).removeprefix("Input ")
+        said = str(first["msg"]).removeprefix("Input ").removeprefix("Value error, ")
         return f"{place} {said[:1].lower()}{said[1:]}; got {shorten(first['input'])}"
     return ""
 

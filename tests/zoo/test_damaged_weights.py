@@ -115,7 +115,10 @@ DEEP = "[" * 100_000 + "]" * 100_000
         ({"card": {**CARD, "preprocessing": 5}}, "preprocessing should be"),
         ({"card": {**CARD, "preprocessing": {"mean": [0.5] * 3}}}, "preprocessing.std is missing"),
         ({"card": {**CARD, "preprocessing": {**EVEN, "std": [10**400] * 3}}}, "card cannot be rea"),
-        ({"card": {**CARD, "preprocessing": {**EVEN, "mean": ["0.5"] * 3}}}, "a valid number"),
+        (
+            {"card": {**CARD, "preprocessing": {**EVEN, "mean": ["0.5"] * 3}}},
+            "mean.0 should be a number",
+        ),
         ({"card": {**CARD, "classes": "abc"}}, "classes"),
         ({"card": {**CARD, "classes": [1, 2, 3]}}, "classes"),
         ({"card": DEEP}, "nested too deeply"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import importlib
 import inspect
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from cifarzoo.errors import ArgumentError, DuplicateNameError
+from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 from cifarzoo.frozen import thaw
 from cifarzoo.names import check_options, unknown_name
 from cifarzoo.recipe.muon import MuonSGD
@@ -36,6 +37,14 @@ _FACTORIES: dict[str, OptimizerFactory] = {}
 
 # torch's and ours, known without importing timm, which takes longer than torch itself
 _WITHOUT_TIMM = ("adam", "adamw", "momentum", "muon_sgd", "sgd")
+
+# of timm, but of no use here, and why
+_LEFT_OUT = {
+    "adahessian": "it differentiates the gradients again, which no layer here is made for",
+    "kron*": "a layer of 3,072 inputs, as that of 'simple', takes it 22 GB of memory and more",
+    "bnb*": "it is of another package, bitsandbytes; register_optimizer takes any",
+    "fused*": "it is of another package, apex; register_optimizer takes any",
+}
 
 # what a recipe may set for a group of parameters, and what torch calls it
 _GROUP_OPTIONS = {
@@ -86,12 +95,12 @@ def register_optimizer(name: str) -> Callable[[_Factory], _Factory]:
 def list_optimizers() -> list[str]:
     """Names of all optimizers, sorted: torch's, ours, those of timm, and those that are registered.
 
-    Without "adahessian", which differentiates the gradients again, and those of other packages.
+    Without "adahessian", which differentiates the gradients again, "kron", which takes gigabytes
+    for a small network, and those of other packages.
     """
     from timm.optim import list_optimizers as timm_names
 
-    left_out = ["adahessian", "bnb*", "fused*"]
-    return sorted({*_WITHOUT_TIMM, *_FACTORIES, *timm_names(exclude_filters=left_out)})
+    return sorted({*_WITHOUT_TIMM, *_FACTORIES, *timm_names(exclude_filters=[*_LEFT_OUT])})
 
 
 def check_optimizer(name: str) -> None:
@@ -102,6 +111,11 @@ def check_optimizer(name: str) -> None:
     if _is_path(name) or name in _WITHOUT_TIMM or name in _FACTORIES:
         return
     if name not in list_optimizers():
+        for pattern, reason in _LEFT_OUT.items():
+            if fnmatch.fnmatch(name, pattern):
+                raise UnknownNameError(
+                    f"optimizer {name!r} is left out: {reason}. See list_optimizers()."
+                )
         raise unknown_name("optimizer", name, list_optimizers(), hint="See list_optimizers().")
 
 

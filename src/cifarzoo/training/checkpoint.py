@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import io
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cifarzoo.errors import CheckpointError, InputError
+from cifarzoo.errors import CheckpointError, InputError, WeightsError
 from cifarzoo.files.writing import write_bytes
 from cifarzoo.runs import CHECKPOINT_NAME
+from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
 
 __all__ = [
     "CHECKPOINT_NAME",
@@ -78,13 +78,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     found = find_checkpoint(path)
     try:
-        with zipfile.ZipFile(found) as archive:  # torch itself does not check the contents
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"checksum of {damaged} differs")
-        state = torch.load(found, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no checkpoint make torch raise nearly anything
-        raise CheckpointError(f"checkpoint {found} is damaged: {_first_line(error)}") from error
+        state = read_torch_file(found) if kind_of_file(found) == "torch" else None
+    except WeightsError as error:
+        raise CheckpointError(f"checkpoint {error}") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise CheckpointError(f"{found} is not a checkpoint of this version of cifarzoo")
     return state

@@ -41,6 +41,7 @@ from cifarzoo.training.loggers import Logger
 from cifarzoo.training.loop import Data, Loop
 from cifarzoo.training.objective import Loss, check_loss
 from cifarzoo.training.provenance import describe_run
+from cifarzoo.training.restoring import Saved, check_saved
 from cifarzoo.training.setup import Setup
 from cifarzoo.zoo.card import ModelCard, get_card, unwrap
 
@@ -253,7 +254,7 @@ class Trainer:
         train: Source,
         val: Source | None,
         steps_per_epoch: int | None,
-        saved: dict[str, Any] | None,
+        saved: Saved | None,
         *,
         is_main: bool,
     ) -> Iterator[Callable[[History, int | None], object]]:
@@ -310,7 +311,7 @@ class Trainer:
         ):
             yield twin
 
-    def _read_saved(self, resume: bool | str | Path) -> dict[str, Any] | None:
+    def _read_saved(self, resume: bool | str | Path) -> Saved | None:
         if resume is False:
             if self.checkpoint is not None and self.checkpoint.exists():
                 raise CheckpointError(
@@ -333,10 +334,12 @@ class Trainer:
                 f"{there} would be replaced by what continues {found}; move it away, or "
                 "choose another output folder"
             )
-        saved = read_checkpoint(found)
-        check_same(
-            "model", _identity(ModelCard.from_dict(saved["card"])), _identity(get_card(self.model))
-        )
+        saved = check_saved(read_checkpoint(found))
+        try:
+            card = ModelCard.from_dict(saved["card"])
+        except ArgumentError as error:
+            raise CheckpointError(f"checkpoint {found} is damaged: {error}") from error
+        check_same("model", _identity(card), _identity(get_card(self.model)))
         check_same("recipe", _complete(saved["recipe"]), self.recipe.to_dict())
         return saved
 

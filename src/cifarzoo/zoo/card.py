@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Len
+from annotated_types import Interval, Len
 from torch import Tensor, nn
 from typing_extensions import NotRequired, TypedDict  # pydantic takes typing's from Python 3.12 on
 
 from cifarzoo.errors import ArgumentError
 from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
 from cifarzoo.names import real_number, whole_number
-from cifarzoo.plain import problem_of, shorten
+from cifarzoo.plain import Real, problem_of, shorten
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -161,7 +161,7 @@ class ModelCard:
         )
 
 
-_Three = Annotated[list[float], Len(3, 3)]
+_Three = Annotated[Sequence[Real], Len(3, 3)]
 
 
 class _PreprocessingData(TypedDict):
@@ -173,10 +173,10 @@ class _CardData(TypedDict):
     """A card as plain data."""
 
     name: str
-    num_classes: Annotated[int, Ge(1)]
+    num_classes: Annotated[int, Interval(ge=1, le=2**53)]
     options: dict[str, Any]
     preprocessing: _PreprocessingData
-    classes: NotRequired[list[str] | None]
+    classes: NotRequired[Sequence[str] | None]
 
 
 def attach_card(model: nn.Module, card: ModelCard) -> None:

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 from typing_extensions import TypedDict  # pydantic does not take typing's before Python 3.12
 
-from cifarzoo.plain import problem_of
+from cifarzoo.plain import Real, problem_of
 
-__all__ = ["Metadata", "Record", "metadata_problem"]
+__all__ = ["Count", "Metadata", "Record", "metadata_problem"]
 
-Count = Annotated[int, Ge(0)]
+Count = Annotated[int, Interval(ge=0, le=2**53)]
 
 
 class Record(TypedDict):
     """An epoch of a history, as ``EpochRecord.to_dict`` writes it."""
 
-    epoch: Annotated[int, Ge(1)]
-    train_loss: float
-    train_accuracy: float
-    val_loss: float | None
-    val_accuracy: float | None
-    learning_rate: float
-    seconds: float
-    images_per_second: float
+    epoch: Count
+    train_loss: Real
+    train_accuracy: Real
+    val_loss: Real | None
+    val_accuracy: Real | None
+    learning_rate: Real
+    seconds: Real
+    images_per_second: Real
 
 
 class Metadata(TypedDict, total=False):
@@ -42,11 +42,11 @@ class Metadata(TypedDict, total=False):
     val_size: Count
     precision: str
     parameters: Count
-    train_seconds: Annotated[float, Ge(0)]
+    train_seconds: Annotated[Real, Ge(0)]
     history: list[Record]
-    validation_accuracy: dict[str, float]
-    test_accuracy: dict[str, float]
-    sample_accuracy: dict[str, float]
+    validation_accuracy: dict[str, Real]
+    test_accuracy: dict[str, Real]
+    sample_accuracy: dict[str, Real]
 
 
 def metadata_problem(metadata: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import TypedDict  # pydantic takes typing's from Python 3.12 on
+from typing_extensions import NotRequired, TypedDict  # pydantic takes typing's from Python 3.12 on
 
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files.writing import write_bytes
@@ -22,7 +22,7 @@ from cifarzoo.plain import parse_json, problem_of
 from cifarzoo.version import __version__
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, Preprocessing, unwrap
-from cifarzoo.zoo.facts import Metadata, metadata_problem
+from cifarzoo.zoo.facts import Metadata, Record, metadata_problem
 from cifarzoo.zoo.fitting import Content, fill, parse_card
 from cifarzoo.zoo.foreign import flatten
 from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
@@ -56,6 +56,21 @@ class _Facts(TypedDict):
     sha256: str
     versions: dict[str, str]
     metadata: Metadata
+
+
+class _Learner(TypedDict):
+    model: dict[str, Any]
+    ema: NotRequired[dict[str, Any] | None]
+    lookahead: NotRequired[list[Any] | None]
+
+
+class _Checkpoint(TypedDict):
+    """What is read of a run's checkpoint, as one of its weights files."""
+
+    card: dict[str, Any]
+    recipe: dict[str, Any]
+    learner: _Learner
+    records: NotRequired[list[Record]]
 
 
 def save_weights(
@@ -331,6 +346,9 @@ def _from_tree(tree: Any, name: str) -> Content:
         raise WeightsError(f"{name} holds no state dict: there is no tensor in it ({keys})")
     if not (isinstance(tree, Mapping) and tree.keys() >= _CHECKPOINT):
         return Content(name, tensors)
+    if problem := problem_of(dict(tree), _Checkpoint):
+        raise WeightsError(f"{name} is damaged: {problem}; take an earlier checkpoint")
+    parse_card(tree["card"], name)
     facts = {
         "format": "checkpoint",
         "card": tree["card"],
@@ -348,6 +366,11 @@ def _from_tree(tree: Any, name: str) -> Content:
         if each.startswith("learner.model.")
     }
     floats = [each for each, tensor in plain.items() if tensor.is_floating_point()]
+    if len(floats) != len(averages):
+        raise WeightsError(
+            f"{name} is damaged: learner.lookahead holds {len(averages)} tensors of "
+            f"{len(floats)}; take an earlier checkpoint"
+        )
     slow = {**plain, **dict(zip(floats, averages.values(), strict=True))}
     others = {n: t for n, t in tensors.items() if not n.startswith("learner.lookahead.")}
     named = {f"learner.lookahead.{each}": tensor for each, tensor in slow.items()}
