@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import functools
 import importlib
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from cifarzoo.compute.seeding import own_generator
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 from cifarzoo.frozen import thaw
 from cifarzoo.names import check_options, unknown_name
@@ -24,6 +26,7 @@ __all__ = [
     "build_optimizer",
     "check_group_options",
     "check_optimizer",
+    "first_state",
     "list_optimizers",
     "parameter_groups",
     "register_optimizer",
@@ -224,6 +227,11 @@ def build_optimizer(
     parameters = parameter_groups(model, weight_decay, groups)
     if not parameters:
         raise ArgumentError("the model has no trainable parameters; set requires_grad on some")
+    if all("freeze_at" in group for group in parameters):
+        raise ArgumentError(
+            "every group of parameters is frozen at some time, and nothing would be left to train; "
+            "leave freeze_at out of one of groups"
+        )
     given = thaw(options or {})
     if not isinstance(optimizer, str):  # the recipe's options belong to the one that it names
         return _call_factory(optimizer, parameters, learning_rate, momentum, {})
@@ -233,11 +241,28 @@ def build_optimizer(
             factory = _FACTORIES.get(optimizer) or _import(optimizer)
             return _call_factory(factory, parameters, learning_rate, momentum, given)
         build = _build_without_timm if optimizer in _WITHOUT_TIMM else _build_timm
-        return build(optimizer, parameters, learning_rate, momentum, given)
+        built = build(optimizer, parameters, learning_rate, momentum, given)
+        if given:  # most are not looked at before the first step
+            first_state(built)
+        return built
     except ArgumentError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever an option of another kind leads to
         raise ArgumentError(f"optimizer {optimizer!r} cannot be built: {error}") from error
+
+
+def first_state(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """What an optimizer keeps for each of its parameters after a step, found by that of a twin.
+
+    Raises whatever the step does; torch's generators and the parameters stay as they are.
+    """
+    twin = copy.deepcopy(optimizer)
+    parameters = [p for group in twin.param_groups for p in group["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 1e-3)
+    with own_generator(0):
+        twin.step()
+    return [dict(twin.state[parameter]) for parameter in parameters]
 
 
 def _is_path(name: str) -> bool:

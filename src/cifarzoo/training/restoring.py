@@ -6,7 +6,6 @@ end of memory. So each tensor is compared with the one that it will replace.
 
 from __future__ import annotations
 
-import copy
 import math
 import sys
 from collections.abc import Mapping
@@ -18,9 +17,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import NotRequired, TypedDict  # pydantic takes typing's from Python 3.12 on
 
-from cifarzoo.compute.seeding import own_generator
 from cifarzoo.errors import CheckpointError
 from cifarzoo.plain import Real, problem_of, shorten
+from cifarzoo.recipe.optimizers import first_state
 from cifarzoo.zoo.facts import Count, Record
 
 __all__ = [
@@ -197,18 +196,9 @@ def take_generator(saved: Any, name: str, device: torch.device | str = "cpu") ->
 
 
 def expected_state(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """What an optimizer keeps for each of its parameters, found by a step of a twin.
-
-    Nothing for an optimizer that cannot make a step by itself.
-    """
+    """What an optimizer keeps for each of its parameters; nothing where it makes no step alone."""
     try:
-        twin = copy.deepcopy(optimizer)
-        parameters = _parameters(twin)
-        for parameter in parameters:
-            parameter.grad = torch.full_like(parameter, 1e-3)
-        with own_generator(0):
-            twin.step()
-        return [dict(twin.state[parameter]) for parameter in parameters]
+        return first_state(optimizer)
     except Exception:  # somebody's own
         return [{} for _ in _parameters(optimizer)]
 
