@@ -289,6 +289,23 @@ def test_a_size_in_a_pickle_of_numpy_asks_for_no_memory(theirs: nn.Module, tmp_p
     assert equal(load_tree({"net": theirs.state_dict(), "x": Huge()}, tmp_path / "w.pt"), theirs)
 
 
+@pytest.mark.parametrize("operation", [b"y", b"\x00", b""])
+def test_a_pickle_that_breaks_off_is_refused(
+    operation: bytes, theirs: nn.Module, tmp_path: Path
+) -> None:
+    """Its archive is whole, so that torch alone can tell."""
+    torch.save({"net": theirs.state_dict(), "config": Config()}, tmp_path / "w.pt")
+    with zipfile.ZipFile(tmp_path / "w.pt") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    (data,) = [name for name in parts if name.endswith("data.pkl")]
+    parts[data] = parts[data][:-40] + operation
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    with pytest.raises(WeightsError, match=r"w\.pt (holds code|is damaged)"):
+        load(tmp_path / "w.pt")
+
+
 @given(where=st.integers(0, 10**9), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_noticed_or_changes_nothing(
     where: int, bit: int, theirs: nn.Module, tmp_path_factory: Any

@@ -121,10 +121,11 @@ class Recipe:
                 )
             # tuples and lists are one thing in TOML and JSON, so they are one thing here
             object.__setattr__(self, name, freeze_plain(options, name))
-        if not isinstance(self.augmentation, Augmentation):
+        augmentation: Any = self.augmentation
+        if not isinstance(augmentation, Augmentation):
             parts = ", ".join(f"augmentation.{name}" for name in _field_names(Augmentation))
             raise ArgumentError(
-                f"augmentation must be an Augmentation; got {shorten(self.augmentation)}: its "
+                f"augmentation must be an Augmentation; got {shorten(augmentation)}: its "
                 f"parts are {parts}"
             )
         take_number(self, "epochs", 1, 100_000, whole=True)
@@ -146,7 +147,8 @@ class Recipe:
         take_number(self, "distillation_weight", 0, 1)
         take_number(self, "distillation_temperature", 0.1, 100)
         for name in ("teacher", "optimizer", "scheduler"):
-            if not isinstance(text := getattr(self, name), str) or bounds_problem(text):
+            text = getattr(self, name)
+            if not isinstance(text, str) or bounds_problem(text):
                 raise ArgumentError(f"{name} must be a name; got {shorten(text)}")
         take_number(self, "clip_norm", 0, 1e9)
         take_number(self, "accumulate", 1, 1000, whole=True)
@@ -293,7 +295,7 @@ def _check_image_sizes(pairs: Any) -> FrozenList:
         f"and whole numbers of 8 to 1024 pixels; got {shorten(pairs)}"
     )
     try:
-        plain = [[real_number(start), real_number(size)] for start, size in pairs]
+        plain: list[list[Any]] = [[*map(real_number, (start, size))] for start, size in pairs]
     except (TypeError, ValueError):
         raise problem from None
     if any(number is None for pair in plain for number in pair):

@@ -81,7 +81,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         state = read_torch_file(found) if kind_of_file(found) == "torch" else None
     except WeightsError as error:
         raise CheckpointError(f"checkpoint {error}") from error
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+    written = state.get("format") if isinstance(state, dict) else None
+    if not isinstance(written, int) or written != _FORMAT:
         raise CheckpointError(f"{found} is not a checkpoint of this version of cifarzoo")
     return state
 
@@ -90,11 +91,18 @@ def check_same(what: str, saved: dict[str, Any], current: dict[str, Any]) -> Non
     """Raise CheckpointError naming the fields in which ``saved`` and ``current`` differ."""
     differing = [
         f"{key} was {saved.get(key)!r}, is now {current.get(key)!r}"
-        for key in sorted({*saved, *current})
-        if saved.get(key) != current.get(key)
+        for key in sorted({*saved, *current}, key=str)
+        if not _is_equal(saved.get(key), current.get(key))
     ]
     if differing:
         raise CheckpointError(
             f"the checkpoint belongs to another {what}: {'; '.join(differing)}; resume with the "
             "same one, or start a new run in another folder"
         )
+
+
+def _is_equal(saved: Any, current: Any) -> bool:
+    try:
+        return bool(saved == current)
+    except (RuntimeError, ValueError):  # a tensor or an array where a number was
+        return False

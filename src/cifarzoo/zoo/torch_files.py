@@ -253,7 +253,7 @@ def _refusal(path: Path, error: Exception) -> WeightsError:
     elif named and start == _MAGIC:
         names += [n for n in _globals_of_pickle(path) if n.startswith("torch.nn.modules.")]
     elif named:
-        with contextlib.suppress(AttributeError, ValueError):  # an older torch
+        with contextlib.suppress(Exception):  # an older torch, or more that is damaged
             refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             names += sorted({*refused} - {*names})
     if any(name.startswith("torch.nn.modules.") for name in names):
@@ -281,7 +281,7 @@ def _globals_of_pickle(path: Path) -> list[str]:
     """What pickles would import, in the order of their first mention; nothing is run."""
     found: dict[str, None] = {}
     texts: list[str] = []
-    with path.open("rb") as file, contextlib.suppress(ValueError):
+    with path.open("rb") as file, contextlib.suppress(Exception):  # damaged in any way
         for _ in range(4):  # torch.save wrote three facts before the content
             for operation, argument, _ in pickletools.genops(file):
                 if operation.name == "GLOBAL":

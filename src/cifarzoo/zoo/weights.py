@@ -29,6 +29,7 @@ from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
 
 __all__ = [
     "WEIGHTS_NAME",
+    "facts_sha256",
     "find_weights",
     "library_versions",
     "load_weights",
@@ -129,7 +130,7 @@ def save_weights(
         header = {key: json.dumps(value) for key, value in facts.items()}
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"metadata must be plain data, as JSON holds it: {error}") from error
-    header[_COVER] = json.dumps(_facts_sha256(header))
+    header[_COVER] = json.dumps(facts_sha256(header))
     return write_bytes(path, save(tensors, metadata=header))
 
 
@@ -278,7 +279,7 @@ def _read_header(path: Path) -> dict[str, Any]:
             raise ValueError(f"its format {facts['format']} is of a newer version, or of none")
         if _COVER in header or facts["format"] != 1:
             covered = {key: text for key, text in header.items() if key != _COVER}
-            if facts.get(_COVER) != _facts_sha256(covered):
+            if facts.get(_COVER) != facts_sha256(covered):
                 raise ValueError("the sha256 of its facts differs from the one it carries")
         if problem := problem_of(facts, _Facts):
             raise ValueError(problem)
@@ -288,7 +289,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _facts_sha256(header: Mapping[str, str]) -> str:
+def facts_sha256(header: Mapping[str, str]) -> str:
     """Checksum over the texts of a header, in the order of their names."""
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
