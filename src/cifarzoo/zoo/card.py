@@ -156,7 +156,7 @@ class ModelCard:
             name=data["name"],
             num_classes=data["num_classes"],
             options=data["options"],
-            preprocessing=Preprocessing(**data["preprocessing"]),
+            preprocessing=Preprocessing(*(data["preprocessing"][name] for name in ("mean", "std"))),
             classes=data.get("classes") or None,
         )
 
