@@ -140,6 +140,7 @@ def test_a_field_that_is_missing_or_of_another_kind_is_named(
         (lambda s: s["data"].update(generator=torch.zeros(5056).byte()), "generator"),
         (lambda s: s.update(rng=s["rng"][1:]), "rng is no state of a generator"),
         (lambda s: s["records"].append(s["records"][0]), "one epoch after the other"),
+        (lambda s: s["records"][0].update(more=1), "unexpected keyword argument 'more'"),
         (lambda s: s["learner"]["model"].update(more=torch.zeros(1)), "model.more is unknown"),
         (lambda s: s["learner"]["ema"].pop("0.weight"), "ema.0.weight is missing"),
         (lambda s: s["learner"]["optimizer"]["state"].pop(2), "state lacks a parameter"),

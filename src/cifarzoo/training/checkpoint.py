@@ -81,8 +81,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         state = read_torch_file(found) if kind_of_file(found) == "torch" else None
     except WeightsError as error:
         raise CheckpointError(f"checkpoint {error}") from error
-    written = state.get("format") if isinstance(state, dict) else None
-    if not isinstance(written, int) or written != _FORMAT:
+    if not isinstance(state, dict) or not _is_equal(state.get("format"), _FORMAT):
         raise CheckpointError(f"{found} is not a checkpoint of this version of cifarzoo")
     return state
 

@@ -355,6 +355,10 @@ class Loop:
     def apply(self, saved: Saved) -> None:
         """Compare everything, then take it over; the network last."""
         taken = self.learner.take(saved["learner"])
+        card, records = (
+            ModelCard.from_dict(saved["card"]),
+            History.from_list(saved["records"]).records,
+        )
         best = None
         if self.best is not None:
             best = Best.from_dict(saved.get("best"), self.learner.judged)
@@ -363,15 +367,15 @@ class Loop:
         epoch_rng = take_generator(saved["epoch_rng"], "epoch_rng")
         if cuda_rng is not None and self.device.type == "cuda":
             take_generator(cuda_rng, "cuda_rng", self.device)
-        if (saved["data"] is None) != (self.train.state_dict() is None):
+        if (saved["data"] is not None) != self.train.is_stateful:
             raise CheckpointError("data is the state of another source of batches")
         self.train.load_state_dict(saved["data"])
         self.learner.load_state_dict(taken)
         self.best = best
-        self.records = list(History.from_list(saved["records"]).records)
+        self.records = list(records)
         self.step, self.images, self.seconds = saved["step"], saved["images"], saved["seconds"]
         self.meter[: self.step] = meter.to(self.device)
-        attach_card(self.learner.model, ModelCard.from_dict(saved["card"]))
+        attach_card(self.learner.model, card)
         if self.world.rank:  # only the first process was saved; the others draw anew
             seed = self.recipe.seed + self.world.rank + self.world.size * len(self.records)
             torch.manual_seed(seed)  # of the GPU too
