@@ -32,7 +32,7 @@ import torch
 from mutations import change_bytes, change_header, change_tree, rewrite_pickle
 
 import cifarzoo
-from cifarzoo import ImageSet, Recipe, Trainer
+from cifarzoo import EpochRecord, ImageSet, Logger, Recipe, Trainer
 from cifarzoo.errors import CheckpointError, CifarZooError
 from cifarzoo.zoo.weights import facts_sha256
 
@@ -40,6 +40,17 @@ MEMORY = 3 << 30  # bytes that a child may take beyond those of its parent
 SECONDS = 20  # for a file
 TOGETHER = 50  # files in a child; one that dies of a file leaves the rest to the next
 OUTCOMES = ("unwritten", "refused", "as before", "changed", "foreign", "crashed", "hung")
+
+
+class _Keep(Logger):
+    """Keeps the checkpoint of the first epoch: what goes on from it makes steps."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.content = path, b""
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """Remember it once."""
+        self.content = self.content or self.path.read_bytes()
 
 
 class Subjects:
@@ -52,23 +63,21 @@ class Subjects:
         self.recipe = Recipe(epochs=2, batch_size=20, ema_decay=0.9, optimizer="adam")
         self.folder = folder
         run = folder / "run"
-        self.train(run, self.recipe)
+        kept = _Keep(run / "checkpoint.pt")
+        self.trainer(run, loggers=[kept]).fit(self.images)
         self.weights = (run / "weights.safetensors").read_bytes()
         model = cifarzoo.load_model(run / "weights.safetensors")
         buffer = io.BytesIO()
         torch.save({"state_dict": model.state_dict(), "epoch": 3, "note": [1, "a"]}, buffer)
         self.foreign = buffer.getvalue()
-        self.checkpoint = (run / "checkpoint.pt").read_bytes()
-        self.tree = torch.load(run / "checkpoint.pt", weights_only=True)
-        self.state = model.state_dict()
+        self.checkpoint = kept.content
+        self.tree = torch.load(io.BytesIO(kept.content), weights_only=True)
 
-    def train(self, run: Path, recipe: Recipe, **options: Any) -> Trainer:
-        """Train in ``run``."""
+    def trainer(self, run: Path, **options: Any) -> Trainer:
+        """Of a new network, always the same."""
         model = cifarzoo.create_model("simple", seed=0)
         place = {"device": "cpu", "precision": "float32", "kernels": False}
-        trainer = Trainer(model, recipe, output=run, **place, **options)
-        trainer.fit(self.images, resume=(run / "checkpoint.pt").exists())
-        return trainer
+        return Trainer(model, self.recipe, output=run, **place, **options)
 
     def read_weights(self, content: bytes, suffix: str) -> Any:
         """All that the library tells of a weights file."""
@@ -91,15 +100,13 @@ class Subjects:
         run = self.folder / str(os.getpid())
         run.mkdir()
         (run / "checkpoint.pt").write_bytes(content)
-        model = cifarzoo.create_model("simple", seed=0)
-        before = copy.deepcopy(model.state_dict())
-        trainer = Trainer(
-            model, self.recipe, output=run, device="cpu", precision="float32", kernels=False
-        )
+        trainer = self.trainer(run)
+        before = copy.deepcopy(trainer.model.state_dict())
         try:
             history = trainer.fit(self.images, resume=True)
         except CheckpointError:
-            same = all(torch.equal(before[n], t) for n, t in model.state_dict().items())
+            state = trainer.model.state_dict()
+            same = all(torch.equal(before[name], state[name]) for name in before)
             if not same:
                 raise RuntimeError("refused, and the model was changed") from None
             raise
@@ -107,7 +114,8 @@ class Subjects:
             for path in run.iterdir():
                 path.unlink()
             run.rmdir()
-        return [{n: t.tolist() for n, t in model.state_dict().items()}, history.to_list()]
+        state = {name: tensor.tolist() for name, tensor in trainer.model.state_dict().items()}
+        return [state, history.column("train_loss"), history.column("learning_rate")]
 
 
 Kind = tuple[Callable[[random.Random], bytes], Callable[[bytes], Any], bool]
