@@ -15,9 +15,11 @@ from cifarzoo.compute.place import Precision
 from cifarzoo.errors import ArgumentError, UnknownNameError
 from cifarzoo.evaluation import evaluate
 from cifarzoo.files.writing import file_digest
+from cifarzoo.training.history import EpochRecord
 from cifarzoo.verification import PROVENANCE, TOLERANCE
 from cifarzoo.zoo.locate import FOLDER
 
+RECORD = EpochRecord(1, 1.5, 0.5, None, None, 0.1, 60.0, 500.0).to_dict()
 SHIPPED = [
     (name, tag)
     for name in cifarzoo.list_models(pretrained=True)
@@ -81,7 +83,11 @@ def metadata(sample_test: ImageSet) -> dict[str, Any]:
     return facts | {
         "model": "simple",
         "recipe": recipe.to_dict(),
-        "history": [{"epoch": 1}],
+        "history": [RECORD],
+        "val_size": 5000,
+        "train_seconds": 60.0,
+        "validation_accuracy": {"none": 0.5},
+        "test_accuracy": {"none": 0.5},
         "parameters": 80_090,
         "sample_accuracy": {"none": accuracy},
     }
@@ -148,7 +154,7 @@ def test_accuracy_is_measured_in_the_precision_it_was_stated_in(
         ({"sample_accuracy": {"none": 0.9}}, "states 90.00% on cifar10 sample test, reaches"),
         ({"parameters": 80_091}, "states 80,091 parameters, has 80,090"),
         ({"history": []}, "does not tell its history"),
-        ({"history": [{}, {}]}, "tells of 2 of 1 epochs"),
+        ({"history": [RECORD, RECORD]}, "tells of 2 of 1 epochs"),
         ({"model": "deep_bn"}, "was trained as 'deep_bn'"),
         ({"machine": None, "command": ""}, "does not tell its machine, command"),
     ],

@@ -20,7 +20,7 @@ from cifarzoo.zoo.card import (
     Preprocessing,
     attach_card,
 )
-from cifarzoo.zoo.fitting import Content, choose_options, fill
+from cifarzoo.zoo.fitting import Content, check_build, choose_options, fill
 from cifarzoo.zoo.locate import Found, find_of_model
 from cifarzoo.zoo.registry import get_model_info
 from cifarzoo.zoo.weights import find_weights, read_card, read_content
@@ -100,23 +100,27 @@ def create_model(
     content = _read(weights, key=key, rename=rename) if weights is not None else None
     trained_for = None
     if content is not None:
-        card = content.card
-        if card is None:
+        made_by = content.card
+        if made_by is None:
             options, trained_for = choose_options(spec.builder, content, options)
         else:
-            trained_for = card.num_classes
-            if card.name == name:
-                check_options(f"model {name!r}", card.options, spec.options)
-                options = {**card.options, **options}
+            trained_for = made_by.num_classes
+            if made_by.name == name:
+                check_options(f"model {name!r}", made_by.options, spec.options)
+                options = {**made_by.options, **options}
     num_classes = num_classes or trained_for or 10
+    classes = CIFAR10_CLASSES if num_classes == 10 else None
+    normalized = preprocessing or CIFAR10_PREPROCESSING
+    card = ModelCard(name, num_classes, options, normalized, classes)
+    new_head = trained_for not in (None, num_classes)
+    if content is not None:  # a file decides of no memory before it is known to fit
+        is_said = preprocessing is not None
+        check_build(spec.builder, card, content, is_said=is_said, new_head=new_head)
     with own_generator(seed):
         model = spec.builder(num_classes=num_classes, **options)
     check_input(model, spec.image_size)
-    classes = CIFAR10_CLASSES if num_classes == 10 else None
-    normalized = preprocessing or CIFAR10_PREPROCESSING
-    attach_card(model, ModelCard(name, num_classes, options, normalized, classes))
+    attach_card(model, card)
     if content is not None:
-        new_head = trained_for not in (None, num_classes)
         fill(model, content, preprocessing=preprocessing, new_head=new_head)
     return model
 

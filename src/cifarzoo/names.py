@@ -146,7 +146,10 @@ def real_number(value: Any) -> int | float | None:
     value = _unpacked(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
-    return int(value) if isinstance(value, numbers.Integral) else float(value)
+    try:
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    except OverflowError:  # a fraction of numbers beyond those of a float
+        return None
 
 
 def _unpacked(value: Any) -> Any:

@@ -51,6 +51,13 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
         check_optimizer("adamww")
 
 
+@pytest.mark.parametrize("name", ["kron", "kronw", "adahessian", "bnbadam8bit", "fusedadam"])
+def test_what_is_left_out_is_refused_with_the_reason(name: str) -> None:
+    assert name not in list_optimizers()
+    with pytest.raises(UnknownNameError, match=rf"optimizer '{name}' is left out: \w+ .*"):
+        Recipe(optimizer=name)
+
+
 @pytest.mark.parametrize(
     ("name", "kind"), [("sgd", SGD), ("momentum", SGD), ("adam", Adam), ("adamw", AdamW)]
 )

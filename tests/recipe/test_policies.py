@@ -153,7 +153,7 @@ def test_an_unknown_name_or_option_suggests_the_nearest() -> None:
         ("trivial_augment", {"fill": 300}, "fill must be a whole number"),
         ("auto_augment", {"fill": [0, 0]}, "fill must be"),
         ("rand_augment", {"magnitude": 31}, r"magnitude must be a whole number in 0\.\.30; got 31"),
-        ("rand_augment", {"num_ops": 1.5}, "num_ops must be a whole number of at least 0"),
+        ("rand_augment", {"num_ops": 1.5}, "num_ops must be a whole number in 0..100"),
         ("rand_augment", {"num_ops": True}, "num_ops"),
         ("color_jitter", {"brightness": -0.1}, "brightness must be a number or a rising pair"),
         ("color_jitter", {"contrast": [1.5, 0.5]}, "contrast must be"),

@@ -60,7 +60,7 @@ def test_a_flipped_bit_in_a_tensor_is_noticed(place: int, bit: int, tmp_path_fac
     start = content.index(bytes(4000))  # the only run of zeros that long is the tensor's
     content[start + place % 4000] ^= 1 << bit
     path.write_bytes(bytes(content))
-    with pytest.raises(CheckpointError, match="is damaged: checksum of"):
+    with pytest.raises(CheckpointError, match="is damaged: the checksum of"):
         read_checkpoint(path)
 
 
@@ -77,7 +77,7 @@ def test_any_other_bytes_are_refused(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch wonders at pickle protocols that do not exist
-        with pytest.raises(CheckpointError, match=r"bytes\.pt is (damaged: .|not a checkpoint)"):
+        with pytest.raises(CheckpointError, match=r"checkpoint .*bytes\.pt (is|holds) "):
             read_checkpoint(path)
 
 
@@ -86,7 +86,7 @@ def test_a_truncated_file_is_refused(share: float, tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "c.pt", {**STATE, "values": torch.zeros(500)})
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(CheckpointError, match=r"c\.pt is damaged: ."):
+    with pytest.raises(CheckpointError, match=r"c\.pt is (empty|truncated|damaged)"):
         read_checkpoint(path)
 
 
@@ -115,7 +115,9 @@ def test_code_in_a_file_is_not_run(writer: str, tmp_path: Path) -> None:
         torch.save(state, path)
     else:
         path.write_bytes(pickle.dumps(state, protocol=2))
-    with pytest.raises(CheckpointError, match=r"bomb\.pt is damaged: "):
+    with pytest.raises(
+        CheckpointError, match=r"bomb\.pt holds code beside tensors: .*mkdir; nothing of it was run"
+    ):
         read_checkpoint(path)
     assert not target.exists()
     # the file is a real one: read without care, it would have gone off

@@ -317,7 +317,7 @@ def test_another_model_is_refused(stopped: Path, train: ImageSet) -> None:
 def test_a_model_with_other_options_is_refused(stopped: Path, train: ImageSet) -> None:
     model = create_model("simple", num_classes=12)
     trainer = Trainer(model, PLAIN.replace(batch_size=20), device="cpu", output=stopped)
-    with pytest.raises(CheckpointError, match=r"size mismatch for fc3\.weight"):
+    with pytest.raises(CheckpointError, match=r"fc3\.weight has the shape \(10, 32\), here"):
         trainer.fit(train, resume=True)
 
 
@@ -329,7 +329,7 @@ def test_a_module_of_the_same_class_with_other_layers_is_refused(
     narrow = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
     Trainer(narrow, recipe, **place).fit(train)
     deep = nn.Sequential(nn.Flatten(), nn.Linear(3072, 16), nn.ReLU(), nn.Linear(16, 10))
-    with pytest.raises(CheckpointError, match="belongs to another model, optimizer or scheduler"):
+    with pytest.raises(CheckpointError, match="belongs to another model, optimizer, scheduler"):
         Trainer(deep, recipe, **place).fit(train, resume=True)
 
 
@@ -339,7 +339,7 @@ def test_another_optimizer_is_refused(stopped: Path, train: ImageSet) -> None:
 
     trainer = make_trainer(PLAIN.replace(batch_size=20), optimizer=one_group, output=stopped)
     before = weights(trainer.model)
-    with pytest.raises(CheckpointError, match="belongs to another model, optimizer or scheduler"):
+    with pytest.raises(CheckpointError, match="belongs to another model, optimizer, scheduler"):
         trainer.fit(train, resume=True)
     assert same_state(trainer.model.state_dict(), before)
     assert all(p.is_contiguous() for p in trainer.model.parameters())
@@ -365,7 +365,7 @@ def test_a_truncated_checkpoint_is_refused(share: float, stopped: Path, train: I
     path.write_bytes(content[: int(len(content) * share)])
     trainer = make_trainer(PLAIN.replace(batch_size=20), output=stopped)
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"checkpoint .*checkpoint\.pt is damaged: ."):
+    with pytest.raises(CheckpointError, match=r"checkpoint .*checkpoint\.pt is (empty|truncated)"):
         trainer.fit(train, resume=True)
     assert same_state(trainer.model.state_dict(), before)
 

@@ -202,6 +202,29 @@ def test_a_card_keeps_what_it_was_given() -> None:
     assert len({card, ModelCard.from_dict(card.to_dict())}) == 1
 
 
+def test_fields_of_another_version_are_left_out() -> None:
+    data = CARD.to_dict() | {"more": 1}
+    data["preprocessing"]["more"] = 1
+    assert ModelCard.from_dict(data) == CARD
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": 3},
+        {"num_classes": 0},
+        {"num_classes": 2.5},
+        {"options": [1]},
+        {"preprocessing": None},
+        {"classes": "cat"},
+        {"classes": (1, 2)},
+    ],
+)
+def test_a_card_with_a_field_of_another_kind_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match=f"{next(iter(fields))}.* must be "):
+        ModelCard(**{"name": "simple", **fields})
+
+
 def test_names_of_a_head_that_was_replaced_are_not_its_names() -> None:
     assert names_of_outputs(CIFAR10_CLASSES[:5], 5) == CIFAR10_CLASSES[:5]
     assert names_of_outputs(CIFAR10_CLASSES[:5], 2) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import io
 import json
@@ -11,6 +12,7 @@ import pickle
 import tarfile
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import cifarzoo
 from cifarzoo.errors import WeightsError
+from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
 
 
 def equal(first: nn.Module, second: nn.Module) -> bool:
@@ -193,3 +198,126 @@ def test_a_damaged_torch_file_is_refused(theirs: nn.Module, tmp_path: Path) -> N
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match="is truncated or damaged"):
         load(path)
+
+
+def load_tree(tree: Any, path: Path) -> nn.Module:
+    torch.save(tree, path)
+    return load(path)
+
+
+def test_dictionaries_that_hold_themselves_are_refused(theirs: nn.Module, tmp_path: Path) -> None:
+    knot: dict[str, Any] = dict(theirs.state_dict())
+    knot["again"] = [knot]
+    for read in (lambda: load_tree(knot, tmp_path / "knot.pt"), lambda: load_state(knot)):
+        with pytest.raises(WeightsError, match=r"nested more than .* or holds itself"):
+            read()
+
+
+def test_a_few_lists_that_hold_each_other_again_and_again_are_refused(tmp_path: Path) -> None:
+    level: Any = [torch.zeros(1)]
+    for _ in range(40):  # two to the power of forty tensors
+        level = [level, level]
+    with pytest.raises(WeightsError, match=r"holds more than [\d,]+ parts"):
+        load_tree({"model": level}, tmp_path / "many.pt")
+
+
+def load_state(state: dict[str, Any]) -> nn.Module:
+    return cifarzoo.create_model("simple", pretrained=state)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda t: t.to_sparse(), "is sparse"),
+        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "is quantized"),
+        (lambda t: t.to("meta"), "without its numbers"),
+        (lambda t: t.to(torch.complex64), "of another kind: fc1.weight"),
+        (lambda t: t.to(torch.int32), "of another kind: fc1.weight"),
+        (lambda t: t > 0, "of another kind: fc1.weight"),
+        (lambda t: t[:1, :1].expand(100_000, 100_000), "fewer numbers than places|other shape"),
+        (lambda t: [t, t], "missing in the file"),
+        (lambda t: "weights", "missing in the file"),
+        (lambda t: t.numpy().astype(np.longdouble), "cannot be a tensor|missing in the file"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*quantiz", "ignore:.*[Ss]parse")
+def test_tensors_of_another_kind_are_named(
+    change: Callable[[torch.Tensor], Any], told: str, theirs: nn.Module, tmp_path: Path
+) -> None:
+    state: dict[str, Any] = dict(theirs.state_dict())
+    state["fc1.weight"] = change(state["fc1.weight"])
+    for read in (lambda: load_tree(state, tmp_path / "theirs.pt"), lambda: load_state(state)):
+        with pytest.raises(WeightsError, match=told):
+            read()
+
+
+@pytest.mark.parametrize("key", [(1, 2), b"fc", 1.5, True])
+def test_a_tensor_under_a_key_that_is_no_name_is_refused(key: Any, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="which is no name"):
+        load_tree({"model": {key: torch.zeros(1)}}, tmp_path / "theirs.pt")
+
+
+def test_a_method_that_a_pickle_hangs_on_a_dictionary_is_not_called(
+    theirs: nn.Module, tmp_path: Path
+) -> None:
+    class Trap:
+        def __reduce__(self) -> Any:
+            return OrderedDict, (), {"items": 5}, None, iter(theirs.state_dict().items())
+
+    assert equal(load_tree(Trap(), tmp_path / "theirs.pt"), theirs)
+
+
+def test_an_archive_that_swells_is_refused(theirs: nn.Module, tmp_path: Path) -> None:
+    torch.save({"model": theirs.state_dict(), "zeros": torch.zeros(10**6)}, tmp_path / "w.pt")
+    with zipfile.ZipFile(tmp_path / "w.pt") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "w.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    with pytest.raises(WeightsError, match="compressed archive"):
+        load(tmp_path / "w.pt")
+
+
+def test_a_size_in_a_pickle_of_numpy_asks_for_no_memory(theirs: nn.Module, tmp_path: Path) -> None:
+    """numpy itself would give an array of 8 TB to whoever asks; nothing is read instead."""
+
+    class Huge:
+        def __reduce__(self) -> Any:
+            reconstruct = np.zeros(1).__reduce__()[0]
+            return reconstruct, (np.ndarray, (10**12,), b"d")
+
+    assert equal(load_tree({"net": theirs.state_dict(), "x": Huge()}, tmp_path / "w.pt"), theirs)
+
+
+@pytest.mark.parametrize("operation", [b"y", b"\x00", b""])
+def test_a_pickle_that_breaks_off_is_refused(
+    operation: bytes, theirs: nn.Module, tmp_path: Path
+) -> None:
+    """Its archive is whole, so that torch alone can tell."""
+    torch.save({"net": theirs.state_dict(), "config": Config()}, tmp_path / "w.pt")
+    with zipfile.ZipFile(tmp_path / "w.pt") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    (data,) = [name for name in parts if name.endswith("data.pkl")]
+    parts[data] = parts[data][:-40] + operation
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    with pytest.raises(WeightsError, match=r"w\.pt (holds code|is damaged)"):
+        load(tmp_path / "w.pt")
+
+
+@given(where=st.integers(0, 10**9), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_noticed_or_changes_nothing(
+    where: int, bit: int, theirs: nn.Module, tmp_path_factory: Any
+) -> None:
+    path = tmp_path_factory.mktemp("flip") / "w.pt"
+    torch.save({"fc.weight": torch.arange(64.0), "fc.bias": torch.ones(4)}, path)
+    content = bytearray(path.read_bytes())
+    before = read_torch_file(path)
+    content[where % len(content)] ^= 1 << bit
+    path.write_bytes(content)
+    with contextlib.suppress(WeightsError):
+        assert kind_of_file(path) == "torch"
+        after = read_torch_file(path)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before)

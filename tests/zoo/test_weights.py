@@ -374,6 +374,37 @@ def test_a_checkpoint_of_a_run_gives_what_the_run_would_hand_over(
     assert equal(plain, trainer.model) is (chosen == "learner.model")
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"card": [1]}, "card should be"),
+        ({"card": {}}, "card cannot be read"),
+        ({"recipe": 5}, "recipe should be"),
+        ({"learner": [torch.zeros(1)]}, "learner should be"),
+        ({"learner": {"model": torch.zeros(1)}}, "learner.model should be"),
+        ({"records": [{"epoch": 1}]}, "records.0.train_loss is missing"),
+        ({"learner": {"model": {}, "lookahead": [torch.zeros(1)]}}, "holds 1 tensors of 0"),
+    ],
+)
+def test_a_checkpoint_with_fields_of_another_kind_is_damaged(
+    change: dict[str, Any], told: str, model: nn.Module, tmp_path: Path
+) -> None:
+    state = {
+        "format": 1,
+        "card": cifarzoo.get_card(model).to_dict(),
+        "recipe": cifarzoo.Recipe().to_dict(),
+        "learner": {"model": dict(model.state_dict())},
+        "records": [],
+    }
+    path = tmp_path / "checkpoint.pt"
+    torch.save(state, path)
+    assert equal(cifarzoo.load_model(path), model)
+    torch.save({**state, **change}, path)
+    for read in (cifarzoo.read_metadata, cifarzoo.load_model):
+        with pytest.raises(WeightsError, match=f"is damaged: .*{told}"):
+            read(path)
+
+
 def test_a_head_that_was_replaced_by_hand_is_on_the_card(tmp_path: Path) -> None:
     model = cifarzoo.create_model("resnet20", seed=0)
     model.fc = nn.Linear(64, 2)

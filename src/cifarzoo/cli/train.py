@@ -229,6 +229,8 @@ def _choose_recipe(
             raise ArgumentError(f"--set takes NAME=VALUE; got {change!r}")
         try:
             value = json.loads(text)
+        except RecursionError:
+            raise ArgumentError(f"--set {field} is nested too deeply") from None
         except ValueError:  # a bare word
             value = text
         recipe = recipe.override(field.strip(), value)

@@ -228,7 +228,7 @@ class Feed:
             InputError: The source ends early.
         """
         batches = self._iterate()
-        if not self._is_stateful():  # a source with a state of its own continues by itself
+        if not self.is_stateful:  # a source with a state of its own continues by itself
             for _ in itertools.islice(batches, skip):
                 pass
         if resumed_rng is not None:
@@ -266,14 +266,16 @@ class Feed:
 
     def state_dict(self) -> dict[str, Any] | None:
         """The source's own state, for those that have one, as our Loader does."""
-        return self.source.state_dict() if self._is_stateful() else None  # type: ignore[union-attr]  # checked
+        return self.source.state_dict() if self.is_stateful else None  # type: ignore[union-attr]  # checked
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Let the source continue where ``state`` was taken."""
-        if state is not None and self._is_stateful():
+        if state is not None and self.is_stateful:
             self.source.load_state_dict(state)  # type: ignore[union-attr]  # checked
 
-    def _is_stateful(self) -> bool:
+    @property
+    def is_stateful(self) -> bool:
+        """Whether the source has a state of its own, from which it can go on."""
         return hasattr(self.source, "state_dict") and hasattr(self.source, "load_state_dict")
 
     def _iterate(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -8,19 +8,30 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict  # pydantic takes typing's from Python 3.12 on
 
 from cifarzoo.data.augment import crop, crop_rows, cut_out, flip_first, reflect_pad
 from cifarzoo.data.imageset import ImageSet
-from cifarzoo.errors import ArgumentError
+from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.names import whole_number
+from cifarzoo.plain import problem_of
 from cifarzoo.recipe import Augmentation
 from cifarzoo.recipe.augmentation import adapt_transform
 from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
+from cifarzoo.zoo.facts import Count
 
 __all__ = ["Loader", "Transform"]
 
 Transform = Callable[[Tensor], Tensor]
 """From uint8 images (B, 3, H, W) to the same."""
+
+
+class _State(TypedDict):
+    """Where an iteration stands."""
+
+    epoch: Count
+    next_batch: Count
+    generator: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +158,19 @@ class Loader:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration continue where ``state`` was taken, with the same draws."""
+        """Let the next iteration continue where ``state`` was taken, with the same draws.
+
+        Raises:
+            InputError: It is no such state, or of more batches; nothing is changed.
+        """
+        if problem := problem_of(state, _State):
+            raise InputError(f"this is no state of a Loader: {problem}")
+        if state["next_batch"] >= len(self):
+            raise InputError(f"next_batch {state['next_batch']} lies beyond {len(self)} batches")
+        try:
+            torch.Generator().set_state(state["generator"])
+        except (RuntimeError, TypeError) as error:
+            raise InputError(f"this is no state of a Loader's generator: {error}") from error
         self._epoch = state["epoch"]
         self._next_batch = self._resume_at = state["next_batch"]
         self._epoch_state = state["generator"]

@@ -8,8 +8,11 @@ from typing import Any
 from cifarzoo.errors import ArgumentError
 from cifarzoo.frozen import FrozenDict, FrozenList
 from cifarzoo.names import real_number, whole_number
+from cifarzoo.plain import bounds_problem, shorten
 
 __all__ = ["freeze_plain", "take_number"]
+
+_INTEGERS = 2**63  # those of TOML
 
 
 def take_number(
@@ -28,21 +31,33 @@ def take_number(
     if value is None or not low <= value <= high or (below and value == high):
         kind = "a whole number" if whole else "a number"
         bracket = ")" if below else "]"
-        raise ArgumentError(f"{name} must be {kind} in [{low:g}, {high:g}{bracket}; got {given!r}")
+        raise ArgumentError(
+            f"{name} must be {kind} in [{low:g}, {high:g}{bracket}; got {shorten(given)}"
+        )
     object.__setattr__(owner, name, value)
 
 
 def freeze_plain(value: Any, name: str) -> Any:
     """Freeze nested data, tuples and arrays as lists; refuse what JSON and TOML cannot hold."""
+    if problem := bounds_problem(value):
+        raise ArgumentError(f"{name} cannot be kept: {problem}")
+    return _freeze(value, name)
+
+
+def _freeze(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
-        return FrozenDict({str(key): freeze_plain(item, name) for key, item in value.items()})
+        return FrozenDict({str(key): _freeze(item, name) for key, item in value.items()})
     if isinstance(value, list | tuple):
-        return FrozenList(freeze_plain(item, name) for item in value)
+        return FrozenList(_freeze(item, name) for item in value)
     if isinstance(value, bool | str):
         return value
     number = real_number(value)
     if number is not None:
+        is_whole = isinstance(number, int)
+        # NaN would not be equal to itself
+        if number != number or (is_whole and not -_INTEGERS <= number < _INTEGERS):
+            raise ArgumentError(f"{name} holds numbers of 64 bits; got {shorten(number)}")
         return number
     if hasattr(value, "tolist"):  # an array or a tensor
-        return freeze_plain(value.tolist(), name)
-    raise ArgumentError(f"{name} holds plain numbers, strings and lists; got {value!r}")
+        return _freeze(value.tolist(), name)
+    raise ArgumentError(f"{name} holds plain numbers, strings and lists; got {shorten(value)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import fnmatch
 import functools
 import importlib
 import inspect
@@ -13,7 +15,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from cifarzoo.errors import ArgumentError, DuplicateNameError
+from cifarzoo.compute.seeding import own_generator
+from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 from cifarzoo.frozen import thaw
 from cifarzoo.names import check_options, unknown_name
 from cifarzoo.recipe.muon import MuonSGD
@@ -23,6 +26,7 @@ __all__ = [
     "build_optimizer",
     "check_group_options",
     "check_optimizer",
+    "first_state",
     "list_optimizers",
     "parameter_groups",
     "register_optimizer",
@@ -36,6 +40,14 @@ _FACTORIES: dict[str, OptimizerFactory] = {}
 
 # torch's and ours, known without importing timm, which takes longer than torch itself
 _WITHOUT_TIMM = ("adam", "adamw", "momentum", "muon_sgd", "sgd")
+
+# of timm, but of no use here, and why
+_LEFT_OUT = {
+    "adahessian": "it differentiates the gradients again, which no layer here is made for",
+    "kron*": "a layer of 3,072 inputs, as that of 'simple', takes it 22 GB of memory and more",
+    "bnb*": "it is of another package, bitsandbytes; register_optimizer takes any",
+    "fused*": "it is of another package, apex; register_optimizer takes any",
+}
 
 # what a recipe may set for a group of parameters, and what torch calls it
 _GROUP_OPTIONS = {
@@ -86,12 +98,12 @@ def register_optimizer(name: str) -> Callable[[_Factory], _Factory]:
 def list_optimizers() -> list[str]:
     """Names of all optimizers, sorted: torch's, ours, those of timm, and those that are registered.
 
-    Without "adahessian", which differentiates the gradients again, and those of other packages.
+    Without "adahessian", which differentiates the gradients again, "kron", which takes gigabytes
+    for a small network, and those of other packages.
     """
     from timm.optim import list_optimizers as timm_names
 
-    left_out = ["adahessian", "bnb*", "fused*"]
-    return sorted({*_WITHOUT_TIMM, *_FACTORIES, *timm_names(exclude_filters=left_out)})
+    return sorted({*_WITHOUT_TIMM, *_FACTORIES, *timm_names(exclude_filters=[*_LEFT_OUT])})
 
 
 def check_optimizer(name: str) -> None:
@@ -102,6 +114,11 @@ def check_optimizer(name: str) -> None:
     if _is_path(name) or name in _WITHOUT_TIMM or name in _FACTORIES:
         return
     if name not in list_optimizers():
+        for pattern, reason in _LEFT_OUT.items():
+            if fnmatch.fnmatch(name, pattern):
+                raise UnknownNameError(
+                    f"optimizer {name!r} is left out: {reason}. See list_optimizers()."
+                )
         raise unknown_name("optimizer", name, list_optimizers(), hint="See list_optimizers().")
 
 
@@ -210,6 +227,11 @@ def build_optimizer(
     parameters = parameter_groups(model, weight_decay, groups)
     if not parameters:
         raise ArgumentError("the model has no trainable parameters; set requires_grad on some")
+    if all("freeze_at" in group for group in parameters):
+        raise ArgumentError(
+            "every group of parameters is frozen at some time, and nothing would be left to train; "
+            "leave freeze_at out of one of groups"
+        )
     given = thaw(options or {})
     if not isinstance(optimizer, str):  # the recipe's options belong to the one that it names
         return _call_factory(optimizer, parameters, learning_rate, momentum, {})
@@ -219,11 +241,28 @@ def build_optimizer(
             factory = _FACTORIES.get(optimizer) or _import(optimizer)
             return _call_factory(factory, parameters, learning_rate, momentum, given)
         build = _build_without_timm if optimizer in _WITHOUT_TIMM else _build_timm
-        return build(optimizer, parameters, learning_rate, momentum, given)
+        built = build(optimizer, parameters, learning_rate, momentum, given)
+        if given:  # most are not looked at before the first step
+            first_state(built)
+        return built
     except ArgumentError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever an option of another kind leads to
         raise ArgumentError(f"optimizer {optimizer!r} cannot be built: {error}") from error
+
+
+def first_state(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """What an optimizer keeps for each of its parameters after a step, found by that of a twin.
+
+    Raises whatever the step does; torch's generators and the parameters stay as they are.
+    """
+    twin = copy.deepcopy(optimizer)
+    parameters = [p for group in twin.param_groups for p in group["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 1e-3)
+    with own_generator(0):
+        twin.step()
+    return [dict(twin.state[parameter]) for parameter in parameters]
 
 
 def _is_path(name: str) -> bool:

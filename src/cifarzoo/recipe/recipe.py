@@ -13,13 +13,16 @@ from typing import Any
 from cifarzoo.errors import ArgumentError
 from cifarzoo.files.writing import write_text
 from cifarzoo.frozen import FrozenDict, FrozenList, thaw
-from cifarzoo.names import check_options
+from cifarzoo.names import check_options, real_number
+from cifarzoo.plain import bounds_problem, parse_json, shorten
 from cifarzoo.recipe.augmentation import Augmentation
 from cifarzoo.recipe.fields import freeze_plain, take_number
 from cifarzoo.recipe.optimizers import check_group_options, check_optimizer
 from cifarzoo.recipe.schedulers import check_scheduler
 
 __all__ = ["Recipe"]
+
+_LEAST_ALPHA = 0.001
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +55,9 @@ class Recipe:
         image_sizes: Progressive resolution: pairs ``[from, size]``, training at ``size`` pixels
             from the fraction ``from`` of the run on; the first begins at 0. Empty trains at the
             images' own size. Whole images are downsampled, with antialiasing.
-        mixup_alpha: Beta parameter of mixup (Zhang et al. 2018); 0 turns it off.
-        cutmix_alpha: Beta parameter of CutMix (Yun et al. 2019); 0 turns it off. With both on,
-            each batch takes one of the two.
+        mixup_alpha: Beta parameter of mixup (Zhang et al. 2018), from 0.001; 0 turns it off.
+        cutmix_alpha: Beta parameter of CutMix (Yun et al. 2019), likewise. With both on, each
+            batch takes one of the two.
         ema_decay: Decay per step of an exponential moving average of the weights, which becomes
             the result; 0 turns it off. Its batch normalization is measured anew, on some 10,000
             training images.
@@ -113,13 +116,17 @@ class Recipe:
         for name in ("model_options", "optimizer_options", "scheduler_options", "groups"):
             options = getattr(self, name)
             if not isinstance(options, Mapping):
-                raise ArgumentError(f"{name} must be a mapping of names to values; got {options!r}")
+                raise ArgumentError(
+                    f"{name} must be a mapping of names to values; got {shorten(options)}"
+                )
             # tuples and lists are one thing in TOML and JSON, so they are one thing here
             object.__setattr__(self, name, freeze_plain(options, name))
-        if not isinstance(self.augmentation, Augmentation):
+        augmentation: Any = self.augmentation
+        if not isinstance(augmentation, Augmentation):
+            parts = ", ".join(f"augmentation.{name}" for name in _field_names(Augmentation))
             raise ArgumentError(
-                f"augmentation must be an Augmentation; got {self.augmentation!r}: its parts are "
-                f"{', '.join('augmentation.' + name for name in _field_names(Augmentation))}"
+                f"augmentation must be an Augmentation; got {shorten(augmentation)}: its "
+                f"parts are {parts}"
             )
         take_number(self, "epochs", 1, 100_000, whole=True)
         take_number(self, "batch_size", 1, 1_000_000, whole=True)
@@ -128,14 +135,21 @@ class Recipe:
         take_number(self, "weight_decay", 0, 1e3)
         take_number(self, "label_smoothing", 0, 1, below=True)
         object.__setattr__(self, "image_sizes", _check_image_sizes(self.image_sizes))
-        take_number(self, "mixup_alpha", 0, 100)
-        take_number(self, "cutmix_alpha", 0, 100)
+        for name in ("mixup_alpha", "cutmix_alpha"):
+            take_number(self, name, 0, 100)
+            if 0 < getattr(self, name) < _LEAST_ALPHA:  # what is drawn is rounded away
+                raise ArgumentError(
+                    f"{name} must be 0, which turns it off, or at least {_LEAST_ALPHA}; got "
+                    f"{getattr(self, name)}"
+                )
         take_number(self, "ema_decay", 0, 1, below=True)
         take_number(self, "lookahead_decay", 0, 1, below=True)
         take_number(self, "distillation_weight", 0, 1)
         take_number(self, "distillation_temperature", 0.1, 100)
-        if not isinstance(self.teacher, str):
-            raise ArgumentError(f"teacher must be a model's name, or ''; got {self.teacher!r}")
+        for name in ("teacher", "optimizer", "scheduler"):
+            text = getattr(self, name)
+            if not isinstance(text, str) or bounds_problem(text):
+                raise ArgumentError(f"{name} must be a name; got {shorten(text)}")
         take_number(self, "clip_norm", 0, 1e9)
         take_number(self, "accumulate", 1, 1000, whole=True)
         take_number(self, "seed", 0, 2**63 - 1, whole=True)
@@ -244,7 +258,7 @@ class Recipe:
         suffix = _suffix(path)
         try:
             text = Path(path).read_text(encoding="utf-8")
-            data = json.loads(text) if suffix == ".json" else _parse_toml(text)
+            data = parse_json(text) if suffix == ".json" else _parse_toml(text)
         except (OSError, ValueError) as error:
             raise ArgumentError(f"cannot read recipe {path}: {error}") from error
         if not isinstance(data, dict):
@@ -257,7 +271,10 @@ def _parse_toml(text: str) -> dict[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
-    data: dict[str, Any] = tomllib.loads(text)
+    try:
+        data: dict[str, Any] = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     return data
 
 
@@ -275,16 +292,17 @@ def _field_names(cls: type[Recipe] | type[Augmentation]) -> list[str]:
 def _check_image_sizes(pairs: Any) -> FrozenList:
     problem = ArgumentError(
         "image_sizes must be pairs [from, size]: fractions of the run in [0, 1) that rise from 0, "
-        f"and whole numbers of at least 8 pixels; got {pairs!r}"
+        f"and whole numbers of 8 to 1024 pixels; got {shorten(pairs)}"
     )
     try:
-        plain = [[float(start), int(size)] for start, size in pairs]
-        whole = all(int(size) == size for _, size in pairs)
+        plain: list[list[Any]] = [[*map(real_number, (start, size))] for start, size in pairs]
     except (TypeError, ValueError):
         raise problem from None
+    if any(number is None for pair in plain for number in pair):
+        raise problem
     starts = [start for start, _ in plain]
     rising = all(a < b for a, b in itertools.pairwise(starts))
     valid = not plain or (starts[0] == 0 and rising and starts[-1] < 1)
-    if not (valid and whole and all(8 <= size <= 1024 for _, size in plain)):
+    if not (valid and all(8 <= size <= 1024 and size == int(size) for _, size in plain)):
         raise problem
-    return FrozenList(plain)
+    return FrozenList([float(start), int(size)] for start, size in plain)

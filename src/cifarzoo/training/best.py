@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cifarzoo.training.restoring import BestState, take_like
 from cifarzoo.zoo.card import unwrap
 
 __all__ = ["Best"]
@@ -36,13 +37,14 @@ class Best:
         return {"epoch": self.epoch, "accuracy": self.accuracy, "state": self._state}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any] | None) -> Best:
-        """Read what `to_dict` wrote; a run that did not keep any has none."""
+    def from_dict(cls, data: BestState | None, network: nn.Module) -> Best:
+        """Read what `to_dict` wrote of ``network``; a run that did not keep any has none.
+
+        Raises:
+            CheckpointError: It is of another network.
+        """
         found = cls()
         if data is not None:
-            found.epoch, found.accuracy, found._state = (
-                data["epoch"],
-                data["accuracy"],
-                data["state"],
-            )
+            found.epoch, found.accuracy = data["epoch"], data["accuracy"]
+            found._state = take_like(data["state"], network.state_dict(), "best.state")
         return found

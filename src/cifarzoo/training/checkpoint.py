@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cifarzoo.errors import CheckpointError, InputError
+from cifarzoo.errors import CheckpointError, InputError, WeightsError
 from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import write_bytes
 from cifarzoo.runs import CHECKPOINT_NAME
+from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
 
 __all__ = [
     "CHECKPOINT_NAME",
@@ -79,14 +79,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     found = find_checkpoint(path)
     try:
-        with zipfile.ZipFile(found) as archive:  # torch itself does not check the contents
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"checksum of {damaged} differs")
-        state = torch.load(found, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no checkpoint make torch raise nearly anything
-        raise CheckpointError(f"checkpoint {found} is damaged: {_first_line(error)}") from error
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        state = read_torch_file(found) if kind_of_file(found) == "torch" else None
+    except WeightsError as error:
+        raise CheckpointError(f"checkpoint {error}") from error
+    if not isinstance(state, dict) or not _is_equal(state.get("format"), _FORMAT):
         raise CheckpointError(f"{found} is not a checkpoint of this version of cifarzoo")
     return state
 
@@ -95,11 +91,18 @@ def check_same(what: str, saved: dict[str, Any], current: dict[str, Any]) -> Non
     """Raise CheckpointError naming the fields in which ``saved`` and ``current`` differ."""
     differing = [
         f"{key} was {saved.get(key)!r}, is now {current.get(key)!r}"
-        for key in sorted({*saved, *current})
-        if saved.get(key) != current.get(key)
+        for key in sorted({*saved, *current}, key=str)
+        if not _is_equal(saved.get(key), current.get(key))
     ]
     if differing:
         raise CheckpointError(
             f"the checkpoint belongs to another {what}: {'; '.join(differing)}; resume with the "
             "same one, or start a new run in another folder"
         )
+
+
+def _is_equal(saved: Any, current: Any) -> bool:
+    try:
+        return bool(saved == current)
+    except (RuntimeError, ValueError):  # a tensor or an array where a number was
+        return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from cifarzoo.compute.cpu import cpu_kernels
 from cifarzoo.data.augment import downsample
 from cifarzoo.data.batches import check_logits
 from cifarzoo.data.feed import Feed
-from cifarzoo.errors import InputError
+from cifarzoo.errors import CheckpointError, InputError
 from cifarzoo.recipe import Recipe
 from cifarzoo.recipe.optimizers import build_optimizer
 from cifarzoo.recipe.schedulers import build_scheduler
@@ -21,6 +21,13 @@ from cifarzoo.training.averages import Lookahead, build_ema
 from cifarzoo.training.mixing import Mixer, build_mixer
 from cifarzoo.training.normalization import frozen_normalizations, measure_normalizations
 from cifarzoo.training.objective import Objective
+from cifarzoo.training.restoring import (
+    LearnerState,
+    expected_state,
+    is_stock,
+    take_like,
+    take_optimizer,
+)
 from cifarzoo.training.setup import Setup
 from cifarzoo.zoo.card import unwrap
 
@@ -279,25 +286,65 @@ class Learner:
             "ema": self._ema.module.state_dict() if self._ema is not None else None,
             "lookahead": self._lookahead.slow if self._lookahead is not None else None,
             "scaler": self._scaler.state_dict(),
+            "untouched": self._untouched(self.optimizer.state_dict()["state"]),
             "steps": self._steps,
             "learning_rate": self.learning_rate,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what `state_dict` returned; the model is changed last, when all else fits."""
+    def take(self, state: LearnerState) -> LearnerState:
+        """What `load_state_dict` takes of a checkpoint, compared with what is there.
+
+        Raises:
+            CheckpointError: A part of it does not fit; nothing is changed.
+        """
+        own = self.state_dict()
+        untouched = state.get("untouched")
+        if untouched not in (None, self._untouched(state["optimizer"].get("state", ()))):
+            raise CheckpointError("learner.optimizer.state lacks a parameter")
+        self._expected = expected_state(self.optimizer)
+        taken: Any = {
+            name: take_like(state.get(name), own[name], f"learner.{name}")
+            for name in ("model", "ema", "lookahead", "scaler")
+            if own[name]
+        }
+        optimizer = take_optimizer(
+            state["optimizer"],
+            self.optimizer,
+            self._expected,
+            steps=state["steps"],
+        )
+        scheduler = state["scheduler"]
+        if is_stock(self.scheduler):
+            scheduler = take_like(scheduler, own["scheduler"], "learner.scheduler", lenient=True)
+        return {**state, **taken, "optimizer": optimizer, "scheduler": scheduler}
+
+    def _untouched(self, state: Collection[Any]) -> list[int]:
+        """Numbers of the parameters for which an optimizer keeps nothing."""
+        count = sum(len(group["params"]) for group in self.optimizer.param_groups)
+        return [number for number in range(count) if number not in state]
+
+    def load_state_dict(self, state: LearnerState) -> None:
+        """Go back to what `take` has found fit; the model is changed last."""
         self.optimizer.load_state_dict(state["optimizer"])
-        for parameter, kept in self.optimizer.state.items():  # from a device of another layout
-            for key, value in kept.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    kept[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        # in the types and layout that a step expects: torch's fused kernels do not look
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for number, parameter in enumerate(parameters):
+            kept = self.optimizer.state.get(parameter, {})
+            for key, value in state["optimizer"]["state"].get(number, {}).items():
+                like = self._expected[number].get(key, parameter)
+                both = isinstance(value, Tensor) and isinstance(like, Tensor)
+                if both and value.shape == like.shape:
+                    kept[key] = torch.empty_like(like, requires_grad=False).copy_(value)
         self.scheduler.load_state_dict(state["scheduler"])
-        if state.get("scaler"):  # only float16 has any
-            self._scaler.load_state_dict(state["scaler"])
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(state["scaler"] or {})
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])
         if self._lookahead is not None:
-            for slow, saved in zip(self._lookahead.slow, state["lookahead"], strict=True):
+            for slow, saved in zip(self._lookahead.slow, state["lookahead"] or (), strict=True):
                 slow.copy_(saved)
-        self.model.load_state_dict(state["model"])
+        own = self.model.state_dict()  # which knows its version
+        own.update(state["model"])
+        self.model.load_state_dict(own)
         self._steps = state["steps"]
         self.learning_rate = state["learning_rate"]

@@ -27,6 +27,7 @@ from cifarzoo.training.history import EpochRecord, History
 from cifarzoo.training.interrupt import StopRequest
 from cifarzoo.training.learner import Learner
 from cifarzoo.training.loggers import Logger, RunStart, StepProgress
+from cifarzoo.training.restoring import Saved, take_generator, take_like
 from cifarzoo.training.setup import Setup
 from cifarzoo.zoo.card import ModelCard, attach_card, get_card, names_of_outputs
 
@@ -332,8 +333,12 @@ class Loop:
         }
         write_checkpoint(self.checkpoint, state)
 
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Go back to a saved state."""
+    def restore(self, saved: Saved) -> None:
+        """Go back to a saved state.
+
+        Raises:
+            CheckpointError: It is of another run, or damaged; the model is as it was.
+        """
         self.is_resumed = True
         if self.best is not None and saved.get("best") is None and saved["records"]:
             raise CheckpointError(
@@ -343,20 +348,38 @@ class Loop:
         length = {"steps_per_epoch": saved["steps_per_epoch"]}
         check_same("data set", length, {"steps_per_epoch": self.train.steps})
         try:
-            self.learner.load_state_dict(saved["learner"])
-        except (RuntimeError, ValueError, KeyError, AttributeError) as error:
+            self.apply(saved)
+        except Exception as error:  # of a data source, an optimizer or a scheduler of the user's
             self.learner.release()
             raise CheckpointError(
-                f"the checkpoint belongs to another model, optimizer or scheduler: {error}"
+                f"the checkpoint belongs to another model, optimizer, scheduler or data, or is "
+                f"damaged: {error}"
             ) from error
-        self.train.load_state_dict(saved["data"])
-        self.records = list(History.from_list(saved["records"]).records)
+
+    def apply(self, saved: Saved) -> None:
+        """Compare everything, then take it over; the network last."""
+        taken = self.learner.take(saved["learner"])
+        card, records = (
+            ModelCard.from_dict(saved["card"]),
+            History.from_list(saved["records"]).records,
+        )
+        best = None
         if self.best is not None:
-            self.best = Best.from_dict(saved.get("best"))
+            best = Best.from_dict(saved.get("best"), self.learner.judged)
+        meter = take_like(saved["meter"], self.meter[: saved["step"]], "meter")
+        rng, cuda_rng = take_generator(saved["rng"], "rng"), saved["cuda_rng"]
+        epoch_rng = take_generator(saved["epoch_rng"], "epoch_rng")
+        if cuda_rng is not None and self.device.type == "cuda":
+            take_generator(cuda_rng, "cuda_rng", self.device)
+        if (saved["data"] is not None) != self.train.is_stateful:
+            raise CheckpointError("data is the state of another source of batches")
+        self.train.load_state_dict(saved["data"])
+        self.learner.load_state_dict(taken)
+        self.best = best
+        self.records = list(records)
         self.step, self.images, self.seconds = saved["step"], saved["images"], saved["seconds"]
-        self.meter[: self.step] = saved["meter"].to(self.device)
-        attach_card(self.learner.model, ModelCard.from_dict(saved["card"]))
-        rng, cuda_rng = saved["rng"], saved["cuda_rng"]
+        self.meter[: self.step] = meter.to(self.device)
+        attach_card(self.learner.model, card)
         if self.world.rank:  # only the first process was saved; the others draw anew
             seed = self.recipe.seed + self.world.rank + self.world.size * len(self.records)
             torch.manual_seed(seed)  # of the GPU too
@@ -364,7 +387,7 @@ class Loop:
         if cuda_rng is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(cuda_rng, self.device)
         if self.step:  # within an epoch: its order is drawn again from where the epoch began
-            self.epoch_rng, self.resumed_rng = saved["epoch_rng"], rng
+            self.epoch_rng, self.resumed_rng = epoch_rng, rng
             rng = self.epoch_rng
         torch.set_rng_state(rng)
 

@@ -26,9 +26,9 @@ def build_mixer(recipe: Recipe, num_classes: int) -> Mixer | None:
 
     kinds: list[Mixer] = []
     if recipe.mixup_alpha:
-        kinds.append(v2.MixUp(alpha=recipe.mixup_alpha, num_classes=num_classes))
+        kinds.append(v2.MixUp(alpha=float(recipe.mixup_alpha), num_classes=num_classes))
     if recipe.cutmix_alpha:
-        kinds.append(v2.CutMix(alpha=recipe.cutmix_alpha, num_classes=num_classes))
+        kinds.append(v2.CutMix(alpha=float(recipe.cutmix_alpha), num_classes=num_classes))
 
     def mix(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         kind = kinds[int(torch.randint(len(kinds), ()))] if len(kinds) > 1 else kinds[0]

@@ -42,6 +42,7 @@ from cifarzoo.training.loggers import Logger
 from cifarzoo.training.loop import Data, Loop
 from cifarzoo.training.objective import Loss, check_loss
 from cifarzoo.training.provenance import describe_run
+from cifarzoo.training.restoring import Saved, check_saved
 from cifarzoo.training.setup import Setup
 from cifarzoo.zoo.card import ModelCard, get_card, unwrap
 
@@ -206,7 +207,7 @@ class Trainer:
             return self._fit(world, hold, Data(train, val, steps_per_epoch, self.transform), saved)
 
     def _fit(
-        self, world: World, hold: Hold | None, data: Data, saved: dict[str, Any] | None
+        self, world: World, hold: Hold | None, data: Data, saved: Saved | None
     ) -> History:
         size = data.train.images.shape[-1] if isinstance(data.train, ImageSet) else None
         with (
@@ -276,7 +277,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _kept(
-        self, data: Data, saved: dict[str, Any] | None, hold: Hold | None
+        self, data: Data, saved: Saved | None, hold: Hold | None
     ) -> Iterator[Callable[[History, int | None], object]]:
         """Claim the output folder for the block; yields what writes the result there."""
         if hold is None:
@@ -326,7 +327,7 @@ class Trainer:
         ):
             yield twin
 
-    def _read_saved(self, resume: bool | str | Path) -> dict[str, Any] | None:
+    def _read_saved(self, resume: bool | str | Path) -> Saved | None:
         if resume is False:
             if self.checkpoint is not None and self.checkpoint.exists():
                 raise CheckpointError(
@@ -349,10 +350,12 @@ class Trainer:
                 f"{there} would be replaced by what continues {found}; move it away, or "
                 "choose another output folder"
             )
-        saved = read_checkpoint(found)
-        check_same(
-            "model", _identity(ModelCard.from_dict(saved["card"])), _identity(get_card(self.model))
-        )
+        saved = check_saved(read_checkpoint(found))
+        try:
+            card = ModelCard.from_dict(saved["card"])
+        except ArgumentError as error:
+            raise CheckpointError(f"checkpoint {found} is damaged: {error}") from error
+        check_same("model", _identity(card), _identity(get_card(self.model)))
         check_same("recipe", _complete(saved["recipe"]), self.recipe.to_dict())
         return saved
 

@@ -18,9 +18,11 @@ from cifarzoo.frozen import FrozenDict
 from cifarzoo.names import keyword_options
 from cifarzoo.zoo.card import ModelCard, get_card, names_of_outputs, unwrap
 
-__all__ = ["BUILDERS", "Builder", "Plan", "describe", "other_sizes", "plan", "variants"]
+__all__ = ["BUILDERS", "Builder", "Plan", "describe", "other_sizes", "plan", "sketch", "variants"]
 
 Builder = Callable[..., nn.Module]
+
+_OPERATIONS = 200_000
 
 BUILDERS: dict[str, Builder] = {}
 """The builder of each registered model; the registry, which knows more of them, fills it."""
@@ -63,13 +65,18 @@ def plan(builder: Builder, options: Mapping[str, Any]) -> Plan | None:
 def _plan(builder: Builder, options: FrozenDict) -> Plan | None:
     """`plan`, once for each network: loading weights asks several times."""
     try:
-        with torch.device("meta"), _NoDrawing():
-            models = [builder(num_classes=count, **options) for count in (10, 11)]
+        models = [sketch(builder, num_classes=count, **options) for count in (10, 11)]
         states = [model.state_dict() for model in models]
         head = [name for name, ten in states[0].items() if ten.shape != states[1][name].shape]
     except Exception:  # a builder may do whatever it likes
         return None
     return Plan(models[0], frozenset(head))
+
+
+def sketch(builder: Builder, **options: Any) -> nn.Module:
+    """The network on the device "meta", which takes no memory; raises whatever the builder does."""
+    with torch.device("meta"), _NoDrawing():
+        return builder(**options)
 
 
 def variants(builder: Builder, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -132,11 +139,21 @@ def other_sizes(builder: Builder) -> dict[str, int]:
 
 
 class _NoDrawing(TorchFunctionMode):
-    """Leaves out the random numbers, for which the device "meta" imports torch's compiler."""
+    """Leaves out the random numbers, for which the device "meta" imports torch's compiler.
+
+    A network of more operations than any has is given up: a file may ask for a billion layers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left = _OPERATIONS
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"it takes more than {_OPERATIONS:,} operations to build")
         if func in (Tensor.normal_, Tensor.uniform_):
             return args[0]
         return func(*args, **(kwargs or {}))

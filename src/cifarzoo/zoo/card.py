@@ -7,14 +7,18 @@ never meet images prepared for another one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval, Len
 from torch import Tensor, nn
+from typing_extensions import NotRequired, TypedDict  # pydantic takes typing's from Python 3.12 on
 
 from cifarzoo.errors import ArgumentError
 from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
+from cifarzoo.names import real_number, whole_number
+from cifarzoo.plain import Real, problem_of, shorten
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -59,17 +63,20 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         # lists arrive from JSON; the value itself stays hashable
-        object.__setattr__(self, "mean", tuple(float(x) for x in self.mean))
-        object.__setattr__(self, "std", tuple(float(x) for x in self.std))
-        three = len(self.mean) == len(self.std) == 3
-        # written so that NaN fails too
-        if not (
-            three and all(0 <= m <= 1 for m in self.mean) and all(0 < s <= 1 for s in self.std)
-        ):
-            raise ArgumentError(
-                f"preprocessing needs three means and three positive standard deviations in 0..1; "
-                f"got mean={self.mean}, std={self.std}"
-            )
+        given = self.mean, self.std
+        for name, values in zip(("mean", "std"), given, strict=True):
+            numbers: list[Any] = []
+            if isinstance(values, Iterable):
+                numbers = [real_number(x) for x in values]
+            # written so that NaN fails too
+            if len(numbers) != 3 or not all(
+                x is not None and 0 <= x <= 1 and (x > 0 or name == "mean") for x in numbers
+            ):
+                raise ArgumentError(
+                    "preprocessing needs three means and three positive standard deviations in "
+                    f"0..1; got mean={shorten(given[0])}, std={shorten(given[1])}"
+                )
+            object.__setattr__(self, name, tuple(map(float, numbers)))
 
     def scale_and_bias(self) -> tuple[Tensor, Tensor]:
         """Float32 (3,) each, so that ``pixel * scale + bias`` normalizes a pixel in 0..255."""
@@ -98,6 +105,9 @@ class ModelCard:
         options: Builder options that differ from the defaults.
         preprocessing: Normalization the parameters were trained with.
         classes: Class names in label order; None when unknown.
+
+    Raises:
+        ArgumentError: A field is of another kind.
     """
 
     name: str
@@ -107,9 +117,26 @@ class ModelCard:
     classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ArgumentError(f"the name on a card must be a text; got {shorten(self.name)}")
+        whole = whole_number(self.num_classes)
+        if whole is None or whole < 1:
+            raise ArgumentError(
+                "num_classes on a card must be a whole number of at least 1; got "
+                f"{shorten(self.num_classes)}"
+            )
+        if not isinstance(self.options, Mapping):
+            raise ArgumentError(f"options on a card must be a mapping; got {shorten(self.options)}")
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise ArgumentError(
+                f"preprocessing must be a Preprocessing; got {shorten(self.preprocessing)}"
+            )
         freeze_fields(self)
         if self.classes is not None:
-            object.__setattr__(self, "classes", tuple(self.classes))
+            names: Any = self.classes
+            if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+                raise ArgumentError(f"classes on a card must be names; got {shorten(names)}")
+            object.__setattr__(self, "classes", tuple(names))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, a copy; `from_dict` reads it back."""
@@ -118,15 +145,38 @@ class ModelCard:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelCard:
-        """Read what `to_dict` wrote."""
-        classes = data.get("classes")
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ArgumentError: It is something else; the field is named.
+        """
+        if problem := problem_of(data, _CardData):
+            raise ArgumentError(f"this is no card of a model: {problem}")
         return cls(
             name=data["name"],
             num_classes=data["num_classes"],
             options=data["options"],
-            preprocessing=Preprocessing(**data["preprocessing"]),
-            classes=classes or None,
+            preprocessing=Preprocessing(*(data["preprocessing"][name] for name in ("mean", "std"))),
+            classes=data.get("classes") or None,
         )
+
+
+_Three = Annotated[Sequence[Real], Len(3, 3)]
+
+
+class _PreprocessingData(TypedDict):
+    mean: _Three
+    std: _Three
+
+
+class _CardData(TypedDict):
+    """A card as plain data."""
+
+    name: str
+    num_classes: Annotated[int, Interval(ge=1, le=2**53)]
+    options: dict[str, Any]
+    preprocessing: _PreprocessingData
+    classes: NotRequired[Sequence[str] | None]
 
 
 def attach_card(model: nn.Module, card: ModelCard) -> None:

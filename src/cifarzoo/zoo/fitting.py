@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.errors import CifarZooError, WeightsError
+from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.names import keyword_options
-from cifarzoo.zoo.builds import BUILDERS, Builder, describe, plan, variants
+from cifarzoo.zoo.builds import BUILDERS, Builder, describe, plan, sketch, variants
 from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card, get_card, unwrap
 from cifarzoo.zoo.foreign import Reading, is_average, read_names
 
-__all__ = ["Content", "choose_options", "fill", "parse_card"]
+__all__ = ["Content", "check_build", "check_fit", "choose_options", "fill", "parse_card"]
 
 _log = logging.getLogger("cifarzoo")
 _SOME = 5  # names in a message
@@ -78,8 +78,8 @@ def parse_card(data: Any, name: str) -> ModelCard:
     """The card in a file's facts; raises WeightsError when it is none."""
     try:
         return ModelCard.from_dict(data)
-    except (CifarZooError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{name} is damaged: its card cannot be read: {error!r}") from error
+    except ArgumentError as error:
+        raise WeightsError(f"{name} is damaged: its card cannot be read: {error}") from error
 
 
 def fill(
@@ -90,6 +90,69 @@ def fill(
     new_head: bool,
 ) -> dict[str, Any]:
     """Put tensors into a network, and what is known of them on its card; see `load_weights`."""
+    is_said = preprocessing is not None
+    reading, tensors = check_fit(model, content, is_said=is_said, new_head=new_head)
+    inner, card, made_by = unwrap(model), get_card(model), content.card
+    state = inner.state_dict()
+    inner.load_state_dict({**state, **tensors})
+    attach_card(model, _new_card(card, made_by, preprocessing, new_head=new_head))
+    attach_card(model, describe(model))
+    if made_by is None or is_average(reading.prefix, content.tensors):
+        is_said = made_by is not None or preprocessing is not None
+        _tell(content, reading, get_card(model), is_said=is_said)
+    return {
+        **content.facts,
+        "chosen": reading.prefix.removesuffix("."),
+        "layout": reading.layout.peer if reading.layout and reading.renamed else None,
+        "renamed": reading.renamed,
+        "left": _left(content, reading),
+    }
+
+
+def check_build(
+    builder: Builder, card: ModelCard, content: Content, *, is_said: bool, new_head: bool
+) -> None:
+    """Raise WeightsError when a network cannot take a file's tensors, before there is any of it.
+
+    Args:
+        builder: What will build it.
+        card: What it will be built as, with what the file says.
+        content: The file.
+        is_said: Whether the normalization of a foreign file is given.
+        new_head: As in `load_weights`.
+    """
+    if plan(builder, {}) is None:  # it needs memory: as much as the file's own, not what it says
+        most = max(
+            (max(t.shape) for t in content.tensors.values() if t.numel() and t.ndim), default=0
+        )
+        if not new_head and card.num_classes > most:
+            raise WeightsError(
+                f"{content.name} is damaged: its card tells of {card.num_classes} classes, and no "
+                f"tensor in it has more than {most} entries in a row"
+            )
+        return
+    try:
+        network = sketch(builder, num_classes=card.num_classes, **card.options)
+    except Exception as error:  # whatever a builder does with what it does not expect
+        made = _arguments(card.name, {**card.options, "num_classes": card.num_classes})
+        raise WeightsError(
+            f"{content.name} asks for create_model({made}), which cannot be built: {error}"
+        ) from error
+    attach_card(network, card)
+    check_fit(network, content, is_said=is_said, new_head=new_head)
+
+
+def check_fit(
+    model: nn.Module, content: Content, *, is_said: bool, new_head: bool
+) -> tuple[Reading, dict[str, Tensor]]:
+    """Find a network's tensors in a file, in its types; raises WeightsError when they do not fit.
+
+    Args:
+        model: It, or a sketch of it; nothing in it is changed.
+        content: The file.
+        is_said: Whether the normalization of a foreign file is given.
+        new_head: As in `load_weights`.
+    """
     inner, card, made_by = unwrap(model), get_card(model), content.card
     state = inner.state_dict()
     reading = content.read(inner)
@@ -109,20 +172,8 @@ def fill(
         _check_options(made_by.options, card.options, content.name)
     tensors = _convert(tensors, state, {n for n, _ in inner.named_parameters()}, content.name)
     if made_by is None:
-        _check_foreign(inner, card, tensors, content, reading, is_said=preprocessing is not None)
-    inner.load_state_dict({**state, **tensors})
-    attach_card(model, _new_card(card, made_by, preprocessing, new_head=new_head))
-    attach_card(model, describe(model))
-    if made_by is None or is_average(reading.prefix, content.tensors):
-        is_said = made_by is not None or preprocessing is not None
-        _tell(content, reading, get_card(model), is_said=is_said)
-    return {
-        **content.facts,
-        "chosen": reading.prefix.removesuffix("."),
-        "layout": reading.layout.peer if reading.layout and reading.renamed else None,
-        "renamed": reading.renamed,
-        "left": _left(content, reading),
-    }
+        _check_foreign(inner, card, tensors, content, reading, is_said=is_said)
+    return reading, tensors
 
 
 def choose_options(
@@ -176,15 +227,24 @@ def _problems(
     types = [
         f"{each} (file {tensor.dtype}, model {state[each].dtype})"
         for each, tensor in tensors.items()
-        if state[each].is_floating_point() and not tensor.is_floating_point()
+        if _is_other_kind(tensor, state[each])
     ]
     kinds = (
         ("missing in the file", reading.missing),
         ("unknown to the model", reading.unexpected),
         ("other shape", shapes),
-        ("no floating-point numbers", types),
+        ("numbers of another kind", types),
     )
     return [f"{title}: {_list(names)}" for title, names in kinds if names]
+
+
+def _is_other_kind(tensor: Tensor, own: Tensor) -> bool:
+    """Whether a file's numbers mean something else than the model's; a count may be written 3.0."""
+    if tensor.dtype == own.dtype:
+        return False
+    if own.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        return not tensor.is_floating_point()
+    return tensor.is_floating_point() and not bool((tensor == tensor.round()).all())
 
 
 def _advice(content: Content, card: ModelCard) -> str:
@@ -232,7 +292,8 @@ def _convert(
     for each, tensor in converted.items():
         # a buffer may mark something by infinity, but running statistics do not
         is_finite = each in parameters or ".running_" in each
-        if tensor.is_floating_point() and tensor.numel():
+        is_own = tensor is state[each]  # the last layer, for other classes
+        if tensor.is_floating_point() and tensor.numel() and not is_own:
             extremes = torch.stack(torch.aminmax(tensor))  # NaN, where there is one
             if not (extremes.isfinite() if is_finite else ~extremes.isnan()).all():
                 bad.append(each)

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from cifarzoo.errors import WeightsError
+from cifarzoo.plain import bounds_problem, shorten
+from cifarzoo.zoo.torch_files import odd_kind
 
 __all__ = ["Layout", "Reading", "flatten", "is_average", "read_names"]
 
@@ -99,8 +101,11 @@ def flatten(content: Any) -> dict[str, Tensor]:
     """The tensors of nested dictionaries and lists by their dotted names; numpy's arrays too.
 
     Raises:
-        WeightsError: Two tensors would have one name.
+        WeightsError: Two tensors would have one name, a tensor has a key that is no name, or the
+            dictionaries hold themselves.
     """
+    if problem := bounds_problem(content):
+        raise WeightsError(f"this is no state dict: {problem}")
     tensors: dict[str, Tensor] = {}
     for name, tensor in _leaves(content, ()):
         if name in tensors:
@@ -153,19 +158,33 @@ def is_average(prefix: str, found: Mapping[str, Tensor]) -> bool:
     return f"{parent}n_averaged" in found or bool(_AVERAGE_WORDS & {*re.split("[._]", prefix)})
 
 
-def _leaves(content: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
+def _leaves(content: Any, path: tuple[Any, ...]) -> Iterator[tuple[str, Tensor]]:
     if isinstance(content, nn.Module):
         content = content.state_dict()
     if isinstance(content, Tensor):
-        yield ".".join(path), content.detach()
+        if odd := odd_kind(content):
+            raise WeightsError(f"the tensor {_dotted(path)!r} is {odd}; give a dense one")
+        yield _dotted(path), content.detach()
     elif isinstance(content, np.ndarray | np.generic) and content.dtype.kind in "fiub":
-        yield ".".join(path), torch.from_numpy(np.array(content))
+        try:
+            yield _dotted(path), torch.from_numpy(np.array(content))
+        except (TypeError, ValueError) as error:  # of 16 bytes, or in the other order
+            raise WeightsError(f"{_dotted(path)} cannot be a tensor: {error}") from error
     elif isinstance(content, Mapping):
         for key, value in content.items():
-            yield from _leaves(value, (*path, str(key)))
+            yield from _leaves(value, (*path, key))
     elif isinstance(content, list | tuple):
         for number, value in enumerate(content):
-            yield from _leaves(value, (*path, str(number)))
+            yield from _leaves(value, (*path, number))
+
+
+def _dotted(path: tuple[Any, ...]) -> str:
+    for key in path:
+        if isinstance(key, bool) or not isinstance(key, str | int | None):
+            raise WeightsError(
+                f"there is a tensor under the key {shorten(key)}, which is no name; rename it"
+            )
+    return ".".join(map(str, path))
 
 
 def _prefixes(found: Mapping[str, Tensor], size: int) -> list[str]:

@@ -9,15 +9,18 @@ import re
 import threading
 import warnings
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from cifarzoo.errors import WeightsError
+from cifarzoo.plain import bounds_problem
+from cifarzoo.zoo.numpy_pickles import ArrayPickle, stand_ins
 
-__all__ = ["kind_of_file", "read_torch_file"]
+__all__ = ["kind_of_file", "odd_kind", "read_torch_file"]
 
 _MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # of torch.save before version 1.6
 _AGAIN = "copy or fetch it again"
@@ -51,6 +54,7 @@ _TEXTS = (
     ("{", "a JSON text", "name the weights file"),
     ("[", "a JSON text", "name the weights file"),
 )
+_SPREAD = 1 << 20  # bytes
 _loading = threading.Lock()
 
 
@@ -90,8 +94,27 @@ def kind_of_file(path: Path) -> Literal["safetensors", "torch"]:
     )
 
 
+def odd_kind(tensor: Tensor) -> str:
+    """What a tensor is that is no plain block of numbers; empty for one that is.
+
+    Example:
+        >>> odd_kind(torch.eye(2).to_sparse()), odd_kind(torch.eye(2))
+        ('sparse', '')
+    """
+    if tensor.is_quantized:
+        return "quantized"
+    if tensor.is_nested:
+        return "nested"
+    if tensor.device.type == "meta":
+        return "without its numbers"
+    return "" if tensor.layout == torch.strided else "sparse"
+
+
 def read_torch_file(path: Path) -> Any:
     """What torch.save wrote; nothing but tensors and plain data is read, and no code is run.
+
+    Returns:
+        Plain dicts, lists and tuples, each tensor with its numbers at hand.
 
     Raises:
         WeightsError: It holds more than that, or is damaged.
@@ -99,9 +122,59 @@ def read_torch_file(path: Path) -> Any:
     try:
         with _loading, warnings.catch_warnings(), _harmless_allowed():
             warnings.simplefilter("ignore")  # what torch finds odd it then refuses, or it is fine
-            return torch.load(path, map_location="cpu", weights_only=True)
+            tree = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no checkpoint make torch raise nearly anything
         raise _refusal(path, error) from error
+    sizes: dict[int, int] = {}
+    try:
+        if problem := bounds_problem(tree):
+            raise ValueError(problem)
+        tree = _plain(tree, "", sizes)
+    except ValueError as error:
+        raise WeightsError(f"{path} cannot be used: {error}") from None
+    if sum(sizes.values()) > path.stat().st_size:
+        raise WeightsError(f"{path} cannot be used: its tensors have more numbers than it holds")
+    return tree
+
+
+def _plain(value: Any, name: str, sizes: dict[int, int]) -> Any:
+    """``value`` without what a pickle can hang on dicts and tensors, such as a method "items".
+
+    Args:
+        value: What torch has read.
+        name: Where it lies.
+        sizes: Receives the bytes of each piece of memory.
+
+    Raises:
+        ValueError: A tensor has no number for each of its places.
+    """
+    if isinstance(value, Tensor):
+        whole = _whole_tensor(value, name.removeprefix("."))
+        storage = whole.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return whole
+    if isinstance(value, ArrayPickle):
+        return value.value
+    if type(value) in (dict, OrderedDict):
+        pairs = dict.items(value)
+        return {key: _plain(item, f"{name}.{key}", sizes) for key, item in pairs}
+    if type(value) in (list, tuple):
+        items = (_plain(item, f"{name}.{number}", sizes) for number, item in enumerate(value))
+        return type(value)(items)
+    return value
+
+
+def _whole_tensor(tensor: Tensor, name: str) -> Tensor:
+    """``tensor``, if it holds a number for each of its places."""
+    if odd := odd_kind(tensor):
+        raise ValueError(f"its tensor {name!r} is {odd}; save a dense one")
+    spread = Tensor.numel(tensor) * Tensor.element_size(tensor)
+    if spread > max(_SPREAD, Tensor.untyped_storage(tensor).nbytes()):
+        raise ValueError(
+            f"its tensor {name!r} of shape {tuple(tensor.shape)} has fewer numbers than places; "
+            "save its clone()"
+        )
+    return Tensor.detach(tensor)
 
 
 def _refuse_text(path: Path, start: bytes, size: int) -> None:
@@ -127,8 +200,11 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = [name.partition("/")[2] or name for name in archive.namelist()]
             is_torch = "data.pkl" in names
-            damaged = archive.testzip() if is_torch else None  # torch itself does not check
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            # torch.save compresses nothing: more than the file's size would be a trap
+            swollen = sum(part.file_size for part in archive.infolist()) > path.stat().st_size
+            # torch itself does not check
+            damaged = archive.testzip() if is_torch and not swollen else None
+    except Exception as error:  # every kind of compression has its own
         raise WeightsError(f"{path} is truncated or damaged: {error}; {_AGAIN}") from error
     if "constants.pkl" in names:
         raise WeightsError(
@@ -145,6 +221,11 @@ def _check_archive(path: Path) -> None:
         raise WeightsError(
             f"{path} is a zip archive that torch.save did not write (it holds {some}); {_UNPACK}"
         )
+    if swollen:
+        raise WeightsError(
+            f"{path} is a compressed archive, as torch.save writes none; unpack it, and pack it "
+            "again without compression"
+        )
     if damaged is not None:
         raise WeightsError(
             f"{path} is damaged: the checksum of {damaged} differs; {_AGAIN}. If it was written "
@@ -154,11 +235,7 @@ def _check_archive(path: Path) -> None:
 
 def _harmless_allowed() -> Any:
     """Let torch read what trainers keep beside the tensors: numpy's numbers, parsed arguments."""
-    scalar, array = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
-    allowed: list[Any] = [argparse.Namespace, np.ndarray, np.dtype]
-    allowed += {type(np.dtype(code)) for code in (*np.typecodes["All"], "V") if code != "O"}
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # before numpy 2, and now
-        allowed += [(scalar, f"{module}.scalar"), (array, f"{module}._reconstruct")]
+    allowed: list[Any] = [argparse.Namespace, *stand_ins()]
     known = torch.serialization.get_safe_globals()
     # what the user allowed is to stay allowed afterwards
     return torch.serialization.safe_globals([each for each in allowed if each not in known])
@@ -176,7 +253,7 @@ def _refusal(path: Path, error: Exception) -> WeightsError:
     elif named and start == _MAGIC:
         names += [n for n in _globals_of_pickle(path) if n.startswith("torch.nn.modules.")]
     elif named:
-        with contextlib.suppress(AttributeError, ValueError):  # an older torch
+        with contextlib.suppress(Exception):  # an older torch, or more that is damaged
             refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             names += sorted({*refused} - {*names})
     if any(name.startswith("torch.nn.modules.") for name in names):
@@ -204,7 +281,7 @@ def _globals_of_pickle(path: Path) -> list[str]:
     """What pickles would import, in the order of their first mention; nothing is run."""
     found: dict[str, None] = {}
     texts: list[str] = []
-    with path.open("rb") as file, contextlib.suppress(ValueError):
+    with path.open("rb") as file, contextlib.suppress(Exception):  # damaged in any way
         for _ in range(4):  # torch.save wrote three facts before the content
             for operation, argument, _ in pickletools.genops(file):
                 if operation.name == "GLOBAL":

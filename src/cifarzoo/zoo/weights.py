@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import platform
 from collections.abc import Mapping
 from os import PathLike
@@ -13,19 +14,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import NotRequired, TypedDict  # pydantic takes typing's from Python 3.12 on
 
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import write_bytes
+from cifarzoo.plain import parse_json, problem_of
 from cifarzoo.version import __version__
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, Preprocessing, unwrap
+from cifarzoo.zoo.facts import Metadata, Record, metadata_problem
 from cifarzoo.zoo.fitting import Content, fill, parse_card
 from cifarzoo.zoo.foreign import flatten
 from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
 
 __all__ = [
     "WEIGHTS_NAME",
+    "facts_sha256",
     "find_weights",
     "library_versions",
     "load_weights",
@@ -39,9 +44,35 @@ __all__ = [
 WEIGHTS_NAME = "weights.safetensors"
 """What the weights of a run are called in its folder."""
 
-_FORMAT = 1
+_log = logging.getLogger("cifarzoo")
+_FORMAT = 2
 _HEADER = {"format", "card", "sha256", "versions", "metadata"}
+_COVER = "facts_sha256"  # over all other facts; files of format 1 have none
 _CHECKPOINT = {"format", "card", "recipe", "learner"}  # what a checkpoint of a run has, and more
+
+
+class _Facts(TypedDict):
+    """What the header of a weights file of this library holds, its card aside."""
+
+    format: int
+    sha256: str
+    versions: dict[str, str]
+    metadata: Metadata
+
+
+class _Learner(TypedDict):
+    model: dict[str, Any]
+    ema: NotRequired[dict[str, Any] | None]
+    lookahead: NotRequired[list[Any] | None]
+
+
+class _Checkpoint(TypedDict):
+    """What is read of a run's checkpoint, as one of its weights files."""
+
+    card: dict[str, Any]
+    recipe: dict[str, Any]
+    learner: _Learner
+    records: NotRequired[list[Record]]
 
 
 def save_weights(
@@ -68,13 +99,16 @@ def save_weights(
         The path.
 
     Raises:
-        ArgumentError: ``dtype`` cannot hold parameters, or ``metadata`` is no plain data.
+        ArgumentError: ``dtype`` cannot hold parameters, ``metadata`` is no plain data, or a fact
+            that this library reads is of another kind there.
         OutputError: The file cannot be written; an older one is still whole.
     """
     from safetensors.torch import save
 
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ArgumentError(f"dtype must be a floating-point torch.dtype; got {dtype!r}")
+    if problem := metadata_problem(metadata or {}):
+        raise ArgumentError(f"metadata: {problem}; give it another name")
     card = describe(model)
     inner = unwrap(model)
     parameters = {name for name, _ in inner.named_parameters()} if dtype else ()
@@ -95,8 +129,9 @@ def save_weights(
     }
     try:
         header = {key: json.dumps(value) for key, value in facts.items()}
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ArgumentError(f"metadata must be plain data, as JSON holds it: {error}") from error
+    header[_COVER] = json.dumps(facts_sha256(header))
     return write_bytes(path, save(tensors, metadata=header))
 
 
@@ -226,6 +261,7 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, Any]:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
+    """The facts in a safetensors file, whole and of the kinds they should be; empty for others'."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -233,14 +269,30 @@ def _read_header(path: Path) -> dict[str, Any]:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
-    if not header.keys() >= _HEADER:  # of somebody else, who may have a "card" too
+    ours = header.keys() & {*_HEADER, _COVER}
+    if len(ours) < len(_HEADER) - 1:  # of somebody else, who may have a "card" too
         return {}
     try:
-        facts = {key: json.loads(value) for key, value in header.items()}
+        facts = {key: parse_json(value) for key, value in header.items()}
+        if lost := _HEADER - ours:
+            raise ValueError(f"it does not tell its {', '.join(lost)}")
+        if isinstance(facts["format"], int) and facts["format"] > _FORMAT:
+            raise ValueError(f"its format {facts['format']} is of a newer version, or of none")
+        if _COVER in header or facts["format"] != 1:
+            covered = {key: text for key, text in header.items() if key != _COVER}
+            if facts.get(_COVER) != facts_sha256(covered):
+                raise ValueError("the sha256 of its facts differs from the one it carries")
+        if problem := problem_of(facts, _Facts):
+            raise ValueError(problem)
     except ValueError as error:
         raise WeightsError(f"{path} is damaged: {error}; copy or fetch it again") from error
     parse_card(facts["card"], str(path))
     return facts
+
+
+def facts_sha256(header: Mapping[str, str]) -> str:
+    """Checksum over the texts of a header, in the order of their names."""
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
 def read_card(path: str | PathLike[str]) -> ModelCard:
@@ -279,6 +331,12 @@ def _read_safetensors(path: Path, *, is_intact: bool) -> Content:
         raise WeightsError(
             f"{path} is damaged: its sha256 differs from the one it carries; copy or fetch it again"
         )
+    if facts and not is_intact and _COVER not in facts:
+        _log.warning(
+            "%s is of an older version, whose checksum covers the tensors alone: a damaged card "
+            "would not be noticed; save it again with save_weights",
+            path,
+        )
     return Content(str(path), tensors, facts)
 
 
@@ -290,6 +348,9 @@ def _from_tree(tree: Any, name: str) -> Content:
         raise WeightsError(f"{name} holds no state dict: there is no tensor in it ({keys})")
     if not (isinstance(tree, Mapping) and tree.keys() >= _CHECKPOINT):
         return Content(name, tensors)
+    if problem := problem_of(dict(tree), _Checkpoint):
+        raise WeightsError(f"{name} is damaged: {problem}; take an earlier checkpoint")
+    parse_card(tree["card"], name)
     facts = {
         "format": "checkpoint",
         "card": tree["card"],
@@ -307,6 +368,11 @@ def _from_tree(tree: Any, name: str) -> Content:
         if each.startswith("learner.model.")
     }
     floats = [each for each, tensor in plain.items() if tensor.is_floating_point()]
+    if len(floats) != len(averages):
+        raise WeightsError(
+            f"{name} is damaged: learner.lookahead holds {len(averages)} tensors of "
+            f"{len(floats)}; take an earlier checkpoint"
+        )
     slow = {**plain, **dict(zip(floats, averages.values(), strict=True))}
     others = {n: t for n, t in tensors.items() if not n.startswith("learner.lookahead.")}
     named = {f"learner.lookahead.{each}": tensor for each, tensor in slow.items()}

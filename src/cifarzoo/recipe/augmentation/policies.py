@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from cifarzoo.errors import ArgumentError
+from cifarzoo.plain import shorten
 from cifarzoo.recipe.augmentation.draws import (
     draw_auto_augment,
     draw_color_jitter,
@@ -37,6 +38,9 @@ from cifarzoo.recipe.augmentation.registry import BatchAugmentation, register_au
 __all__ = ["auto_augment", "color_jitter", "rand_augment", "random_erasing", "trivial_augment"]
 
 
+_MOST_BINS, _MOST_OPERATIONS = 10_000, 100
+
+
 @register_augmentation("trivial_augment")
 def trivial_augment(
     *, num_magnitude_bins: int = 31, fill: int | Sequence[int] = 0
@@ -49,7 +53,7 @@ def trivial_augment(
         num_magnitude_bins: Number of strengths.
         fill: Value in 0..255 of pixels from outside the image, or one for each channel.
     """
-    _check_whole("num_magnitude_bins", num_magnitude_bins, 2)
+    _check_whole("num_magnitude_bins", num_magnitude_bins, 2, _MOST_BINS)
     check_colour("fill", fill)
 
     def augment(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -77,8 +81,8 @@ def rand_augment(
         num_magnitude_bins: Number of strengths.
         fill: Value in 0..255 of pixels from outside the image, or one for each channel.
     """
-    _check_whole("num_ops", num_ops, 0)
-    _check_whole("num_magnitude_bins", num_magnitude_bins, 2)
+    _check_whole("num_ops", num_ops, 0, _MOST_OPERATIONS)
+    _check_whole("num_magnitude_bins", num_magnitude_bins, 2, _MOST_BINS)
     _check_whole("magnitude", magnitude, 0, num_magnitude_bins - 1)
     check_colour("fill", fill)
 
@@ -198,10 +202,9 @@ def _size(images: Tensor) -> tuple[int, int]:
     return height, width
 
 
-def _check_whole(name: str, value: Any, low: int, high: float = math.inf) -> None:
+def _check_whole(name: str, value: Any, low: int, high: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        limits = f"of at least {low}" if high == math.inf else f"in {low}..{high}"
-        raise ArgumentError(f"{name} must be a whole number {limits}; got {value!r}")
+        raise ArgumentError(f"{name} must be a whole number in {low}..{high}; got {shorten(value)}")
 
 
 def _range(
@@ -209,15 +212,15 @@ def _range(
 ) -> tuple[float, float]:
     """The range that ``value`` states: a pair, or a distance from ``centre`` where there is one."""
     pair = value
-    if centre is not None and isinstance(value, int | float):
-        pair = max(centre - value, low), centre + value
     try:
+        if centre is not None and isinstance(value, int | float):
+            pair = max(centre - value, low), centre + value
         first, last = (float(end) for end in pair)
         valid = low <= first <= last <= high and last < math.inf
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         valid = False
     if not valid:
         number = "" if centre is None else "a number or "
         limits = f"of at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
-        raise ArgumentError(f"{name} must be {number}a rising pair {limits}; got {value!r}")
+        raise ArgumentError(f"{name} must be {number}a rising pair {limits}; got {shorten(value)}")
     return first, last

@@ -14,13 +14,17 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from cifarzoo.errors import ArgumentError
+from cifarzoo.names import whole_number
 from cifarzoo.recipe.schedulers.registry import register_scheduler
 
 __all__: list[str] = []  # they are known by name
 
+_LOOKS = 16  # at a schedule, before it is used
+
 
 def _schedule(
     optimizer: Optimizer,
+    epochs: int,
     steps_per_epoch: int,
     factor: Callable[[float], float],
     *,
@@ -30,8 +34,9 @@ def _schedule(
 
     A group of parameters that is frozen at a fraction of the run passes through all of it by then.
     """
-    if warmup_epochs < 0:
+    if not 0 <= warmup_epochs < math.inf:
         raise ArgumentError(f"warmup_epochs must be at least 0; got {warmup_epochs}")
+    _check_factor(factor, epochs)
 
     def at_step(step: int, speed: float) -> float:
         time = step * speed / steps_per_epoch
@@ -41,6 +46,17 @@ def _schedule(
 
     speeds = [1 / (group.get("freeze_at") or 1.0) for group in optimizer.param_groups]
     return LambdaLR(optimizer, [functools.partial(at_step, speed=speed) for speed in speeds])
+
+
+def _check_factor(factor: Callable[[float], float], epochs: int) -> None:
+    """Refuse options that would stop a run halfway, or let the learning rate go beyond numbers."""
+    for time in (epochs * part / _LOOKS for part in range(_LOOKS + 1)):
+        try:
+            found = factor(time)
+        except ArithmeticError as error:
+            raise ArgumentError(f"there is no rate after {time:g} epochs: {error}") from error
+        if not 0 <= found < math.inf:  # NaN fails too
+            raise ArgumentError(f"the rate after {time:g} epochs would be {found:g} of the peak")
 
 
 def _falling(
@@ -57,7 +73,7 @@ def _falling(
         progress = _ramp(time, warmup_epochs, epochs)
         return final_factor + (1 - final_factor) * fall(progress)
 
-    return _schedule(optimizer, steps_per_epoch, factor, warmup_epochs=warmup_epochs)
+    return _schedule(optimizer, epochs, steps_per_epoch, factor, warmup_epochs=warmup_epochs)
 
 
 def _ramp(time: float, start: float, end: float) -> float:
@@ -70,7 +86,9 @@ def constant(
     optimizer: Optimizer, epochs: int, steps_per_epoch: int, *, warmup_epochs: float = 0.0
 ) -> LambdaLR:
     """The peak learning rate throughout."""
-    return _schedule(optimizer, steps_per_epoch, lambda time: 1.0, warmup_epochs=warmup_epochs)
+    return _schedule(
+        optimizer, epochs, steps_per_epoch, lambda time: 1.0, warmup_epochs=warmup_epochs
+    )
 
 
 @register_scheduler("step")
@@ -88,6 +106,7 @@ def step(
         raise ArgumentError(f"every_epochs must be positive; got {every_epochs}")
     return _schedule(
         optimizer,
+        epochs,
         steps_per_epoch,
         lambda time: float(gamma ** math.floor(time / every_epochs + 1e-9)),
         warmup_epochs=warmup_epochs,
@@ -108,6 +127,7 @@ def multistep(
     times = sorted(float(m) for m in milestones)
     return _schedule(
         optimizer,
+        epochs,
         steps_per_epoch,
         lambda time: float(gamma ** sum(time >= m - 1e-9 for m in times)),
         warmup_epochs=warmup_epochs,
@@ -164,7 +184,7 @@ def onecycle(
             return between(initial_factor, 1.0, _ramp(now, 0, peak))
         return between(1.0, final_factor, _ramp(now, peak, last))
 
-    return _schedule(optimizer, steps_per_epoch, factor)
+    return _schedule(optimizer, epochs, steps_per_epoch, factor)
 
 
 @register_scheduler("linear")
@@ -213,4 +233,10 @@ def plateau(
     min_learning_rate: float = 0.0,
 ) -> ReduceLROnPlateau:
     """Multiply by ``gamma`` when the loss has not improved for ``patience`` epochs."""
+    if not 0 < gamma < 1:
+        raise ArgumentError(f"gamma of 'plateau' must lie between 0 and 1; got {gamma}")
+    if whole_number(patience) is None or patience < 0:
+        raise ArgumentError(f"patience must be a whole number of at least 0; got {patience}")
+    if not 0 <= min_learning_rate < math.inf:
+        raise ArgumentError(f"min_learning_rate must be at least 0; got {min_learning_rate}")
     return ReduceLROnPlateau(optimizer, factor=gamma, patience=patience, min_lr=min_learning_rate)

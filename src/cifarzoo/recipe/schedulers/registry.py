@@ -122,5 +122,5 @@ def _build_named(
         return _FACTORIES[name](optimizer, epochs, steps_per_epoch, **options)
     except ArgumentError:
         raise
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, ArithmeticError, LookupError) as error:
         raise ArgumentError(f"scheduler {name!r} cannot be built: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,7 +64,13 @@ class TimmScheduler(LRScheduler):
             raise ArgumentError(
                 f"timm {timm.__version__} has no schedule {name!r}; upgrade timm, or take another"
             )
-        self._move_to(0)
+        for step in (
+            *range(0, epochs * steps_per_epoch, max(1, epochs * steps_per_epoch // 16)),
+            0,
+        ):
+            self._move_to(step)  # an option of another kind is not looked at before
+            if not all(0 <= rate < math.inf for rate in self.get_last_lr()):
+                raise ArgumentError(f"the learning rate at step {step} would be no number")
 
     def _move_to(self, step: int) -> None:
         self.last_epoch = step
