@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -131,3 +132,11 @@ def give_weights(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setitem(registry._SPECS, model, spec)
 
     return give
+
+
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """SIGHUP does what it does by default, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

@@ -154,6 +154,7 @@ def test_names_that_the_terminal_cannot_show_are_escaped(
     assert rb"unknown model '\u0416\u0443\u043a'" in shown.getvalue()
 
 
+@pytest.mark.usefixtures("hangup")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_the_run_and_is_the_exit_status(
     number: signal.Signals, code: int, folder: Path, capsys: pytest.CaptureFixture[str]
@@ -180,6 +181,7 @@ def test_a_signal_saves_the_run_and_is_the_exit_status(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hangup")
 def test_a_terminal_that_closes_lets_the_run_save_itself(tmp_path: Path) -> None:
     pty = pytest.importorskip("pty")
     fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")

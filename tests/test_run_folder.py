@@ -504,7 +504,9 @@ def test_a_note_with_fields_that_are_odd_is_refused(
 
 def test_metadata_with_an_odd_or_unknown_name_of_the_data_is_refused(tmp_path: Path) -> None:
     model = cifarzoo.create_model("simple", seed=0)
-    for data, reason in {"mars": "unknown image set 'mars'", 3: "its 'data' must be text"}.items():
-        path = cifarzoo.save_weights(model, tmp_path / "w.safetensors", metadata={"data": data})
-        for command in ("evaluate", "report"):
-            assert reason in run(command, path, code=1).stderr.replace("\n", " ")
+    path = cifarzoo.save_weights(model, tmp_path / "w.safetensors", metadata={"data": "mars"})
+    for command in ("evaluate", "report"):
+        said = run(command, path, code=1).stderr.replace("\n", " ")
+        assert "unknown image set 'mars'" in said
+    with pytest.raises(cifarzoo.errors.ArgumentError, match="data should be a valid string; got 3"):
+        cifarzoo.save_weights(model, path, metadata={"data": 3})

@@ -18,6 +18,7 @@ from runs import PLAIN, make_trainer
 from cifarzoo import EpochRecord, ImageSet, Logger
 from cifarzoo.training.interrupt import Stopped, stop_on_interrupt
 
+pytestmark = pytest.mark.usefixtures("hangup")
 ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 

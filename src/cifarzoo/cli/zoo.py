@@ -46,10 +46,11 @@ def models(
         which = f"{pattern!r}" if not pretrained else f"{pattern!r} with pretrained weights"
         typer.echo(f"no model matches {which}", err=True)
         return
-    table = Table("model", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, expand=True)
+    table.add_column("model", no_wrap=True)
     for title in ("parameters", "MACs", "stated", "weights"):
-        table.add_column(title, justify="right")
-    table.add_column("description", no_wrap=True, overflow="ellipsis")
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("description", no_wrap=True, overflow="ellipsis", ratio=1)
     for spec in specs:
         stated = f"{spec.stated_accuracy:g} %" if spec.stated_accuracy else ""
         table.add_row(

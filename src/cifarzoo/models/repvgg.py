@@ -171,7 +171,7 @@ def fuse_branches(model: RepVGG) -> RepVGG:
         >>> import cifarzoo
         >>> model = cifarzoo.create_model("repvgg_a0", seed=0)
         >>> sum(p.numel() for p in fuse_branches(model).parameters())
-        7033882
+        7041194
     """
     if not isinstance(model, RepVGG) or model.form == "plain":
         raise ArgumentError(

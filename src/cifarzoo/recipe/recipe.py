@@ -149,7 +149,8 @@ class Recipe:
         for name in ("teacher", "optimizer", "scheduler"):
             text = getattr(self, name)
             if not isinstance(text, str) or bounds_problem(text):
-                raise ArgumentError(f"{name} must be a name; got {shorten(text)}")
+                whose = "a model's" if name == "teacher" else "its"
+                raise ArgumentError(f"{name} must be {whose} name; got {shorten(text)}")
         take_number(self, "clip_norm", 0, 1e9)
         take_number(self, "accumulate", 1, 1000, whole=True)
         take_number(self, "seed", 0, 2**63 - 1, whole=True)

@@ -206,9 +206,7 @@ class Trainer:
             saved = self._read_saved(resume)
             return self._fit(world, hold, Data(train, val, steps_per_epoch, self.transform), saved)
 
-    def _fit(
-        self, world: World, hold: Hold | None, data: Data, saved: Saved | None
-    ) -> History:
+    def _fit(self, world: World, hold: Hold | None, data: Data, saved: Saved | None) -> History:
         size = data.train.images.shape[-1] if isinstance(data.train, ImageSet) else None
         with (
             self._fast(size),

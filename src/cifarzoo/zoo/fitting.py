@@ -266,6 +266,8 @@ def _advice(content: Content, card: ModelCard) -> str:
         return ""
     if count != card.num_classes:
         options |= {"num_classes": count}
+    elif options == dict(card.options):  # the same network, with something wrong
+        return ""
     return (
         f"; it is one of create_model({_arguments(card.name, options)}). Build that, or let "
         f"create_model({card.name!r}, pretrained=...) find it out"

@@ -74,7 +74,11 @@ class _AttentionProducts(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func is F.multi_head_attention_forward:  # of tokens (tokens, batch, width)
-            self.macs += 2 * args[0].numel() * args[1].shape[0]
+            query, key = args[:2]
+            self.macs += 2 * query.numel() * key.shape[0]
+            # its dense layers are no modules that are called
+            weights = [w for w in (args[5], args[11]) if w is not None]
+            self.macs += query[..., 0].numel() * sum(w.numel() for w in weights)
         elif func is F.scaled_dot_product_attention:
             query, key, value = args[:3]
             self.macs += query[..., 0].numel() * key.shape[-2] * (key.shape[-1] + value.shape[-1])

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import cifarzoo
 from cifarzoo.compute.cpu import cpu_kernels
+from cifarzoo.models.patches import SelfAttention
 
 each_kind = pytest.mark.parametrize("name", KINDS)
 
@@ -47,9 +48,11 @@ def without_kinks(module: nn.Module) -> None:
         elif isinstance(child, nn.MaxPool2d):
             setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
         elif isinstance(child, nn.Dropout):
-            setattr(module, name, nn.Identity())
+            child.p = 0.0
         else:
             without_kinks(child)
+    if isinstance(module, SelfAttention):
+        module.dropout = 0.0
 
 
 @each_kind
@@ -59,6 +62,7 @@ def test_gradients_are_those_of_the_stock_layers(
     for kind in ("relu", "relu_"):
         monkeypatch.setattr(F, kind, lambda x, inplace=False: F.silu(x))
     monkeypatch.setattr(F, "max_pool2d", F.avg_pool2d)
+    monkeypatch.setattr(Tensor, "amax", lambda x, dims: x.mean(dims))
     model = create_short(name)
     without_kinks(model)
     images = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
