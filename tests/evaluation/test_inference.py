@@ -8,11 +8,12 @@ import pytest
 import timm
 import torch
 import torchvision
+from kinds import KINDS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import cifarzoo
-from cifarzoo import ImageSet, Place, embeddings, evaluate, list_models, predict, probabilities
+from cifarzoo import ImageSet, Place, embeddings, evaluate, predict, probabilities
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.zoo.classifier import find_classifier
 
@@ -127,7 +128,7 @@ def test_nothing_of_the_models_is_changed_or_moved(model: nn.Module, few: ImageS
 
 
 def test_features_give_the_logits_when_the_last_layer_sees_them(few: ImageSet) -> None:
-    for name in list_models():
+    for name in KINDS:
         network = cifarzoo.create_model(name, seed=0).eval()
         found = embeddings(network, few.images[:8], **CPU)
         head = network.get_submodule(find_classifier(network))
