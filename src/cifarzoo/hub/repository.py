@@ -18,7 +18,7 @@ from cifarzoo.errors import (
     OutputError,
     WeightsError,
 )
-from cifarzoo.factory import load_model
+from cifarzoo.factory import create_model, load_model
 from cifarzoo.files.writing import make_directory, write_bytes, write_text
 from cifarzoo.hub.page import write_page
 from cifarzoo.version import __version__
@@ -91,7 +91,10 @@ def save_pretrained(
         network = model
     else:
         source = find_any(model)
-        network = load_model(source.path)
+        if source.model:  # by its name: the package knows the checksum of the whole file
+            network = create_model(source.model, pretrained=source.tag)
+        else:
+            network = load_model(source.path)
         if metadata is None:
             facts = read_metadata(source.path)["metadata"]
     page = write_page(

@@ -1,6 +1,6 @@
 """The networks, one file per family; importing this package registers them all."""
 
-from cifarzoo.models import elsewhere
+from cifarzoo.models import elsewhere as elsewhere  # registers timm and torchvision
 from cifarzoo.models.airbench import AirBench, ConvGroup
 from cifarzoo.models.deep_bn import DeepBN
 from cifarzoo.models.densenet import DenseLayer, DenseNet, Transition
@@ -15,7 +15,6 @@ from cifarzoo.models.resnext import ResNeXt
 from cifarzoo.models.shakeshake import ShakeBlock, ShakeShake
 from cifarzoo.models.simple import Simple
 from cifarzoo.models.small_resnet import SEBlock, SmallResNet, SqueezeExcitation
-from cifarzoo.models.stem import adapt_stem
 from cifarzoo.models.vgg import VGG
 
 __all__ = [
@@ -46,8 +45,6 @@ __all__ = [
     "SmallResNet",
     "SqueezeExcitation",
     "Transition",
-    "adapt_stem",
-    "elsewhere",
     "fuse_branches",
     "mobilenetv2",
     "shufflenetv2",
