@@ -40,8 +40,9 @@ docs: $(VENV)/.installed-dev ## Build the documentation and run its examples
 bench: $(VENV)/.installed-dev ## Measure the claims about speed
 	$(BIN)/python benchmarks/throughput.py
 
-soak: $(VENV)/.installed-dev ## Kill trainings and try odd command lines, some twenty minutes
+soak: $(VENV)/.installed-dev ## Kill trainings, damage files, try odd command lines: twenty minutes
 	$(BIN)/python benchmarks/soak
+	$(BIN)/python benchmarks/soak/records.py --count 20000 --limit 600
 
 dist: $(VENV)/.installed-dev ## Build the wheel and the source archive
 	rm -rf dist
