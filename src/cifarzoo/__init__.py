@@ -55,6 +55,7 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
     from cifarzoo.export import export_onnx
     from cifarzoo.factory import create_model, load_model
     from cifarzoo.hub import from_pretrained, push_to_hub, save_pretrained
+    from cifarzoo.models.ensemble import ensemble
     from cifarzoo.models.stem import adapt_stem
     from cifarzoo.recipe import Augmentation, Recipe
     from cifarzoo.recipe.augmentation import list_augmentations, register_augmentation
@@ -127,6 +128,7 @@ __all__ = [
     "cpu_kernels",
     "create_model",
     "embeddings",
+    "ensemble",
     "evaluate",
     "export_onnx",
     "from_pretrained",
@@ -219,6 +221,7 @@ _HOMES = {
     "cifarzoo.export": ("export_onnx",),
     "cifarzoo.factory": ("create_model", "load_model"),
     "cifarzoo.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
+    "cifarzoo.models.ensemble": ("ensemble",),
     "cifarzoo.models.stem": ("adapt_stem",),
     "cifarzoo.recipe.optimizers": ("list_optimizers", "register_optimizer"),
     "cifarzoo.recipe": ("Augmentation", "Recipe"),

@@ -1,0 +1,97 @@
+"""Several networks as one, which answers with the mean of their probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cifarzoo.errors import ArgumentError
+from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card, get_card
+
+__all__ = ["Ensemble", "ensemble"]
+
+# its images are pixels from 0 to 1: each member normalizes them as it was trained
+_PIXELS = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+class Ensemble(nn.Module):
+    """Networks that answer together (Lakshminarayanan et al. 2017, arXiv:1612.01474, section 2.4).
+
+    Args:
+        members: The networks.
+        preprocessing: The normalization of each.
+    """
+
+    means: Tensor
+    stds: Tensor
+
+    def __init__(self, members: Sequence[nn.Module], preprocessing: Sequence[Preprocessing]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        for name, values in (
+            ("means", [each.mean for each in preprocessing]),
+            ("stds", [each.std for each in preprocessing]),
+        ):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logarithms (B, num_classes) of the mean probabilities; pixels (B, 3, H, W) in 0..1."""
+        logarithms = [
+            F.log_softmax(member((images - mean) / std), 1)
+            for member, mean, std in zip(self.members, self.means, self.stds, strict=True)
+        ]
+        return torch.logsumexp(torch.stack(logarithms), 0) - math.log(len(logarithms))
+
+
+def ensemble(models: Sequence[nn.Module]) -> Ensemble:
+    """One network that averages the probabilities of several.
+
+    `evaluate`, `predict`, `compare` and the HTML report take it like any other network. Each member
+    normalizes the images as it was trained, so members may be of different kinds.
+
+    Args:
+        models: Networks with cards, of the same classes in the same order. They become parts of the
+            ensemble; they are not copied.
+
+    Returns:
+        The ensemble in evaluation mode, with a card. Its outputs are logarithms of probabilities.
+
+    Raises:
+        ArgumentError: There is none, or they tell different classes apart.
+
+    Example:
+        >>> from cifarzoo import create_model, evaluate, load_sample
+        >>> members = [create_model(name, pretrained=True) for name in ("simple", "resnet20")]
+        >>> report = evaluate(ensemble(members), load_sample("test"))
+        >>> report.accuracy > 0.9
+        True
+    """
+    members = list(models)
+    if not members:
+        raise ArgumentError("an ensemble needs at least one network; got none")
+    for member in members:
+        if not isinstance(member, nn.Module):
+            raise ArgumentError(f"an ensemble is made of networks; got a {type(member).__name__}")
+    cards = [get_card(member) for member in members]
+    first = cards[0]
+    for card in cards[1:]:
+        if (card.num_classes, card.classes) != (first.num_classes, first.classes):
+            raise ArgumentError(
+                f"the networks of an ensemble must tell the same classes apart; got "
+                f"{_classes(first)} of {first.name}, and {_classes(card)} of {card.name}"
+            )
+    together = Ensemble(members, [card.preprocessing for card in cards]).eval()
+    parameter = next(together.parameters(), None)
+    if parameter is not None:
+        together.means = together.means.to(parameter)
+        together.stds = together.stds.to(parameter)
+    attach_card(together, ModelCard("Ensemble", first.num_classes, {}, _PIXELS, first.classes))
+    return together
+
+
+def _classes(card: ModelCard) -> str:
+    return ", ".join(card.classes) if card.classes else f"{card.num_classes} classes"
