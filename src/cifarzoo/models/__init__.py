@@ -4,6 +4,7 @@ from cifarzoo.models import elsewhere as elsewhere  # registers timm and torchvi
 from cifarzoo.models.airbench import AirBench, ConvGroup
 from cifarzoo.models.deep_bn import DeepBN
 from cifarzoo.models.densenet import DenseLayer, DenseNet, Transition
+from cifarzoo.models.ensemble import Ensemble
 from cifarzoo.models.mobile import mobilenetv2, shufflenetv2
 from cifarzoo.models.patches import CCT, ConvMixer, vit
 from cifarzoo.models.preact import PreActBlock, PreActBottleneck, PreActResNet
@@ -28,6 +29,7 @@ __all__ = [
     "DeepBN",
     "DenseLayer",
     "DenseNet",
+    "Ensemble",
     "PreActBlock",
     "PreActBottleneck",
     "PreActResNet",
