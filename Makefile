@@ -6,12 +6,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 QUICKSTART := build/quickstart
 # tests at once, each on one core
 WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help environment quickstart test check workflows docs bench soak dist release clean
+.PHONY: help environment quickstart test test-all check workflows docs bench soak dist release clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 quickstart: $(VENV)/.installed ## Install, then list, summarize, train, evaluate on the sample
 	$(BIN)/cifarzoo models
@@ -21,8 +22,11 @@ quickstart: $(VENV)/.installed ## Install, then list, summarize, train, evaluate
 
 environment: $(VENV)/.installed ## Create the environment and install
 
-test: $(VENV)/.installed-test ## Run the tests with coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term
+test: $(VENV)/.installed-test ## Run the library's tests with coverage: minutes
+	$(PYTEST) -m "not slow" --cov --cov-report=term
+
+test-all: test $(VENV)/.installed-all ## Then the slow tests, those with other people's packages too
+	$(PYTEST) -m slow
 
 check: $(VENV)/.installed-dev ## Format, lint, types, direction of imports
 	$(BIN)/ruff format --check .
@@ -72,6 +76,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/activate
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
 	$(PIP) install --group test
+	@touch $@
+
+$(VENV)/.installed-all: pyproject.toml | $(VENV)/.installed-test
+	$(PIP) install --group integrations
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
