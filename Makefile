@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 QUICKSTART := build/quickstart
+# packages of weights that do not fit into this one
+PACKS := $(wildcard packs/*)
 # tests at once, each on one core
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help environment quickstart test test-all check workflows docs bench soak dist release clean
+.PHONY: help environment quickstart test test-all check workflows docs bench soak dist packs release clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -52,6 +54,9 @@ dist: $(VENV)/.installed-dev ## Build the wheel and the source archive
 	rm -rf dist
 	$(BIN)/python -m build
 
+packs: $(VENV)/.installed-dev ## Build the packages that bring further weights
+	for pack in $(PACKS); do $(BIN)/python -m build --outdir dist $$pack || exit 1; done
+
 release: $(VENV)/.installed-dev ## Check that TAG (as in v0.1.0) can be released, then build
 	$(BIN)/python tools/check_release.py "$$TAG"
 	$(MAKE) --no-print-directory dist
@@ -76,6 +81,7 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/activate
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
 	$(PIP) install --group test
+	$(PIP) install --no-deps $(PACKS:%=--editable %)
 	@touch $@
 
 $(VENV)/.installed-all: pyproject.toml | $(VENV)/.installed-test

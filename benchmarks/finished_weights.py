@@ -1,4 +1,8 @@
-"""Trained weights of the zoo: rounded, measured, kept, and moved into the package."""
+"""Trained weights of the zoo: rounded, measured, kept, moved into a package, and its index.
+
+The weights of seed 0 go into the package or, where they are large, into a pack; those of the other
+seeds into a pack of their own. ``index.json`` of the package tells of all of them.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,14 @@ from cifarzoo import ImageSet, Recipe, load_model, read_metadata, save_weights
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation import evaluate_views
 from cifarzoo.files.writing import file_digest, write_text
-from cifarzoo.zoo.locate import FOLDER
+from cifarzoo.zoo.packs import FOLDER, INDEX_NAME
 from cifarzoo.zoo.weights import WEIGHTS_NAME
 
-__all__ = ["keep", "ship"]
+__all__ = ["LARGE", "SEEDS", "describe_file", "keep", "pack_folder", "ship", "write_index"]
+
+PACKS = Path(__file__).resolve().parents[1] / "packs"
+LARGE, SEEDS = "cifarzoo-weights-large", "cifarzoo-weights-seeds"
+LARGE_SIZE = 8e6  # bytes; larger files would soon fill the wheel, which has to stay below 60 MB
 
 
 def keep(folder: Path, place: Path, commits: list[str]) -> dict[str, Any]:
@@ -33,9 +41,8 @@ def keep(folder: Path, place: Path, commits: list[str]) -> dict[str, Any]:
     """
     metadata = read_metadata(folder / WEIGHTS_NAME)["metadata"]
     network = load_model(folder / WEIGHTS_NAME)
-    is_sample = metadata["data"] == "sample"
     sample = cifarzoo.load_sample("test")
-    test = sample if is_sample else cifarzoo.load_cifar10("test", download=False)
+    test = _test_images(metadata)
     unrounded = cifarzoo.evaluate(network, test, precision="float32").accuracy
     for parameter in network.parameters():
         parameter.data = parameter.half().float()  # as they ship
@@ -58,10 +65,10 @@ def keep(folder: Path, place: Path, commits: list[str]) -> dict[str, Any]:
 
 
 def ship(lines: Sequence[Mapping[str, Any]], results: Path) -> str:
-    """Move the weights of seed 0 into the package, with the figures of all seeds in the index.
+    """Move the weights of an entry to where users find them, and write the index.
 
     Args:
-        lines: Those of the log that tell of one entry.
+        lines: Those of the log that tell of the entry.
         results: Folder of the finished weights.
 
     Returns:
@@ -73,25 +80,87 @@ def ship(lines: Sequence[Mapping[str, Any]], results: Path) -> str:
     final = {line["seed"]: line for line in lines if "file" in line}
     if 0 not in final:
         raise InputError("the entry has no finished final run of seed 0; see --state")
-    model, tag, file = (final[0][key] for key in ("model", "recipe", "file"))
+    model, tag = (final[0][key] for key in ("model", "recipe"))
     facts = {
         seed: read_metadata(results / line["file"])["metadata"]
         for seed, line in sorted(final.items())
     }
     if Recipe.from_dict(facts[0]["recipe"]) != cifarzoo.get_model_info(model).get_recipe(tag):
         raise InputError(f"make the recipe of the entry the recipe {tag!r} of {model!r} first")
-    place = FOLDER / f"{model}-{tag}.safetensors"
-    (results / file).replace(place)  # byte for byte: a repository keeps both or one
-    index_path = FOLDER / "index.json"
-    index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
-    index.setdefault(model, {})[tag] = {
-        "file": place.name,
-        "sha256": final[0]["sha256"],
-        "seeds": [seed for each in facts.values() for seed in each["seeds"]],
-    }
-    write_text(index_path, json.dumps(index, indent=1, sort_keys=True) + "\n")
+    all_seeds = [seed for each in facts.values() for seed in each["seeds"]]
+    entries = {}
+    for seed, line in sorted(final.items()):
+        source = results / line["file"]
+        name = f"{model}-{tag}" + (f"-{seed}" if seed else "")
+        is_known = (FOLDER / f"{name}.safetensors").exists()  # what loads offline keeps doing so
+        is_large = source.stat().st_size > LARGE_SIZE and not is_known
+        pack = SEEDS if seed else LARGE if is_large else ""
+        place = pack_folder(pack) / f"{name}.safetensors"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(place)  # byte for byte: a repository keeps both or one
+        entry = describe_file(place, tag, pack=pack)
+        if seed:
+            entries[f"seed{seed}" if tag == "default" else f"{tag}-seed{seed}"] = {
+                **entry,
+                "seed_of": tag,
+            }
+        else:
+            entries[tag] = {**entry, "seeds": all_seeds}
+    index = json.loads((FOLDER / INDEX_NAME).read_text(encoding="utf-8"))
+    index.setdefault(model, {}).update(entries)
+    write_index(index)
     accuracy = final[0]["test_accuracy"]["none"]
-    return f"{place.name}: {accuracy:.2%}, {len(facts)} seeds in the index"
+    return f"{model} {tag}: {accuracy:.2%}, {len(facts)} seeds in the index"
+
+
+def describe_file(path: Path, recipe: str, *, pack: str = "") -> dict[str, Any]:
+    """What the index says of a file of weights; its calibration error is measured.
+
+    Args:
+        path: The file.
+        recipe: What the recipe is called that it was trained by.
+        pack: The package that brings it, if that is not this one.
+    """
+    metadata = read_metadata(path)["metadata"]
+    network = load_model(path)
+    found = cifarzoo.evaluate(network, _test_images(metadata), precision="float32")
+    return {
+        "file": path.name,
+        "sha256": file_digest(path),
+        "size": path.stat().st_size,
+        **({"pack": pack} if pack else {}),
+        "license": "MIT",
+        "citation": cifarzoo.get_model_info(cifarzoo.get_card(network).name).source,
+        "recipe": recipe,
+        "val_size": metadata["val_size"],
+        "calibration_error": round(found.expected_calibration_error, 4),
+        "seeds": metadata["seeds"],
+    }
+
+
+def write_index(index: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the index of the package, and those of the packs, which hold what is theirs."""
+    write_text(FOLDER / INDEX_NAME, json.dumps(index, indent=1, sort_keys=True) + "\n")
+    packs: dict[str, dict[str, dict[str, Any]]] = {}
+    for model, tags in index.items():
+        for tag, entry in tags.items():
+            if "pack" in entry:
+                own = {key: value for key, value in entry.items() if key != "pack"}
+                packs.setdefault(entry["pack"], {}).setdefault(model, {})[tag] = own
+    for pack, content in packs.items():
+        text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+        write_text(pack_folder(pack) / INDEX_NAME, text)
+
+
+def pack_folder(pack: str) -> Path:
+    """Where the files of a pack lie in the checkout; of no pack, those of the package."""
+    return PACKS / pack / "src" / pack.replace("-", "_") if pack else FOLDER
+
+
+def _test_images(metadata: Mapping[str, Any]) -> ImageSet:
+    if metadata["data"] == "sample":
+        return cifarzoo.load_sample("test")
+    return cifarzoo.load_cifar10("test", download=False)
 
 
 def accuracies(network: torch.nn.Module, images: ImageSet) -> dict[str, float]:

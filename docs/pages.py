@@ -31,6 +31,7 @@ from cifarzoo.names import keyword_options
 from cifarzoo.recipe.schedulers import registry as schedulers
 from cifarzoo.recipe.schedulers import timm
 from cifarzoo.zoo.builds import other_sizes
+from cifarzoo.zoo.locate import mean_accuracy
 
 # what each section of benchmarks/throughput.py measures
 SECTIONS = {
@@ -220,15 +221,15 @@ def _about(network: type) -> list[str]:
 
 
 def _weights(spec: cifarzoo.ModelSpec) -> list[str]:
-    """The pretrained weights, with the accuracy that their files carry."""
+    """The pretrained weights, with what the index tells of them."""
     if not spec.weights:
         return []
     rows = []
     for tag, info in spec.weights.items():
-        accuracy = cifarzoo.read_metadata(info.path)["metadata"].get("test_accuracy", {})
-        shown = [f"{accuracy[tta]:.2%}" if tta in accuracy else "" for tta in ("none", "flip")]
-        rows.append((f"`{tag}`", *shown, f"`{info.sha256[:12]}`"))
-    header = ("tag", "test accuracy", "with the mirrored image", "sha256 begins")
+        found = [mean_accuracy(info, tta) for tta in ("none", "flip")]
+        shown = ["" if share is None else f"{share:.2%}" for share in found]
+        rows.append((f"`{tag}`", *shown, info.pack or "cifarzoo", f"`{info.sha256[:12]}`"))
+    header = ("tag", "test accuracy", "with the mirrored image", "comes with", "sha256 begins")
     return ["## Pretrained weights", table(header, rows, numbers=(1, 2))]
 
 

@@ -23,7 +23,7 @@ from matplotlib import pyplot as plt
 
 import cifarzoo
 from cifarzoo.cli.zoo import short_count
-from cifarzoo.zoo.locate import FOLDER, shipped_seeds
+from cifarzoo.zoo.locate import known_facts, mean_accuracy
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -57,13 +57,11 @@ def our_points(*, minutes: bool = False) -> list[Point]:
     points = []
     for name in cifarzoo.list_models(pretrained=True):
         spec = cifarzoo.get_model_info(name)
-        if "default" not in spec.weights or spec.weights["default"].path.parent != FOLDER:
+        info = spec.weights.get("default")
+        accuracy = mean_accuracy(info) if info else None
+        if info is None or accuracy is None:
             continue
-        path = spec.weights["default"].path
-        seeds = shipped_seeds(name, "default")
-        seeds = seeds or cifarzoo.read_metadata(path)["metadata"]["seeds"]
-        accuracy = statistics.mean(entry["test_accuracy"]["none"] for entry in seeds)
-        time = statistics.mean(entry["train_seconds"] for entry in seeds) / 60
+        time = statistics.mean(seed["train_seconds"] for seed in known_facts(info)["seeds"]) / 60
         points.append(Point(name, time if minutes else spec.macs, round(100 * accuracy, 2)))
     return points
 

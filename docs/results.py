@@ -1,4 +1,4 @@
-"""The tables of results, made from the metadata of the weights and from benchmarks/results."""
+"""The tables of results, made from the index of the weights and from benchmarks/results."""
 
 import json
 import statistics
@@ -9,7 +9,7 @@ from picture import published
 
 import cifarzoo
 from cifarzoo.cli.zoo import short_count
-from cifarzoo.zoo.locate import FOLDER, shipped_seeds
+from cifarzoo.zoo.locate import known_facts
 
 REPORT = ("simple", "deep_bn", "resnet18")  # what these state is the report's own figure
 
@@ -20,9 +20,10 @@ def results_table() -> str:
     for name in cifarzoo.list_models(pretrained=True):
         spec = cifarzoo.get_model_info(name)
         for tag, info in spec.weights.items():
-            facts = cifarzoo.read_metadata(info.path)["metadata"]
-            seeds = shipped_seeds(name, tag) if info.path.parent == FOLDER else ()
-            seeds = seeds or facts["seeds"]
+            facts = known_facts(info)
+            if "seeds" not in facts or "seed_of" in facts:
+                continue
+            seeds = facts["seeds"]
             seconds = statistics.mean(entry["train_seconds"] for entry in seeds)
             precisions = {
                 "bfloat16" if entry["machine"]["bfloat16"] else "float32" for entry in seeds

@@ -20,6 +20,7 @@ def main(output: Path) -> None:
         (name, tag, info.path)
         for name in cifarzoo.list_models(pretrained=True)
         for tag, info in cifarzoo.get_model_info(name).weights.items()
+        if info.path.is_file()  # larger ones come in packages of their own
     ]
     for name, tag, path in shipped:
         facts = cifarzoo.read_metadata(path)["metadata"]

@@ -123,7 +123,9 @@ def test_pretrained_weights_show_the_accuracy_in_their_file(
     def weighted(*, num_classes: int = 10) -> object:
         return cifarzoo.create_model("simple", num_classes=num_classes)
 
-    assert "| `default` | 12.50% | 25.00% | `0123456789ab` |" in pages.model_page("weighted")
+    assert "| `default` | 12.50% | 25.00% | cifarzoo | `0123456789ab` |" in pages.model_page(
+        "weighted"
+    )
 
 
 def test_results_are_means_over_the_seeds_in_the_files(

@@ -130,7 +130,8 @@ def test_workflows_may_read_and_only_publishing_may_more() -> None:
         for name, job in workflow["jobs"].items():
             allowed[path.stem, name] = job.get("permissions")
     assert {key: value for key, value in allowed.items() if value} == {
-        ("release", "publish"): {"id-token": "write"}
+        ("release", "publish"): {"id-token": "write"},
+        ("weights", "publish"): {"id-token": "write"},
     }
 
 
@@ -279,6 +280,27 @@ def test_what_is_built_has_the_date_that_was_asked_for(built: dict[str, Path]) -
         assert {each.date_time[0] for each in archive.infolist()} == {2027}
     with tarfile.open(built["sdist"]) as archive:
         assert {each.mtime for each in archive.getmembers()} == {1_800_000_000}
+
+
+@in_checkout
+@pytest.mark.parametrize("pack", sorted(path.name for path in (ROOT / "packs").glob("*")))
+def test_a_pack_holds_weights_an_index_and_no_code(pack: str, tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    copy = copy_checkout(tmp_path / "first")
+    made = build("wheel", copy / "packs" / pack)
+    with zipfile.ZipFile(made) as archive:
+        names = set(archive.namelist())
+        module = pack.replace("-", "_")
+        code = archive.read(f"{module}/__init__.py").decode()
+        entries = archive.read(f"{module}-{made.name.split('-')[1]}.dist-info/entry_points.txt")
+    folder = f"packs/{pack}/src/"
+    package = {name.removeprefix(folder) for name in tracked() if name.startswith(folder)}
+    assert package == {name for name in names if ".dist-info/" not in name}
+    assert f"= {module}" in entries.decode()
+    assert code.count('"""') == 2
+    assert code.strip().endswith('"""')  # a docstring alone
+    again = build("wheel", copy_checkout(tmp_path / "second") / "packs" / pack)
+    assert again.read_bytes() == made.read_bytes()
 
 
 @in_checkout

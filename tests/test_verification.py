@@ -15,15 +15,26 @@ from cifarzoo.compute.place import Precision
 from cifarzoo.errors import ArgumentError, UnknownNameError
 from cifarzoo.evaluation import evaluate
 from cifarzoo.files.writing import file_digest
+from cifarzoo.frozen import thaw
 from cifarzoo.training.history import EpochRecord
 from cifarzoo.verification import PROVENANCE, TOLERANCE
-from cifarzoo.zoo.locate import FOLDER
+from cifarzoo.zoo.packs import FOLDER
 
 RECORD = EpochRecord(1, 1.5, 0.5, None, None, 0.1, 60.0, 500.0).to_dict()
-SHIPPED = [
-    (name, tag)
+KNOWN = [
+    (name, tag, info)
     for name in cifarzoo.list_models(pretrained=True)
-    for tag in cifarzoo.get_model_info(name).weights
+    for tag, info in cifarzoo.get_model_info(name).weights.items()
+]
+SHIPPED = [
+    pytest.param(
+        name,
+        tag,
+        marks=pytest.mark.skipif(
+            not info.path.is_file(), reason=f"{info.pack} is not installed: make test installs it"
+        ),
+    )
+    for name, tag, info in KNOWN
 ]
 
 
@@ -50,18 +61,20 @@ def test_shipped_weights_come_from_the_recipe_of_their_tag(name: str, tag: str) 
     spec = cifarzoo.get_model_info(name)
     metadata = cifarzoo.read_metadata(spec.weights[tag].path)["metadata"]
     recipe = cifarzoo.Recipe.from_dict(metadata["recipe"])
-    assert recipe.replace(seed=0) == spec.get_recipe(tag).replace(seed=0)
+    name_of_recipe = spec.weights[tag].facts["recipe"]
+    assert recipe.replace(seed=0) == spec.get_recipe(name_of_recipe).replace(seed=0)
 
 
 @pytest.mark.parametrize(("name", "tag"), SHIPPED)
 def test_no_test_image_chose_the_shipped_seed(name: str, tag: str) -> None:
-    path = cifarzoo.get_model_info(name).weights[tag].path
-    metadata = cifarzoo.read_metadata(path)["metadata"]
+    info = cifarzoo.get_model_info(name).weights[tag]
+    metadata = cifarzoo.read_metadata(info.path)["metadata"]
     seeds = metadata["seeds"]
     if metadata["val_size"]:
         best = max(seeds, key=lambda entry: entry["validation_accuracy"]["none"])
     else:  # trained on all images: never chosen
-        (best,) = (entry for entry in seeds if entry["seed"] == 0)
+        seed = int(tag.partition("seed")[2]) if "seed_of" in info.facts else 0
+        (best,) = (entry for entry in seeds if entry["seed"] == seed)
     assert metadata["recipe"]["seed"] == best["seed"]
     # rounded to float16, the parameters are as good as before
     rounded, before = (best[key]["none"] for key in ("test_accuracy", "unrounded_test_accuracy"))
@@ -70,8 +83,20 @@ def test_no_test_image_chose_the_shipped_seed(name: str, tag: str) -> None:
 
 def test_the_package_holds_no_weights_that_nobody_can_ask_for() -> None:
     files = {path.name for path in FOLDER.glob("*.safetensors")}
-    assert files == {cifarzoo.get_model_info(name).weights[tag].path.name for name, tag in SHIPPED}
+    assert files == {info.path.name for _, _, info in KNOWN if info.pack is None}
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 60e6
+
+
+@pytest.mark.parametrize(("name", "tag"), SHIPPED)
+def test_the_index_says_what_the_file_says(name: str, tag: str) -> None:
+    info = cifarzoo.get_model_info(name).weights[tag]
+    metadata = cifarzoo.read_metadata(info.path)["metadata"]
+    assert info.facts["size"] == info.path.stat().st_size
+    assert info.facts["val_size"] == metadata["val_size"]
+    seeds = {entry["seed"]: entry for entry in thaw(info.facts["seeds"])}
+    assert all(seeds[entry["seed"]] == entry for entry in metadata["seeds"])
+    assert seeds[metadata["recipe"]["seed"]]["test_accuracy"] == metadata["test_accuracy"]
+    assert 0 < info.facts["calibration_error"] < 0.5
 
 
 @pytest.fixture

@@ -46,7 +46,9 @@ def create_model(
     Args:
         name: A name of ``list_models()``.
         pretrained: False or None for random parameters, True for the default weights, a tag of
-            ``get_model_info(name).weights``, the path of a weights file, or a state dict.
+            ``get_model_info(name).weights``, the path or address of a weights file, or a state
+            dict. Addresses are ``https://...`` and ``hf://owner/name@revision/file``; what they
+            give is kept, and is checked where ``#sha256=...`` stands behind them.
         num_classes: Size of the output; that of the weights, or else 10, unless given. Where it is
             not that of the weights, they fill all but the last layer, which stays random.
         seed: Seed of the random parameters; torch's global generators are then left alone. None

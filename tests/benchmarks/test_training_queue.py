@@ -157,6 +157,7 @@ def test_shipped_weights_are_those_of_seed_0_with_all_seeds_in_the_index(
 ) -> None:
     module = importlib.import_module("finished_weights")
     monkeypatch.setattr(module, "FOLDER", tmp_path)
+    monkeypatch.setattr(module, "PACKS", tmp_path / "packs")
     (tmp_path / "index.json").write_text("{}")
     lines, results = list(finished.finished().values()), finished.log.parent
     with pytest.raises(cifarzoo.CifarZooError, match="no finished final run of seed 0"):
@@ -169,6 +170,39 @@ def test_shipped_weights_are_those_of_seed_0_with_all_seeds_in_the_index(
     entry = index["tiny_net"]["longer"]
     assert [seed["seed"] for seed in entry["seeds"]] == [0]
     assert not kept.exists()
+    assert "pack" not in entry
+
+
+def test_large_weights_and_those_of_other_seeds_go_into_packs(
+    finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("finished_weights")
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    monkeypatch.setattr(module, "PACKS", tmp_path / "packs")
+    monkeypatch.setattr(module, "LARGE_SIZE", 0)
+    (tmp_path / "index.json").write_text("{}")
+    (line,) = finished.finished().values()
+    weights = cifarzoo.create_model("tiny_net", seed=0)
+    metadata = {
+        "data": "sample",
+        "val_size": 0,
+        "recipe": cifarzoo.get_model_info("tiny_net").get_recipe("longer").to_dict(),
+        "seeds": [{"seed": 1}],
+    }
+    lines = []
+    for seed in (0, 1):
+        path = cifarzoo.save_weights(weights, tmp_path / f"{seed}.safetensors", metadata=metadata)
+        lines.append({**line, "seed": seed, "file": path.name})
+    module.ship(lines, tmp_path)
+    tags = json.loads((tmp_path / "index.json").read_text())["tiny_net"]
+    assert [tags[tag]["pack"] for tag in ("longer", "longer-seed1")] == [module.LARGE, module.SEEDS]
+    assert tags["longer-seed1"]["seed_of"] == "longer"
+    for pack, tag in ((module.LARGE, "longer"), (module.SEEDS, "longer-seed1")):
+        folder = module.pack_folder(pack)
+        own = json.loads((folder / "index.json").read_text())["tiny_net"]
+        assert own.keys() == {tag}
+        assert (folder / own[tag]["file"]).is_file()
+        assert own[tag] == {key: x for key, x in tags[tag].items() if key != "pack"}
 
 
 def test_short_runs_come_first_and_the_others_as_they_are_listed(tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ __all__ = ["verify"]
 )
 def verify(
     models: Annotated[list[str] | None, typer.Argument(help="MODEL or MODEL.TAG.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All pretrained weights.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="All pretrained weights that are installed.")
+    ] = False,
     data: Annotated[
         Literal["cifar10", "sample"], typer.Option(help="Which test images; the sample is small.")
     ] = "cifar10",
@@ -60,7 +62,12 @@ def verify(
             )
         if tag:
             spec.get_weights(tag)  # refuse before the images are read
-        chosen += [(name, each) for each in ([tag] if tag else spec.weights)]
+        for each in [tag] if tag else spec.weights:
+            info = spec.weights[each]
+            if every and info.pack and not info.path.is_file():
+                typer.echo(f"{name} {each} is left out: pip install {info.pack}", err=True)
+            else:
+                chosen.append((name, each))
     test_set = load_set(data, "test", root, download)
     found = []
     for name, tag in dict.fromkeys(chosen):  # each once, however it was asked for

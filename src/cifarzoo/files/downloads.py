@@ -50,7 +50,7 @@ def download(
     urls: Sequence[str],
     target: str | Path,
     *,
-    checksum: str,
+    checksum: str | None,
     algorithm: Literal["md5", "sha256"] = "md5",
     limit: int = _LARGEST,
     pace: Pace = Pace(),
@@ -68,7 +68,9 @@ def download(
     Args:
         urls: Addresses in order of preference.
         target: Where the file goes.
-        checksum: What it must have, hexadecimal.
+        checksum: What it must have, hexadecimal; the first digits of it will do. None takes the
+            file that the address sends, if it is as long as the server says; one that is there
+            already is taken, and what arrived of another is not continued.
         algorithm: How that is computed.
         limit: Bytes; an address that sends more does not have the file.
         pace: How long is waited for whom.
@@ -83,8 +85,8 @@ def download(
     """
     target = Path(target)
     with held(target.with_name(target.name + ".lock")):  # two would spoil each other's part
-        if not target.is_file() or file_digest(target, algorithm) != checksum:
-            wanted = _Wanted(target, checksum, algorithm, limit, advance)
+        wanted = _Wanted(target, checksum, algorithm, limit, advance)
+        if not target.is_file() or wanted.problem_of(target):
             _fetch_first(urls, wanted, pace)
     return target
 
@@ -94,7 +96,7 @@ class _Wanted:
     """A file, and how it is known."""
 
     target: Path
-    checksum: str
+    checksum: str | None
     algorithm: Literal["md5", "sha256"]
     limit: int
     advance: Advance | None
@@ -108,6 +110,14 @@ class _Wanted:
     def size(self) -> int:
         """Bytes that have arrived."""
         return self.part.stat().st_size if self.part.exists() else 0
+
+    def problem_of(self, path: Path) -> str:
+        """What is wrong with a whole file; empty for the one that is wanted."""
+        if self.checksum is None:
+            return ""
+        found = file_digest(path, self.algorithm)
+        is_it = found.startswith(self.checksum)
+        return "" if is_it else f"{self.algorithm} is {found}, expected {self.checksum}"
 
 
 def _fetch_first(urls: Sequence[str], wanted: _Wanted, pace: Pace) -> None:
@@ -188,13 +198,14 @@ def _fetch_whole(url: str, wanted: _Wanted, pace: Pace, *, least: float) -> None
     A part that turns out wrong may stem from another address: one fresh start for each.
     """
     while True:
+        if wanted.checksum is None:  # nothing would tell that two halves do not belong together
+            wanted.part.unlink(missing_ok=True)
         is_fresh = not wanted.size
         try:
             _fetch(url, wanted, pace, least=least)
-            found = file_digest(wanted.part, wanted.algorithm)
-            if found == wanted.checksum:
-                return
-            raise _WrongFileError(f"{wanted.algorithm} is {found}, expected {wanted.checksum}")
+            if problem := wanted.problem_of(wanted.part):
+                raise _WrongFileError(problem)
+            return
         except _WrongFileError:
             wanted.part.unlink(missing_ok=True)
             if is_fresh:
@@ -223,6 +234,8 @@ def _fetch(url: str, wanted: _Wanted, pace: Pace, *, least: float) -> None:
         place = have if response.status == 206 else 0  # the server does not resume
         length = response.headers.get("Content-Length")
         total = place + int(length) if length is not None else None
+        if total is None and wanted.checksum is None and not response.chunked:
+            raise _WrongFileError("does not tell how long the file is")
         since, before = time.monotonic(), place
         with _writing(wanted.part):
             file = wanted.part.open("ab")

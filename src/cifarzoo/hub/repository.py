@@ -14,7 +14,6 @@ from torch import nn
 from cifarzoo.errors import (
     ArgumentError,
     DownloadError,
-    MissingExtraError,
     OutputError,
     WeightsError,
 )
@@ -22,6 +21,7 @@ from cifarzoo.factory import create_model, load_model
 from cifarzoo.files.writing import make_directory, write_bytes, write_text
 from cifarzoo.hub.page import write_page
 from cifarzoo.version import __version__
+from cifarzoo.zoo.addresses import need_hub, said_by_hub
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard
 from cifarzoo.zoo.locate import find_any
@@ -85,7 +85,7 @@ def save_pretrained(
         WeightsError: There is no such file, or it does not say which network it belongs to.
         OutputError: The folder cannot be written.
     """
-    _need_hub()
+    need_hub()
     folder, source, facts = Path(folder), None, dict(metadata or {})
     if isinstance(model, nn.Module):
         network = model
@@ -164,7 +164,7 @@ def fetch_weights(
     api: HfApi | None = None,
 ) -> Path:
     """The weights file of a repository on the hub; arguments and errors as of `from_pretrained`."""
-    _need_hub()
+    need_hub()
     from huggingface_hub import HfApi
 
     client = api or HfApi(library_name="cifarzoo", library_version=__version__)
@@ -179,7 +179,7 @@ def fetch_weights(
         at = f" at {revision!r}" if revision else ""
         raise DownloadError(
             f"there is no folder {repo_id!r} here, and the hub gives no such repository{at}: "
-            f"{_said(error)}; check name, revision and connection, and run hf auth login "
+            f"{said_by_hub(error)}; check name, revision and connection, and run hf auth login "
             "if it is private"
         ) from error
     return weights_in_folder(Path(str(found)))
@@ -244,7 +244,7 @@ def push_to_hub(
         WeightsError: As for `save_pretrained`.
         OutputError: The hub refused, or there is no connection.
     """
-    _need_hub()
+    need_hub()
     from huggingface_hub import HfApi
 
     client = api or HfApi(library_name="cifarzoo", library_version=__version__)
@@ -259,7 +259,7 @@ def push_to_hub(
             )
         except Exception as error:  # of the hub, of its connection, or about the name
             raise OutputError(
-                f"cannot push to {repo_id!r}: {_said(error)}; check the name and the "
+                f"cannot push to {repo_id!r}: {said_by_hub(error)}; check the name and the "
                 "connection, and run hf auth login"
             ) from error
     return str(commit.commit_url)
@@ -293,17 +293,3 @@ def _describe(card: ModelCard, sha256: str) -> dict[str, Any]:
         "model_args": card.to_dict()["options"],
         "pretrained_cfg": about,
     }
-
-
-def _need_hub() -> None:
-    try:
-        import huggingface_hub  # noqa: F401  (tried before any work is done)
-    except ImportError as error:
-        raise MissingExtraError(
-            "the Hugging Face hub needs: pip install 'cifarzoo[hub]'"
-        ) from error
-
-
-def _said(error: Exception) -> str:
-    """What an error of the hub says, in one line; it has paragraphs."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

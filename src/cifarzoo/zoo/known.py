@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from cifarzoo.recipe import Recipe
-from cifarzoo.zoo.locate import shipped_weights
+from cifarzoo.zoo.packs import indexed_weights
 from cifarzoo.zoo.registry import register_model
 
 if sys.version_info >= (3, 11):
@@ -35,7 +35,7 @@ def known(model: str) -> dict[str, Any]:
     """The facts about ``model``, its recipes and its weights, as `register_model` takes them."""
     facts = dict(_index()[model])
     recipes = {name: read_recipe(file) for name, file in facts.pop("recipes", {}).items()}
-    return {**facts, "recipes": recipes, "weights": shipped_weights(model)}
+    return {**facts, "recipes": recipes, "weights": indexed_weights(model)}
 
 
 def register_family(family: str) -> Callable[[_Builder], _Builder]:

@@ -1,4 +1,4 @@
-"""Where weights lie: in the package, at an address, in a file or a run's folder.
+"""Where weights lie: in a package, at an address, in a file or a run's folder.
 
 Here alone is decided whether what somebody wrote is a path, a model, or a tag of its weights.
 """
@@ -6,8 +6,7 @@ Here alone is decided whether what somebody wrote is a path, a model, or a tag o
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,23 +16,21 @@ from cifarzoo.files.downloads import addresses, download
 from cifarzoo.files.paths import user_path
 from cifarzoo.files.progress import byte_bar
 from cifarzoo.files.writing import cache_directory, file_digest
+from cifarzoo.zoo.addresses import fetch_address, is_address
+from cifarzoo.zoo.packs import find_in_packs
 from cifarzoo.zoo.registry import ModelSpec, WeightsInfo, get_model_info, list_models
-from cifarzoo.zoo.weights import find_weights
+from cifarzoo.zoo.weights import find_weights, read_metadata
 
 __all__ = [
-    "FOLDER",
     "SUFFIXES",
     "Found",
     "find_any",
     "find_of_model",
+    "known_facts",
     "locate_weights",
-    "shipped_seeds",
-    "shipped_weights",
+    "mean_accuracy",
     "split_tag",
 ]
-
-FOLDER = Path(__file__).parents[1] / "pretrained"
-"""Of the weights that come with the package, and their index."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th")
 """Of weights files."""
@@ -57,12 +54,15 @@ class Found:
 
 
 def find_any(text: str | PathLike[str]) -> Found:
-    """The weights that a command is about: a file, a run's folder, MODEL or MODEL.TAG.
+    """The weights that a command is about: a file, a run's folder, an address, MODEL or MODEL.TAG.
 
     Raises:
         WeightsError: There is no such file.
+        DownloadError: It cannot be fetched.
         UnknownNameError: It looks like a name, and is none.
     """
+    if is_address(str(text)):
+        return _at_address(str(text))
     path = user_path(text)
     name, tag = split_tag(str(text))
     if not path.exists() and path.suffix not in SUFFIXES and name in list_models():
@@ -77,7 +77,7 @@ def find_of_model(spec: ModelSpec, text: bool | str | PathLike[str]) -> Found:
 
     Args:
         spec: The model.
-        text: True for its default weights, a tag of them, or a path.
+        text: True for its default weights, a tag of them, a path, or an address.
 
     Raises:
         ArgumentError: It has no such weights, and there is no such file.
@@ -86,6 +86,8 @@ def find_of_model(spec: ModelSpec, text: bool | str | PathLike[str]) -> Found:
     tag = "default" if text is True else str(text)
     if tag in spec.weights:
         return Found(locate_weights(spec, tag), spec.name, tag, is_intact=True)
+    if is_address(tag):
+        return _at_address(tag)
     path = user_path(tag)
     if text is not True and (path.exists() or path.suffix or len(path.parts) > 1):
         return Found(find_weights(path))
@@ -100,6 +102,34 @@ def find_of_model(spec: ModelSpec, text: bool | str | PathLike[str]) -> Found:
             f"model {spec.name!r} has no default weights; it has {', '.join(spec.weights)}"
         )
     return Found(locate_weights(spec, tag), spec.name, tag)  # says which tags there are
+
+
+def known_facts(info: WeightsInfo) -> Mapping[str, Any]:
+    """What is known of weights: their facts, or what the file tells where they have none.
+
+    Nothing is fetched; a file that cannot be read tells nothing.
+    """
+    if "seeds" in info.facts or not info.path.is_file():
+        return info.facts
+    try:
+        metadata = read_metadata(info.path).get("metadata", {})
+    except WeightsError:
+        return info.facts
+    seeds = metadata.get("seeds") or ([metadata] if "test_accuracy" in metadata else [])
+    return {**metadata, **info.facts, "seeds": seeds}
+
+
+def mean_accuracy(info: WeightsInfo, tta: str = "none") -> float | None:
+    """Mean test accuracy over the seeds, 0..1; None where it is not known."""
+    seeds = known_facts(info).get("seeds", ())
+    found = [seed["test_accuracy"].get(tta) for seed in seeds if "test_accuracy" in seed]
+    shares = [share for share in found if share is not None]
+    return sum(shares) / len(shares) if shares else None
+
+
+def _at_address(address: str) -> Found:
+    path, is_intact = fetch_address(address)
+    return Found(path, is_intact=is_intact)
 
 
 def split_tag(text: str) -> tuple[str, str]:
@@ -117,16 +147,24 @@ def locate_weights(spec: ModelSpec, tag: str = "default") -> Path:
 
     Raises:
         UnknownNameError: The model has no such weights.
-        WeightsError: The file is missing or damaged.
+        WeightsError: The file is missing or damaged, or lies in a pack that is not installed.
         DownloadError: It could not be fetched; what arrived is continued by the next call.
     """
     info = spec.get_weights(tag)
     path = Path(info.path)
     if info.url is None:
+        pack = info.pack or "cifarzoo"
+        if info.pack and not path.is_file():
+            path = find_in_packs(path.name) or path  # installed after this process began
+        if not path.is_file() and info.pack:
+            raise WeightsError(
+                f"the weights {tag!r} of {spec.name!r} come in a package of their own: "
+                f"pip install {info.pack}"
+            )
         if not path.is_file():
             raise WeightsError(f"{path} is missing; install cifarzoo again")
         if file_digest(path) != info.sha256:
-            raise WeightsError(f"{path} is damaged: its sha256 differs; install cifarzoo again")
+            raise WeightsError(f"{path} is damaged: its sha256 differs; install {pack} again")
         return path
     if path.parent == Path():
         path = cache_directory() / "weights" / path
@@ -136,26 +174,3 @@ def locate_weights(spec: ModelSpec, tag: str = "default") -> Path:
         with byte_bar(path.name) as advance:
             download(urls, path, checksum=info.sha256, algorithm="sha256", advance=advance)
     return path
-
-
-def shipped_weights(model: str) -> dict[str, WeightsInfo]:
-    """The weights of ``model`` that come with the package, by tag."""
-    return {
-        tag: WeightsInfo(path=FOLDER / entry["file"], sha256=entry["sha256"])
-        for tag, entry in _index().get(model, {}).items()
-    }
-
-
-def shipped_seeds(model: str, tag: str) -> list[dict[str, Any]]:
-    """Accuracy and time of every seed trained like these weights.
-
-    Empty when only the metadata of the file tells of them.
-    """
-    seeds: list[dict[str, Any]] = _index().get(model, {}).get(tag, {}).get("seeds", [])
-    return seeds
-
-
-@functools.cache
-def _index() -> dict[str, Any]:
-    index: dict[str, Any] = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
-    return index

@@ -39,11 +39,20 @@ class WeightsInfo:
             folder it lies in the user's cache folder.
         sha256: Checksum of the file, hexadecimal.
         url: Address that the file is fetched from when it is missing.
+        pack: The Python package that brings the file, where it is not this one.
+        facts: What is known without the file: "seeds", a list with accuracy and time of every
+            seed trained like this; "size" in bytes, "val_size", "recipe", "calibration_error",
+            "license", "citation"; "seed_of", the tag of the weights that it is another seed of.
     """
 
     path: Path
     sha256: str
     url: str | None = None
+    pack: str | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)

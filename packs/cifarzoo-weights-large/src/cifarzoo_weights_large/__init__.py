@@ -1,0 +1,1 @@
+"""Weights for cifarzoo, which finds them through the entry point group cifarzoo.weights."""
