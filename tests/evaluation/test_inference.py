@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader
 import cifarzoo
 from cifarzoo import ImageSet, Place, embeddings, evaluate, predict, probabilities
 from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.evaluation import evaluate_views
+from cifarzoo.evaluation.views import UNSURE, TestTimeAugmentation, count_views
 from cifarzoo.zoo.classifier import find_classifier
 
 CPU: dict[str, Any] = {"device": "cpu", "precision": "float32"}
@@ -57,6 +59,15 @@ def test_images_of_any_form_have_the_same_answer(
     expected = probabilities(model, few, **CPU)
     found = probabilities(model, forms(few)[form], **CPU)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ways", [("none",), ("flip", "none"), ("flip_shift",), (UNSURE, "flip")])
+def test_as_many_views_are_told_of_as_were_counted(
+    ways: tuple[TestTimeAugmentation, ...], model: nn.Module, few: ImageSet
+) -> None:
+    told: list[int] = []
+    evaluate_views(model, few, ways, batch_size=3, advance=told.append)
+    assert sum(told) == count_views(ways, len(few))
 
 
 def test_views_and_temperature_act_as_elsewhere(model: nn.Module, few: ImageSet) -> None:

@@ -15,9 +15,9 @@ import pytest
 
 import cifarzoo
 from cifarzoo import EvaluationReport, ImageSet
-from cifarzoo.errors import InputError, OutputError
+from cifarzoo.errors import ArgumentError, InputError, OutputError
 from cifarzoo.evaluation import PageEntry, make_entry, write_page
-from cifarzoo.evaluation.page import render_page
+from cifarzoo.evaluation.page import render_page, views_of_entry
 from cifarzoo.evaluation.report.charts import Series, line_chart
 from cifarzoo.evaluation.robustness import RobustnessReport
 
@@ -134,6 +134,25 @@ def test_without_images_history_and_comparison_it_is_shorter(entries: list[PageE
     assert "data:image" not in page
     assert "while training" not in page
     assert "McNemar" not in page
+
+
+@pytest.mark.parametrize(
+    ("views", "robustness", "shown"),
+    [("none", False, []), ("flip", True, ["flip"]), ("flip_shift", False, ["flip", "flip_shift"])],
+)
+def test_a_page_has_the_views_that_were_asked_for_and_counts_them(
+    views: Any, robustness: bool, shown: list[str], images: ImageSet
+) -> None:
+    few, done = images.subset(range(7)), []
+    model = cifarzoo.create_model("simple", seed=0)
+    entry = make_entry(model, few, views=views, robustness=robustness, advance=done.append)
+    assert [report.tta for report in entry.with_tta] == shown
+    assert sum(done) == views_of_entry(len(few), views, robustness=robustness)
+
+
+def test_views_of_a_page_are_asked_for_by_name(images: ImageSet) -> None:
+    with pytest.raises(ArgumentError, match="views must be one of none, flip, flip_shift; got 'x'"):
+        make_entry(cifarzoo.create_model("simple"), images, views="x")  # type: ignore[arg-type]
 
 
 def test_a_perfect_model_has_no_errors_to_show(images: ImageSet) -> None:

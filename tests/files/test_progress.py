@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 
 import pytest
@@ -72,6 +73,7 @@ def test_a_bar_counts_what_is_done() -> None:
         advance(2)
     assert "pictures" in drawn.getvalue()
     assert "3/3" in drawn.getvalue()
+    assert re.search(r"[\d,]+/s .*0:00:00", drawn.getvalue())
 
 
 def test_a_count_leaves_standard_output_alone(

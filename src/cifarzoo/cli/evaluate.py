@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from cifarzoo.cli.application import (
     AsJson,
     Device,
     Download,
+    Opened,
     PrecisionName,
     Root,
     Temperature,
@@ -28,7 +29,13 @@ from cifarzoo.cli.application import (
 )
 from cifarzoo.errors import ArgumentError, DataError, WeightsError
 from cifarzoo.files.paths import user_path
+from cifarzoo.files.progress import count_bar
 from cifarzoo.files.writing import make_directory
+
+if TYPE_CHECKING:
+    from cifarzoo import ImageSet
+    from cifarzoo.evaluation import PageEntry
+    from cifarzoo.evaluation.views import TestTimeAugmentation
 
 __all__ = ["calibrate", "evaluate", "report"]
 
@@ -55,6 +62,7 @@ def evaluate(
 ) -> None:
     """Measure weights on the test images."""
     from cifarzoo.evaluation.report.report import check_report_path
+    from cifarzoo.evaluation.views import count_views
 
     for path in save or []:
         check_report_path(path)
@@ -62,9 +70,16 @@ def evaluate(
     network = opened.network
     chosen = choose_data(context, weights, opened.facts, data)
     test_set = load_test([network], chosen, root, download)
-    report = cifarzoo.evaluate(
-        network, test_set, tta=tta, temperature=temperature, device=device, precision=precision
-    )
+    with count_bar("images", count_views([tta], len(test_set))) as advance:
+        report = cifarzoo.evaluate(
+            network,
+            test_set,
+            tta=tta,
+            temperature=temperature,
+            device=device,
+            precision=precision,
+            advance=advance,
+        )
     typer.echo(report.to_json() if as_json else str(report))
     for path in save or []:
         typer.echo(f"written: {report.save(path)}", err=True)
@@ -120,6 +135,13 @@ def report(
         list[str], typer.Argument(help="Weights files, run folders, or pretrained models.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
+    views: Annotated[
+        Literal["none", "flip", "flip_shift"],
+        typer.Option(
+            help="Also the mean over several views of each image: two (flip) or six, which takes "
+            "three times as long."
+        ),
+    ] = "flip",
     robustness: Annotated[
         bool, typer.Option(help="Also on corrupted images: 75 passes more.")
     ] = False,
@@ -134,7 +156,7 @@ def report(
     precision: PrecisionName = "auto",
 ) -> None:
     """Evaluate one or more models and write one HTML page about them."""
-    from cifarzoo.evaluation import make_entry, write_page
+    from cifarzoo.evaluation import write_page
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"the page is an .html file; got {output}")
@@ -146,27 +168,53 @@ def report(
     ends = [Path(each).name for each in weights]
     chosen = choose_data(context, weights[0], opened[0].facts, data)
     test_set = load_test(networks, chosen, root, download)
+    # several runs of one model are told apart by where they lie
+    labels = [
+        name if names.count(name) == 1 else f"{name} ({end if ends.count(end) == 1 else each})"
+        for each, end, name in zip(weights, ends, names, strict=True)
+    ]
     entries = [
-        make_entry(
-            network,
+        _measure(
+            one,
+            label,
             test_set,
-            weights=one.path,
-            # several runs of one model are told apart by where they lie
-            label=name
-            if names.count(name) == 1
-            else f"{name} ({end if ends.count(end) == 1 else each})",
+            views=views,
             robustness=robustness or cifar10_c is not None,
             files=cifar10_c,
             device=device,
             precision=precision,
         )
-        for each, one, end, network, name in zip(
-            weights, opened, ends, networks, names, strict=True
-        )
+        for one, label in zip(opened, labels, strict=True)
     ]
     for entry in entries:
         typer.echo(f"{entry.report.model}: {entry.report.accuracy:.2%}")
     typer.echo(f"written: {write_page(output, entries, test_set)}")
+
+
+def _measure(
+    opened: Opened,
+    label: str,
+    images: ImageSet,
+    *,
+    views: TestTimeAugmentation,
+    robustness: bool,
+    **options: Any,
+) -> PageEntry:
+    """What the page shows of one network; a bar tells how far it is."""
+    from cifarzoo.evaluation import make_entry
+    from cifarzoo.evaluation.page import views_of_entry
+
+    with count_bar(label, views_of_entry(len(images), views, robustness=robustness)) as advance:
+        return make_entry(
+            opened.network,
+            images,
+            weights=opened.path,
+            label=label,
+            views=views,
+            robustness=robustness,
+            advance=advance,
+            **options,
+        )
 
 
 def _leave_out_what_has_no_weights(weights: list[str]) -> list[str]:

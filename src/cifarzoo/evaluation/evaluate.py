@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -27,6 +27,7 @@ def evaluate(
     device: Device = None,
     precision: Precision = "auto",
     batch_size: int = 500,
+    advance: Callable[[int], None] | None = None,
 ) -> EvaluationReport:
     """Measure ``model`` on ``images``.
 
@@ -45,6 +46,8 @@ def evaluate(
         device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes bfloat16 where the device computes it natively.
         batch_size: Images at once, for an ImageSet.
+        advance: Called after each batch, with how many views it had, for a progress bar; a set of
+            N images has N views for "none", 2 N for "flip" and 6 N for "flip_shift".
 
     Where the images name their classes (an `ImageSet`, a `Loader`, a DataLoader whose data set has
     ``classes``) and the model's card knows all the names, labels are taken by name, whatever their
@@ -69,6 +72,7 @@ def evaluate(
         device=device,
         precision=precision,
         batch_size=batch_size,
+        advance=advance,
     )
     return report
 
@@ -82,11 +86,14 @@ def evaluate_views(
     device: Device = None,
     precision: Precision = "auto",
     batch_size: int = 500,
+    advance: Callable[[int], None] | None = None,
 ) -> list[EvaluationReport]:
     """`evaluate` with each test-time augmentation in ``ways``, which share their views."""
     check_temperature(temperature)
     place = Place.find(device, precision, model=model)
-    found, labels = collect_views(model, images, ways, place=place, batch_size=batch_size)
+    found, labels = collect_views(
+        model, images, ways, place=place, batch_size=batch_size, advance=advance
+    )
     card = get_card(model)
     names, note = _name_classes(images, card.classes, found[ways[0]].shape[1])
     return [

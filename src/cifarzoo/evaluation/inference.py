@@ -86,6 +86,7 @@ def infer(
     place: Place,
     batch_size: int = _BATCH,
     layer: str | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> tuple[dict[TestTimeAugmentation, Tensor], Tensor | None]:
     """Logits of all images, for each test-time augmentation in ``ways``, which share their views.
 
@@ -99,6 +100,7 @@ def infer(
         place: Where.
         batch_size: Images at once, for a set or tensor.
         layer: As for `answering`.
+        advance: Called after each batch, with how many views it had; see `count_views`.
 
     Returns:
         Float32 logits (N, C) for each way, and the labels (N,) as they came, all on the CPU; None
@@ -118,7 +120,8 @@ def infer(
     parts: list[dict[TestTimeAugmentation, Tensor]] = []
     labels: list[Tensor] = []
     kept: list[Tensor] = []
-    with answering(model, place, layer=layer) as answer, torch.inference_mode():
+    with answering(model, place, layer=layer) as silent, torch.inference_mode():
+        answer = silent if advance is None else _telling(silent, advance)
         for batch, numbers in feed.once():
             # what lies on an accelerator stays there: each look would wait for it
             parts.append(average_views(answer, batch, at_once))
@@ -151,6 +154,17 @@ def infer(
     return answers, known
 
 
+def _telling(
+    answer: Callable[[Tensor], Tensor], advance: Callable[[int], None]
+) -> Callable[[Tensor], Tensor]:
+    def tell(images: Tensor) -> Tensor:
+        found = answer(images)
+        advance(len(images))
+        return found
+
+    return tell
+
+
 def collect_logits(
     model: nn.Module,
     images: Images,
@@ -158,9 +172,12 @@ def collect_logits(
     tta: TestTimeAugmentation = "none",
     place: Place,
     batch_size: int = _BATCH,
+    advance: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Logits and labels of all images, as `collect_views` for one test-time augmentation."""
-    found, labels = collect_views(model, images, (tta,), place=place, batch_size=batch_size)
+    found, labels = collect_views(
+        model, images, (tta,), place=place, batch_size=batch_size, advance=advance
+    )
     return found[tta], labels
 
 
@@ -171,6 +188,7 @@ def collect_views(
     *,
     place: Place,
     batch_size: int = _BATCH,
+    advance: Callable[[int], None] | None = None,
 ) -> tuple[dict[TestTimeAugmentation, Tensor], Tensor]:
     """`infer` for images with labels.
 
@@ -182,7 +200,7 @@ def collect_views(
         InputError: As for `infer`; or a label is missing or has no output, or the model knows some
             of the images' classes and not the others.
     """
-    found, labels = infer(model, images, ways, place=place, batch_size=batch_size)
+    found, labels = infer(model, images, ways, place=place, batch_size=batch_size, advance=advance)
     if labels is None:
         raise InputError("evaluation needs labels; pass pairs (images, labels)")
     outputs = found[ways[0]].shape[1]

@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,23 @@ from torch import Tensor, nn
 from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.classes import align
-from cifarzoo.errors import InputError
+from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.comparison import compare
+from cifarzoo.evaluation.corruptions import CORRUPTIONS, SEVERITIES
 from cifarzoo.evaluation.cost import Cost, measure_cost
 from cifarzoo.evaluation.evaluate import evaluate_views
 from cifarzoo.evaluation.report import EvaluationReport
 from cifarzoo.evaluation.report.charts import Series, line_chart, reliability_chart
 from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
-from cifarzoo.evaluation.views import TestTimeAugmentation
+from cifarzoo.evaluation.views import TestTimeAugmentation, count_views
 from cifarzoo.files.writing import file_digest, write_text
 from cifarzoo.frozen import FrozenDict, freeze_fields
 from cifarzoo.zoo.weights import find_weights, read_metadata
 
-__all__ = ["PageEntry", "make_entry", "render_page", "write_page"]
+__all__ = ["PageEntry", "make_entry", "render_page", "views_of_entry", "write_page"]
 
 _ERRORS = 24  # images in the gallery
+_WAYS: tuple[TestTimeAugmentation, ...] = ("none", "flip", "flip_shift")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +65,12 @@ def make_entry(
     *,
     weights: str | Path | None = None,
     label: str | None = None,
+    views: TestTimeAugmentation = "flip",
     robustness: bool = False,
     files: str | Path | None = None,
     device: Device = None,
     precision: Precision = "auto",
+    advance: Callable[[int], None] | None = None,
 ) -> PageEntry:
     """Evaluate a model in every way the page shows.
 
@@ -75,25 +79,39 @@ def make_entry(
         images: The test images.
         weights: Its weights file, for the training history and the provenance in it.
         label: What to call it; the model's own name unless given.
+        views: Up to which test-time augmentation: "none", "flip", or "flip_shift", which takes six
+            times as long as the first.
         robustness: Also on corrupted images, which takes 75 more passes.
         files: Folder of the official corrupted images, instead of those made here.
         device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes bfloat16 where the device computes it natively.
+        advance: Called after each batch, with how many views of `views_of_entry` it had.
+
+    Raises:
+        ArgumentError: ``views`` is none of the three.
     """
-    ways: tuple[TestTimeAugmentation, ...] = ("none", "flip", "flip_shift")
+    if views not in _WAYS:
+        raise ArgumentError(f"views must be one of {', '.join(_WAYS)}; got {views!r}")
+    ways = _WAYS[: _WAYS.index(views) + 1]
     place = Place.find(device, precision, model=model)
-    plain, *others = evaluate_views(model, images, ways, device=place)
+    plain, *others = evaluate_views(model, images, ways, device=place, advance=advance)
     history, provenance = _read_provenance(weights) if weights is not None else ((), {})
     return PageEntry(
         report=dataclasses.replace(plain, model=label or plain.model),
         with_tta=others,
         cost=measure_cost(model, device=place),
-        robustness=evaluate_robustness(model, images, files=files, device=place)
+        robustness=evaluate_robustness(model, images, files=files, device=place, advance=advance)
         if robustness
         else None,
         history=history,
         provenance=provenance,
     )
+
+
+def views_of_entry(images: int, views: TestTimeAugmentation, *, robustness: bool) -> int:
+    """How many views of so many images `make_entry` looks at."""
+    passes = 1 + len(CORRUPTIONS) * len(SEVERITIES) if robustness else 0
+    return count_views(_WAYS[: _WAYS.index(views) + 1], images) + passes * images
 
 
 def _read_provenance(path: str | Path) -> tuple[Sequence[Mapping[str, Any]], dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ def evaluate_robustness(
     files: str | Path | None = None,
     device: Device = None,
     precision: Precision = "auto",
+    advance: Callable[[int], None] | None = None,
 ) -> RobustnessReport:
     """Measure the accuracy on corrupted images (Hendrycks & Dietterich 2019, arXiv:1903.12261).
 
@@ -115,6 +116,7 @@ def evaluate_robustness(
         files: Folder of the official files, as ``load_cifar10c`` takes it.
         device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes bfloat16 where the device computes it natively.
+        advance: Called after each batch, with how many images it had, for a progress bar.
 
     Raises:
         UnknownNameError: No corruption has such a name.
@@ -145,7 +147,7 @@ def evaluate_robustness(
         return official
 
     def accuracy(changed: ImageSet) -> float:
-        logits, labels = collect_logits(model, changed, place=place)
+        logits, labels = collect_logits(model, changed, place=place, advance=advance)
         return float((logits.argmax(1) == labels).double().mean())
 
     for name in names:  # refuse before the first of many passes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, get_args
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from cifarzoo.errors import ArgumentError
 
-__all__ = ["UNSURE", "TestTimeAugmentation", "average_views", "check_views"]
+__all__ = ["UNSURE", "TestTimeAugmentation", "average_views", "check_views", "count_views"]
 
 TestTimeAugmentation = Literal["none", "flip", "flip_shift", "flip_shift_unsure"]
 UNSURE: TestTimeAugmentation = "flip_shift_unsure"
@@ -32,6 +33,18 @@ def check_views(ways: Sequence[TestTimeAugmentation]) -> None:
     for tta in ways:
         if tta not in get_args(TestTimeAugmentation):
             raise ArgumentError(f"tta must be one of {get_args(TestTimeAugmentation)}; got {tta!r}")
+
+
+def count_views(ways: Sequence[TestTimeAugmentation], images: int) -> int:
+    """How many views of so many images the network looks at, for all of ``ways`` together.
+
+    Example:
+        >>> count_views(["none", "flip"], 100), count_views(["flip_shift_unsure"], 100)
+        (200, 250)
+    """
+    shared = {view for way in ways for view in _VIEWS["none" if way == UNSURE else way]}
+    again = len(_VIEWS["flip_shift"]) * math.ceil(images / 4) if UNSURE in ways else 0
+    return len(shared) * images + again
 
 
 def average_views(

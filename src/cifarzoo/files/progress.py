@@ -54,7 +54,7 @@ def byte_bar(title: str, console: Console | None = None) -> Iterator[Advance]:
 def count_bar(
     title: str, total: int, console: Console | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """Show a bar of things done on standard error while the block runs.
+    """Show a bar of things done, with rate and time left, on standard error while the block runs.
 
     Args:
         title: What the things are.
@@ -68,11 +68,26 @@ def count_bar(
         yield lambda more: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")
+
+    title_column = TextColumn("{task.description}")
+    columns = (title_column, BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     # what goes to standard output meanwhile may go to a file, so it is not caught
     drawn = console or Console(stderr=True)
     with Progress(*columns, console=drawn, redirect_stdout=False, transient=True) as bar:
-        task = bar.add_task(title, total=total)
+        task = bar.add_task(escape(title), total=total)
         yield lambda more: bar.advance(task, more)
