@@ -111,7 +111,7 @@ def test_other_convolutions_are_torchs_own() -> None:
         assert way(small) == "torch"
 
 
-def test_wide_layers_in_float32_take_winograds_way_while_they_are_trained() -> None:
+def test_wide_layers_in_float32_take_winograds_way() -> None:
     def way(size: int, channels: tuple[int, int] = (128, 128), **options: Any) -> str:
         layer = Conv2d(*channels, **{"kernel_size": 3, "padding": 1, "bias": False, **options})
         return layer._way(torch.zeros(16, channels[0], size, size))
@@ -122,13 +122,15 @@ def test_wide_layers_in_float32_take_winograds_way_while_they_are_trained() -> N
     assert way(7, kernel_size=1, padding=0) == way(7, kernel_size=5, padding=2) == "torch"
     assert way(7, bias=True) == way(7, stride=2) == way(7, padding=2) == "torch"
     with torch.no_grad():
-        assert way(7) == "torch"
+        assert way(7) == "winograd"
     with torch.autocast("cpu", torch.bfloat16):
         assert way(7) == "product"
     layer = Conv2d(128, 128, 3, bias=False)
     x = torch.randn(64, 128, 6, 6, generator=torch.Generator().manual_seed(0))
     assert layer._way(x) == "winograd"
     torch.testing.assert_close(layer(x), nn.Conv2d.forward(layer, x), rtol=1e-4, atol=1e-4)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), nn.Conv2d.forward(layer, x), rtol=1e-4, atol=1e-4)
 
 
 def test_transforms_of_functions_have_torchs_own() -> None:

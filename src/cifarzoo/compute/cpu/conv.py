@@ -36,8 +36,7 @@ class Conv2d(nn.Conv2d, StandIn):
     kernel for the weight gradient takes up to five times as long as the same sum written as one
     matrix product, of the outputs' gradient and the patches of the input. Where the processor has a
     matrix unit, that computes the weight gradient instead. In bfloat16 a convolution of 1x1 is a
-    product of all pixels. In float32 wide layers take Winograd's algorithm, while they are trained;
-    see `winograd_conv2d`.
+    product of all pixels. In float32 wide layers take Winograd's algorithm; see `winograd_conv2d`.
     """
 
     stock = nn.Conv2d
@@ -90,22 +89,21 @@ class Conv2d(nn.Conv2d, StandIn):
                 pays = width % 2 == 0 and len(x) * height * width >= _MANY_PIXELS
                 by_tiles = self._is_trained() and pays and self._fits_tiles(x)
                 return "tiles" if by_tiles else "pixels"
-        if not self._is_trained():
-            return "torch"
-        if dtype == torch.bfloat16 and self.kernel_size in ((3, 3), (5, 5)) and self._fits_tiles(x):
-            return "tiles"
-        if self.bias is not None:
-            return "torch"
-        if self.in_channels < _MANY_CHANNELS:
-            return "torch"
-        if dtype == torch.float32:
+        is_wide = self.bias is None and self.in_channels >= _MANY_CHANNELS
+        if dtype == torch.float32 and is_wide:
             few = min(height, width) >= 1 and height * width <= _FEW_PIXELS
             if few and self.kernel_size != (1, 1) and len(x) >= _MANY_IMAGES:
-                return "dense"
+                return "dense" if self._is_trained() else "torch"
             plain = self.kernel_size == (3, 3) and self.stride == (1, 1)
             square = self.padding in ((0, 0), (1, 1)) and self.out_channels >= _MANY_CHANNELS
             pays = winograd_pays(len(x), height, width)
             return "winograd" if plain and square and pays else "torch"
+        if not self._is_trained():
+            return "torch"
+        if dtype == torch.bfloat16 and self.kernel_size in ((3, 3), (5, 5)) and self._fits_tiles(x):
+            return "tiles"
+        if not is_wide:
+            return "torch"
         patch = self.weight[0].numel()
         fits = patch > self.in_channels and len(x) * height * width * patch <= _FEW_COLUMNS
         return "product" if dtype == torch.bfloat16 and fits else "torch"
