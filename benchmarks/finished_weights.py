@@ -21,10 +21,20 @@ from cifarzoo.files.writing import file_digest, write_text
 from cifarzoo.zoo.packs import FOLDER, INDEX_NAME
 from cifarzoo.zoo.weights import WEIGHTS_NAME
 
-__all__ = ["LARGE", "SEEDS", "describe_file", "keep", "pack_folder", "ship", "write_index"]
+__all__ = [
+    "LARGE",
+    "SEEDS",
+    "describe_file",
+    "keep",
+    "pack_folder",
+    "ship",
+    "write_details",
+    "write_index",
+]
 
 PACKS = Path(__file__).resolve().parents[1] / "packs"
 LARGE, SEEDS = "cifarzoo-weights-large", "cifarzoo-weights-seeds"
+CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate")
 LARGE_SIZE = 8e6  # bytes; larger files would soon fill the wheel, which has to stay below 60 MB
 
 
@@ -98,7 +108,7 @@ def ship(lines: Sequence[Mapping[str, Any]], results: Path) -> str:
         place = pack_folder(pack) / f"{name}.safetensors"
         place.parent.mkdir(parents=True, exist_ok=True)
         source.replace(place)  # byte for byte: a repository keeps both or one
-        entry = describe_file(place, tag, pack=pack)
+        entry, details = describe_file(place, tag, pack=pack)
         if seed:
             entries[f"seed{seed}" if tag == "default" else f"{tag}-seed{seed}"] = {
                 **entry,
@@ -106,6 +116,7 @@ def ship(lines: Sequence[Mapping[str, Any]], results: Path) -> str:
             }
         else:
             entries[tag] = {**entry, "seeds": all_seeds}
+            write_details(results, f"{model}-{tag}", details)
     index = json.loads((FOLDER / INDEX_NAME).read_text(encoding="utf-8"))
     index.setdefault(model, {}).update(entries)
     write_index(index)
@@ -113,18 +124,24 @@ def ship(lines: Sequence[Mapping[str, Any]], results: Path) -> str:
     return f"{model} {tag}: {accuracy:.2%}, {len(facts)} seeds in the index"
 
 
-def describe_file(path: Path, recipe: str, *, pack: str = "") -> dict[str, Any]:
-    """What the index says of a file of weights; its calibration error is measured.
+def describe_file(
+    path: Path, recipe: str, *, pack: str = ""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the index says of a file of weights, and what the page of its model shows besides.
 
     Args:
         path: The file.
         recipe: What the recipe is called that it was trained by.
         pack: The package that brings it, if that is not this one.
+
+    Returns:
+        The entry of the index, its calibration error measured on the test images; and curves and
+        confusion matrix, for `write_details`.
     """
     metadata = read_metadata(path)["metadata"]
     network = load_model(path)
     found = cifarzoo.evaluate(network, _test_images(metadata), precision="float32")
-    return {
+    entry = {
         "file": path.name,
         "sha256": file_digest(path),
         "size": path.stat().st_size,
@@ -136,6 +153,23 @@ def describe_file(path: Path, recipe: str, *, pack: str = "") -> dict[str, Any]:
         "calibration_error": round(found.expected_calibration_error, 4),
         "seeds": metadata["seeds"],
     }
+    records = metadata["history"]
+    details = {
+        "classes": [score.name for score in found.classes],
+        "confusion": found.confusion,
+        **{key: [_short(record[key]) for record in records] for key in CURVES},
+    }
+    return entry, details
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def write_details(results: Path, name: str, details: Mapping[str, Any]) -> None:
+    """Write what the page of a model draws, a line for each fact."""
+    lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in details.items())
+    write_text(results / f"{name}.json", "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def write_index(index: Mapping[str, Mapping[str, Any]]) -> None:

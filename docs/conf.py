@@ -29,6 +29,7 @@ html_theme = "furo"
 html_title = f"cifarzoo {release}"
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
+html_js_files = ["sort.js"]
 html_copy_source = False
 html_show_sourcelink = False
 

@@ -18,11 +18,13 @@ from results import (
     plot_why_71,
     results_table,
     table,
+    ten_best,
     to_94_table,
     tuning_tables,
     why_71_tables,
 )
 from torch import nn
+from trained import pictures, weights_section
 from typer.testing import CliRunner
 
 import cifarzoo
@@ -31,7 +33,6 @@ from cifarzoo.names import keyword_options
 from cifarzoo.recipe.schedulers import registry as schedulers
 from cifarzoo.recipe.schedulers import timm
 from cifarzoo.zoo.builds import other_sizes
-from cifarzoo.zoo.locate import mean_accuracy
 
 # what each section of benchmarks/throughput.py measures
 SECTIONS = {
@@ -57,6 +58,7 @@ def write(docs: Path) -> None:
         "_tune_94.md": tune_94_table(research / "tune_94.json"),
         "_tune_zoo.md": tuning_tables(research / "tune_zoo.json"),
         "_results.md": results_table(),
+        "_ten_best.md": results_table(ten_best()),
         **{
             f"_why_71_{budget}.md": text
             for budget, text in why_71_tables(research / "why_71.json").items()
@@ -68,9 +70,11 @@ def write(docs: Path) -> None:
 
 
 def model_pages() -> dict[str, str]:
-    """A page for each registered model, and the table of all."""
-    pages = {f"{name}.md": model_page(name) for name in cifarzoo.list_models()}
-    return {**pages, "_table.md": model_table()}
+    """A page for each registered model with its pictures, and the table of all."""
+    pages = {"_table.md": model_table()}
+    for name in cifarzoo.list_models():
+        pages |= {f"{name}.md": model_page(name), **pictures(cifarzoo.get_model_info(name))}
+    return pages
 
 
 def model_table() -> str:
@@ -114,7 +118,7 @@ def model_page(name: str) -> str:
         table(("", ""), facts),
         _block("python", f'model = cifarzoo.create_model("{name}")'),
         *_about(network),
-        *_weights(spec),
+        *weights_section(spec),
         "## Recipes",
         "As `cifarzoo train " + name + " --recipe NAME` takes them, and as `Recipe.load` reads "
         "them. Every field is explained at {py:class}`cifarzoo.Recipe`.",
@@ -218,19 +222,6 @@ def _about(network: type) -> list[str]:
     text = inspect.getdoc(network).split("\nArgs:")[0]
     link = f"{{py:class}}`cifarzoo.models.{network.__name__}`"
     return ["## The network", _block("{eval-rst}", text), f"Built as {link}."]
-
-
-def _weights(spec: cifarzoo.ModelSpec) -> list[str]:
-    """The pretrained weights, with what the index tells of them."""
-    if not spec.weights:
-        return []
-    rows = []
-    for tag, info in spec.weights.items():
-        found = [mean_accuracy(info, tta) for tta in ("none", "flip")]
-        shown = ["" if share is None else f"{share:.2%}" for share in found]
-        rows.append((f"`{tag}`", *shown, info.pack or "cifarzoo", f"`{info.sha256[:12]}`"))
-    header = ("tag", "test accuracy", "with the mirrored image", "comes with", "sha256 begins")
-    return ["## Pretrained weights", table(header, rows, numbers=(1, 2))]
 
 
 def _help(*command: str) -> str:

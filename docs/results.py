@@ -2,49 +2,69 @@
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from picture import published
+from picture import Point, frontier, published
 
 import cifarzoo
 from cifarzoo.cli.zoo import short_count
-from cifarzoo.zoo.locate import known_facts
+from cifarzoo.zoo.locate import known_facts, mean_accuracy
 
 REPORT = ("simple", "deep_bn", "resnet18")  # what these state is the report's own figure
 
 
-def results_table() -> str:
-    """A row for each set of pretrained weights."""
-    rows = []
-    for name in cifarzoo.list_models(pretrained=True):
+def shown_weights() -> list[tuple[str, str]]:
+    """Model and tag of all pretrained weights but those of further seeds."""
+    return [
+        (name, tag)
+        for name in cifarzoo.list_models(pretrained=True)
+        for tag, info in cifarzoo.get_model_info(name).weights.items()
+        if known_facts(info).get("seeds") and "seed_of" not in info.facts
+    ]
+
+
+def ten_best() -> list[tuple[str, str]]:
+    """Those than which none is better and cheaper, filled up to ten by accuracy; the best first."""
+    points = {}
+    for name, tag in shown_weights():
         spec = cifarzoo.get_model_info(name)
-        for tag, info in spec.weights.items():
-            facts = known_facts(info)
-            if "seeds" not in facts or "seed_of" in facts:
-                continue
-            seeds = facts["seeds"]
-            seconds = statistics.mean(entry["train_seconds"] for entry in seeds)
-            precisions = {
-                "bfloat16" if entry["machine"]["bfloat16"] else "float32" for entry in seeds
-            }
-            trained_on = 50_000 - facts["val_size"]
-            stated = f"{spec.stated_accuracy:g}" if name in REPORT else ""
-            rows.append(
-                (
-                    f"`{name}`" if tag == "default" else f"`{name}`, `{tag}`",
-                    stated,
-                    _spread([entry["test_accuracy"]["none"] for entry in seeds]),
-                    _spread([entry["test_accuracy"]["flip_shift"] for entry in seeds]),
-                    str(len(seeds)),
-                    f"{trained_on:,}",
-                    _published(name) if tag == "default" else "",
-                    short_count(spec.parameters),
-                    short_count(spec.macs),
-                    _duration(seconds),
-                    ", ".join(sorted(precisions)),
-                )
+        points[name, tag] = Point(name, spec.macs, mean_accuracy(spec.weights[tag]) or 0.0)
+    ranked = sorted(points, key=lambda key: -points[key].accuracy)
+    best = frontier(list(points.values()))
+    first = [key for key in ranked if points[key] in best]
+    chosen = {*first, *[key for key in ranked if key not in first][: max(0, 10 - len(first))]}
+    return [key for key in ranked if key in chosen]
+
+
+def results_table(shown: Sequence[tuple[str, str]] | None = None) -> str:
+    """A row for each set of pretrained weights, or for some, by model and tag."""
+    rows = []
+    for name, tag in shown_weights() if shown is None else shown:
+        spec = cifarzoo.get_model_info(name)
+        info = spec.weights[tag]
+        facts = known_facts(info)
+        seeds = facts["seeds"]
+        seconds = statistics.mean(entry["train_seconds"] for entry in seeds)
+        precisions = {"bfloat16" if entry["machine"]["bfloat16"] else "float32" for entry in seeds}
+        trained_on = 50_000 - facts["val_size"]
+        stated = f"{spec.stated_accuracy:g}" if name in REPORT else ""
+        rows.append(
+            (
+                f"`{name}`" if tag == "default" else f"`{name}`, `{tag}`",
+                stated,
+                spread([entry["test_accuracy"]["none"] for entry in seeds]),
+                spread([entry["test_accuracy"]["flip_shift"] for entry in seeds]),
+                str(len(seeds)),
+                f"{trained_on:,}",
+                _published(name) if tag == "default" else "",
+                short_count(spec.parameters),
+                short_count(spec.macs),
+                duration(seconds),
+                ", ".join(sorted(precisions)),
             )
+        )
     header = "model,report,ours,six views,seeds,trained on,published by others,parameters,MACs"
     header += ",training,precision"
     return table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4, 5, 7, 8, 9)) + "\n"
@@ -107,9 +127,9 @@ def to_94_table(measured: Path) -> str:
                 f"`{name}`",
                 str(runs[0]["recipe"]["epochs"]),
                 str(len(runs)),
-                _spread([run["accuracy"] for run in runs]),
-                _spread([run["accuracy_with_tta"] for run in runs]),
-                _duration(statistics.mean(seconds)),
+                spread([run["accuracy"] for run in runs]),
+                spread([run["accuracy_with_tta"] for run in runs]),
+                duration(statistics.mean(seconds)),
                 f"{runs[0]['training_flops'] / 1e15:.2f}",
                 *ratios,
             )
@@ -203,13 +223,14 @@ def table(
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _spread(shares: list[float]) -> str:
+def spread(shares: list[float]) -> str:
     """Mean in percent and, for several values, standard deviation."""
     percent = [100 * share for share in shares]
     deviation = f" ± {statistics.stdev(percent):.2f}" if len(percent) > 1 else ""

@@ -123,8 +123,9 @@ def test_pretrained_weights_show_the_accuracy_in_their_file(
     def weighted(*, num_classes: int = 10) -> object:
         return cifarzoo.create_model("simple", num_classes=num_classes)
 
-    assert "| `default` | 12.50% | 25.00% | cifarzoo | `0123456789ab` |" in pages.model_page(
-        "weighted"
+    assert (
+        "| `default` | 12.50% | 25.00% |  |  | `cifarzoo` | `0123456789ab` |"
+        in pages.model_page("weighted")
     )
 
 
@@ -151,6 +152,40 @@ def test_results_are_means_over_the_seeds_in_the_files(
         "| `simple` | 54 | 55.00 ± 7.07 | 75.00 ± 0.00 | 2 | 45,000 |  | 80.09 k | 723.2 k | 5 min "
         "| bfloat16, float32 |"
     )
+
+
+def test_every_pretrained_network_has_its_curves_and_confusion_matrix(pages: ModuleType) -> None:
+    trained, results = (importlib.import_module(name) for name in ("trained", "results"))
+    for name, tag in results.shown_weights():
+        details = json.loads((trained.DETAILS / f"{name}-{tag}.json").read_text(encoding="utf-8"))
+        facts = cifarzoo.get_model_info(name).weights[tag].facts
+        recipe = cifarzoo.get_model_info(name).get_recipe(facts["recipe"])
+        assert len(details["train_loss"]) == recipe.epochs
+        hits = sum(row[label] for label, row in enumerate(details["confusion"]))
+        # in float32, on whatever machine: as near as `verify` wants it
+        shares = [seed["test_accuracy"]["none"] for seed in facts["seeds"]]
+        assert min(abs(hits / 10_000 - share) for share in shares) <= 0.001
+    drawn = trained.pictures(cifarzoo.get_model_info("simple"))
+    assert {name.rpartition("-")[2] for name in drawn} == {"curves.svg", "confusion.svg"}
+    page = pages.model_page("simple")
+    assert all(f"({name})" in page for name in drawn)
+    assert "cifarzoo train simple --val-size 0 --seed 0" in page
+
+
+def test_the_ten_best_are_those_of_the_frontier_then_by_accuracy(pages: ModuleType) -> None:
+    results = importlib.import_module("results")
+    shown, best = results.shown_weights(), results.ten_best()
+    assert len(best) == min(10, len(shown)) or len(best) > 10
+    specs = [(cifarzoo.get_model_info(name), tag) for name, tag in shown]
+    points = {
+        (spec.name, tag): (spec.macs, results.mean_accuracy(spec.weights[tag]))
+        for spec, tag in specs
+    }
+    for key, (macs, accuracy) in points.items():
+        beaten = any(m <= macs and a > accuracy for m, a in points.values())
+        assert key in best or beaten
+    accuracies = [points[key][1] for key in best]
+    assert accuracies == sorted(accuracies, reverse=True)
 
 
 def test_times_to_94_are_compared_on_one_machine(pages: ModuleType, tmp_path: Path) -> None:
@@ -195,7 +230,10 @@ def test_the_readme_shows_what_was_measured(
     readme = ROOT / "README.md"
     current = readme.read_text(encoding="utf-8")
     measured = ROOT / "research/results/to_94.json"
-    tables = {"results": pages.results_table(), "to 94": pages.to_94_table(measured)}
+    tables = {
+        "results": pages.results_table(pages.ten_best()),
+        "to 94": pages.to_94_table(measured),
+    }
     for name, table in tables.items():
         begin, end = f"<!-- {name} -->\n\n", f"\n<!-- end of {name} -->"
         before, rest = current.split(begin)

@@ -1,0 +1,129 @@
+"""What a model's page says of its pretrained weights: tables, curves, confusion matrix.
+
+Read from the index of the weights, and from benchmarks/results/zoo/MODEL-TAG.json; no weights file
+is opened.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import pyplot as plt
+from results import duration, spread, table
+
+import cifarzoo
+from cifarzoo.evaluation.report.plots import plot_confusion_matrix
+from cifarzoo.zoo.locate import known_facts, mean_accuracy
+
+DETAILS = Path(__file__).resolve().parents[1] / "benchmarks/results/zoo"
+
+
+def weights_section(spec: cifarzoo.ModelSpec) -> list[str]:
+    """Paragraphs about the pretrained weights; none where there are none."""
+    if not spec.weights:
+        return []
+    rows = []
+    for tag, info in spec.weights.items():
+        facts = known_facts(info)
+        shares = [mean_accuracy(info, tta) for tta in ("none", "flip", "flip_shift")]
+        error = facts.get("calibration_error")
+        rows.append(
+            (
+                f"`{tag}`",
+                *("" if share is None else f"{share:.2%}" for share in shares),
+                "" if error is None else f"{error:.1%}",
+                f"`{info.pack or 'cifarzoo'}`",
+                f"`{info.sha256[:12]}`",
+            )
+        )
+    header = "tag,one view,two views,six views,calibration error,comes with,sha256 begins"
+    parts = [
+        "## Pretrained weights",
+        "Accuracy on the 10,000 test images, the mean over the seeds. *Two views* averages over "
+        "each image and its mirror image, *six* over these moved by a pixel too. The *calibration "
+        "error* tells how far the network's confidence lies from its accuracy, on average.",
+        table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4)),
+    ]
+    for tag, info in spec.weights.items():
+        if "seed_of" not in info.facts and info.facts.get("seeds"):
+            parts += _training(spec, tag, info.facts)
+    return parts
+
+
+def pictures(spec: cifarzoo.ModelSpec) -> dict[str, str]:
+    """Curves and confusion matrix of each set of weights, as SVG by file name."""
+    drawn = {}
+    for tag in spec.weights:
+        file = DETAILS / f"{spec.name}-{tag}.json"
+        if file.exists():
+            details = json.loads(file.read_text(encoding="utf-8"))
+            drawn[f"{spec.name}-{tag}-curves.svg"] = _svg(_curves(details))
+            confusion = plot_confusion_matrix(details["confusion"], details["classes"])
+            drawn[f"{spec.name}-{tag}-confusion.svg"] = _svg(confusion)
+    return drawn
+
+
+def _training(spec: cifarzoo.ModelSpec, tag: str, facts: Mapping[str, Any]) -> list[str]:
+    """How weights were trained: a row for each seed, the command, the pictures."""
+    rows = []
+    for seed in facts["seeds"]:
+        machine = seed["machine"]
+        precision = "bfloat16" if machine["bfloat16"] else "float32"
+        rows.append(
+            (
+                str(seed["seed"]),
+                *(f"{seed['test_accuracy'][tta]:.2%}" for tta in ("none", "flip_shift")),
+                duration(seed["train_seconds"]),
+                f"{machine['processor']}, {machine['threads']} threads, {precision}",
+            )
+        )
+    header = "seed,one view,six views,time,machine"
+    recipe = facts["recipe"]
+    named = "" if recipe == "default" else f" --recipe {recipe}"
+    command = f"cifarzoo train {spec.name}{named} --val-size {facts['val_size']} --seed 0"
+    shares = spread([seed["test_accuracy"]["none"] for seed in facts["seeds"]])
+    parts = [
+        f"### How `{tag}` was trained",
+        f"{spec.get_recipe(recipe).epochs} epochs on {50_000 - facts['val_size']:,} images. "
+        f"Accuracy after the last epoch, in one view: {shares} %.",
+        table(tuple(header.split(",")), rows, numbers=(0, 1, 2)),
+        "To train it again:",
+        f"```console\n$ {command}\n```",
+    ]
+    if (DETAILS / f"{spec.name}-{tag}.json").exists():
+        parts += [
+            f"![Loss and accuracy of {spec.name} after every epoch]({spec.name}-{tag}-curves.svg)",
+            f"![Which classes {spec.name} takes for which]({spec.name}-{tag}-confusion.svg)",
+        ]
+    return parts
+
+
+def _curves(details: Mapping[str, Any]) -> plt.Figure:
+    """Loss above accuracy, narrow enough for a phone."""
+    figure, (loss, accuracy) = plt.subplots(
+        2, figsize=(5.2, 5.2), sharex=True, layout="constrained"
+    )
+    for axes, kind, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
+        for part, label in (("train", "training images"), ("val", "held-out images")):
+            values = details[f"{part}_{kind}"]
+            if any(value is not None for value in values):
+                scaled = [float("nan") if value is None else factor * value for value in values]
+                axes.plot(range(1, len(values) + 1), scaled, label=label)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    loss.set_ylabel("loss")
+    accuracy.set_ylabel("accuracy, %")
+    accuracy.set_xlabel("epoch")
+    return figure
+
+
+def _svg(figure: plt.Figure) -> str:
+    """The same text each time, so that a page that has not changed is not written again."""
+    with matplotlib.rc_context({"svg.hashsalt": "cifarzoo", "svg.fonttype": "none"}):
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return text.getvalue()
