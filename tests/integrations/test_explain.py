@@ -46,7 +46,7 @@ def test_pixels_add_up_to_the_logit(page: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "layer"),
-    [("airbench94", "group3"), ("resnet18_cifar", "layer4"), ("vgg11_bn", "features")],
+    [("airbench94", "group3"), ("resnet18_cifar", "layer4"), ("seresnet20", "layer3")],
 )
 def test_the_packages_agree_on_other_networks(name: str, layer: str) -> None:
     weights = name in cifarzoo.list_models(pretrained=True)
