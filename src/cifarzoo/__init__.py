@@ -69,8 +69,10 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
         History,
         JSONLinesLogger,
         Logger,
+        MLflowLogger,
         TensorBoardLogger,
         Trainer,
+        WandbLogger,
     )
     from cifarzoo.verification import Verification, verify_weights
     from cifarzoo.zoo.card import (
@@ -110,6 +112,7 @@ __all__ = [
     "JSONLinesLogger",
     "Loader",
     "Logger",
+    "MLflowLogger",
     "ModelCard",
     "ModelSpec",
     "Place",
@@ -119,6 +122,7 @@ __all__ = [
     "TensorBoardLogger",
     "Trainer",
     "Verification",
+    "WandbLogger",
     "WeightsInfo",
     "__version__",
     "adapt_stem",
@@ -243,8 +247,10 @@ _HOMES = {
         "History",
         "JSONLinesLogger",
         "Logger",
+        "MLflowLogger",
         "TensorBoardLogger",
         "Trainer",
+        "WandbLogger",
     ),
     "cifarzoo.verification": ("Verification", "verify_weights"),
     "cifarzoo.zoo.summary": ("summary",),
