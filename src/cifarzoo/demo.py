@@ -101,7 +101,10 @@ def build_demo(model: str | None = None) -> Any:
             with gradio.Column():
                 answer = gradio.Label(label="Probabilities", num_top_classes=5)
                 heat = gradio.Image(
-                    label="Where it looked (Grad-CAM)", height=320, elem_classes="heat"
+                    label="Where it looked (Grad-CAM)",
+                    height=320,
+                    elem_classes="heat",
+                    buttons=["download", "fullscreen"],  # and none that sends it elsewhere
                 )
                 note = gradio.Markdown()
         gradio.Examples(_examples(), photo, label="Images of the test set")

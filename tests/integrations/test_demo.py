@@ -136,3 +136,12 @@ def test_a_dropped_image_is_answered(width: int, address: str, tmp_path: Path) -
         browser.close()
     assert not errors
     assert {url for url in asked if not url.startswith((address, "data:", "blob:"))} == set()
+
+
+def test_a_port_that_is_taken_is_an_error(address: str) -> None:
+    port = address.rpartition(":")[2]
+    command = [str(PYTHON), "-m", "cifarzoo", "demo", "simple", "--port", port, "--no-browser"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert f"no page can be served on 127.0.0.1:{port}; pass another --port" in result.stderr
