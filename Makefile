@@ -84,8 +84,16 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
 	$(PIP) install --no-deps $(PACKS:%=--editable %)
 	@touch $@
 
-$(VENV)/.installed-all: pyproject.toml | $(VENV)/.installed-test
+$(VENV)/.installed-all: pyproject.toml | $(VENV)/.installed-test build/demo/.installed
 	$(PIP) install --group integrations
+	@touch $@
+
+# gradio wants an older pillow than we test with: it has an environment that adds to the other one
+build/demo/.installed: | $(VENV)/.installed-test
+	$(BIN)/python -m venv build/demo
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[-1])' > \
+		"$$(build/demo/$(notdir $(BIN))/python -c 'import site; print(site.getsitepackages()[-1])')/shared.pth"
+	build/demo/$(notdir $(BIN))/python -m pip --disable-pip-version-check --quiet install 'gradio>=6.0'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed

@@ -15,6 +15,7 @@ from pathlib import Path
 import tomli_w
 import typer
 from results import (
+    int8_table,
     plot_why_71,
     results_table,
     table,
@@ -65,6 +66,8 @@ def write(docs: Path) -> None:
         },
     }
     _write_folder(docs / "explanation/generated", explanation)
+    howto = {"_int8.md": int8_table(results / "int8.json")}
+    _write_folder(docs / "howto/generated", howto)
     plot_why_71(research / "why_71.json", docs / "explanation/generated/why-71.png")
     _run_quickstart(docs.parent / "examples/quickstart.py", docs / "generated")
 

@@ -145,6 +145,31 @@ def _median_ratio(runs: list[dict[str, Any]], base: list[dict[str, Any]]) -> str
     return f"{statistics.median(ratios):.2f}" if ratios else ""
 
 
+def int8_table(measured: Path) -> str:
+    """The networks of benchmarks/int8.py: a row for each, and for each runtime."""
+    results = json.loads(measured.read_text(encoding="utf-8"))
+    rows = []
+    for name, found in results["models"].items():
+        for runtime, shown in (("torch", "torchao"), ("onnxruntime", "ONNX Runtime")):
+            full, small = found[f"{runtime} float32"], found[f"{runtime} int8"]
+            change = 100 * (small["accuracy"] - full["accuracy"])
+            rows.append(
+                (
+                    f"`{name}`",
+                    shown,
+                    f"{100 * full['accuracy']:.2f}",
+                    f"{100 * small['accuracy']:.2f}",
+                    f"{change:+.2f}",
+                    f"{small['speed']:.2f}",
+                    f"{small['speed_of_own']:.2f}",
+                )
+            )
+    header = "network,by,float32 %,int8 %,change,times as fast as float32,as cifarzoo"
+    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+    numbers = (2, 3, 4, 5, 6)
+    return f"{table(tuple(header.split(',')), rows, numbers=numbers)}\n\nMachine: {machine}.\n"
+
+
 def why_71_tables(measured: Path) -> dict[str, str]:
     """The runs of research/why_71.py, in percent of the held-out images: a table a budget."""
     everything = json.loads(measured.read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ import torch
 
 import cifarzoo
 from cifarzoo import ImageSet, ModelCard
-from cifarzoo.errors import MissingExtraError
+from cifarzoo.errors import ArgumentError, MissingExtraError
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -36,3 +36,48 @@ def test_missing_packages_name_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
     with warnings.catch_warnings(), pytest.raises(MissingExtraError, match=r"cifarzoo\[export\]"):
         cifarzoo.export_onnx(cifarzoo.create_model("simple"), tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("opset", [17, 1000, 18.5, True, "18"])
+def test_an_opset_that_cannot_be_written_is_refused(opset: object, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="opset must be a whole number from 18 to"):
+        cifarzoo.export_onnx(
+            cifarzoo.create_model("simple"),
+            tmp_path / "model.onnx",
+            opset=opset,  # type: ignore[arg-type]
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_an_opset_that_torch_does_not_reach_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifarzoo.export._LOWEST_OPSET", 17)  # torch's own limit stays
+    with pytest.raises(ArgumentError, match="cannot write this network for opset 17, only for 18"):
+        cifarzoo.export_onnx(cifarzoo.create_model("resnet20"), tmp_path / "x.onnx", opset=17)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["simple", "resnet20", "airbench94"])
+def test_a_program_takes_pixels_and_agrees(
+    name: str, tmp_path: Path, sample_test: ImageSet
+) -> None:
+    model = cifarzoo.create_model(name, seed=0).train()
+    path = cifarzoo.export_program(model, tmp_path / "model.pt2")
+    assert model.training
+    extra = {"card": ""}
+    network = torch.export.load(path, extra_files=extra).module()
+    card = cifarzoo.get_card(model)
+    assert ModelCard.from_dict(json.loads(extra["card"])) == card
+    for count in (1, 5):
+        pixels = sample_test.images[:count]
+        with torch.no_grad():
+            expected = model.eval()(card.preprocessing.normalize(pixels))
+        torch.testing.assert_close(network(pixels), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_program_with_another_ending_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"ends in \.pt2; got"):
+        cifarzoo.export_program(cifarzoo.create_model("simple"), tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())

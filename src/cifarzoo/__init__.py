@@ -52,7 +52,7 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
     )
     from cifarzoo.evaluation.evaluate import evaluate
     from cifarzoo.evaluation.predict import predict
-    from cifarzoo.export import export_onnx
+    from cifarzoo.export import export_onnx, export_program
     from cifarzoo.factory import create_model, load_model
     from cifarzoo.hub import from_pretrained, push_to_hub, save_pretrained
     from cifarzoo.models.ensemble import ensemble
@@ -69,8 +69,10 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
         History,
         JSONLinesLogger,
         Logger,
+        MLflowLogger,
         TensorBoardLogger,
         Trainer,
+        WandbLogger,
     )
     from cifarzoo.verification import Verification, verify_weights
     from cifarzoo.zoo.card import (
@@ -110,6 +112,7 @@ __all__ = [
     "JSONLinesLogger",
     "Loader",
     "Logger",
+    "MLflowLogger",
     "ModelCard",
     "ModelSpec",
     "Place",
@@ -119,6 +122,7 @@ __all__ = [
     "TensorBoardLogger",
     "Trainer",
     "Verification",
+    "WandbLogger",
     "WeightsInfo",
     "__version__",
     "adapt_stem",
@@ -131,6 +135,7 @@ __all__ = [
     "ensemble",
     "evaluate",
     "export_onnx",
+    "export_program",
     "from_pretrained",
     "get_card",
     "get_classifier",
@@ -218,7 +223,7 @@ _HOMES = {
         "probabilities",
         "register_metric",
     ),
-    "cifarzoo.export": ("export_onnx",),
+    "cifarzoo.export": ("export_onnx", "export_program"),
     "cifarzoo.factory": ("create_model", "load_model"),
     "cifarzoo.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
     "cifarzoo.models.ensemble": ("ensemble",),
@@ -242,8 +247,10 @@ _HOMES = {
         "History",
         "JSONLinesLogger",
         "Logger",
+        "MLflowLogger",
         "TensorBoardLogger",
         "Trainer",
+        "WandbLogger",
     ),
     "cifarzoo.verification": ("Verification", "verify_weights"),
     "cifarzoo.zoo.summary": ("summary",),

@@ -1,60 +1,141 @@
-"""Networks for other runtimes: ONNX, with the normalization inside; needs the ``export`` extra."""
+"""Networks for other runtimes, normalization inside: ONNX, and programs of torch.export."""
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cifarzoo.compute.twin import evaluating
-from cifarzoo.errors import MissingExtraError
+from cifarzoo.errors import ArgumentError, MissingExtraError
 from cifarzoo.files.writing import write_bytes
+from cifarzoo.names import whole_number
 from cifarzoo.zoo.card import Preprocessing, get_card
 
-__all__ = ["export_onnx"]
+__all__ = ["export_onnx", "export_program"]
+
+_LOWEST_OPSET = 18  # torch writes no lower one, and goes back from it only now and then
 
 
-def export_onnx(model: nn.Module, path: str | Path, *, image_size: int = 32) -> Path:
+def export_onnx(
+    model: nn.Module, path: str | Path, *, image_size: int = 32, opset: int | None = None
+) -> Path:
     """Write ``model`` as an ONNX file that takes images as they are.
 
     The graph has one input, ``images``: uint8 (batch, 3, image_size, image_size) in 0..255, any
     batch size; and one output, ``logits``: float32 (batch, classes). Normalization is part of it.
-    The model's card is stored as metadata under "card".
+    The model's card is stored as metadata under "card". It needs the extra ``export``.
 
     Args:
         model: A network on the CPU; its modes stay as they are.
         path: Where the file goes, atomically.
         image_size: Height and width in pixels.
+        opset: Version of ONNX's operators, 18 or higher, for a runtime that does not know the
+            newest; None for the one that torch recommends.
 
     Returns:
         The path.
 
     Raises:
         MissingExtraError: The export packages are not installed.
+        ArgumentError: The file cannot be written for this ``opset``.
         OutputError: The file cannot be written.
     """
     try:
+        import onnx
         import onnxscript  # noqa: F401  (torch's exporter needs it and would fail later)
     except ImportError as error:
         raise MissingExtraError("ONNX export needs: pip install 'cifarzoo[export]'") from error
+    wanted = _check_opset(opset, onnx.defs.onnx_opset_version())
     card = get_card(model)
-    example = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
     with evaluating(_WithNormalization(model, card.preprocessing)) as whole:
         program = torch.onnx.export(
             whole,
-            (example,),
+            _example(image_size),
             dynamo=True,
             input_names=["images"],
             output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=_any_batch(),
+            opset_version=wanted,
             verbose=False,
         )
     assert program is not None
     proto = program.model_proto
+    found = {entry.domain: entry.version for entry in proto.opset_import}[""]
+    if wanted is not None and found != wanted:  # torch says so in its log only
+        raise ArgumentError(
+            f"torch cannot write this network for opset {wanted}, only for {found}; pass "
+            f"opset={found}, or leave it out"
+        )
     proto.metadata_props.add(key="card", value=json.dumps(card.to_dict()))
     return write_bytes(path, proto.SerializeToString())
+
+
+def export_program(model: nn.Module, path: str | Path, *, image_size: int = 32) -> Path:
+    """Write ``model`` as a program of ``torch.export`` that takes images as they are.
+
+    Such a file holds the graph and the parameters, and needs neither this library nor the
+    network's Python code: ``torch.export.load(path).module()`` is the network. It takes
+    ``images``, uint8 (batch, 3, image_size, image_size) in 0..255, any batch size, and returns
+    logits, float32 (batch, classes). Normalization is part of it. The model's card is stored in
+    the file, under "card".
+
+    Args:
+        model: A network on the CPU; its modes stay as they are.
+        path: Where the file goes, atomically; its name must end in ``.pt2``.
+        image_size: Height and width in pixels.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArgumentError: The name does not end in ``.pt2``, by which torch knows such files.
+        OutputError: The file cannot be written.
+
+    Example:
+        >>> from cifarzoo import create_model, load_sample
+        >>> path = export_program(create_model("simple", pretrained=True), "simple.pt2")
+        >>> network = torch.export.load(path).module()
+        >>> network(load_sample("test").images[:5]).shape
+        torch.Size([5, 10])
+    """
+    if Path(path).suffix != ".pt2":
+        raise ArgumentError(
+            f"the name of a program of torch.export ends in .pt2; got {str(path)!r}"
+        )
+    card = get_card(model)
+    with evaluating(_WithNormalization(model, card.preprocessing)) as whole:
+        program = torch.export.export(
+            whole, _example(image_size), dynamic_shapes=_any_batch(), strict=False
+        )
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={"card": json.dumps(card.to_dict())})
+    return write_bytes(path, content.getvalue())
+
+
+def _example(image_size: int) -> tuple[Tensor]:
+    return (torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8),)
+
+
+def _any_batch() -> tuple[dict[int, Any]]:
+    return ({0: torch.export.Dim("batch")},)
+
+
+def _check_opset(opset: Any, highest: int) -> int | None:
+    """``opset`` as an int, or None; raises ArgumentError when torch or onnx does not know it."""
+    if opset is None:
+        return None
+    number = whole_number(opset)
+    if number is None or not _LOWEST_OPSET <= number <= highest:
+        raise ArgumentError(
+            f"opset must be a whole number from {_LOWEST_OPSET} to {highest}, the highest that the "
+            f"installed onnx knows; got {opset!r}"
+        )
+    return number
 
 
 class _WithNormalization(nn.Module):

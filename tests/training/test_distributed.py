@@ -19,9 +19,10 @@ import torch.distributed as dist
 from runs import PLAIN, Events, make_trainer, same_state
 from torch import nn
 
+import cifarzoo
 from cifarzoo import ImageSet
 from cifarzoo.errors import ArgumentError
-from cifarzoo.training.distributed import World, joined_world
+from cifarzoo.training.distributed import World, is_first_process, joined_world
 
 CPU = torch.device("cpu")
 
@@ -66,14 +67,19 @@ def free_port() -> int:
 def launch(folder: Path, processes: int, **variables: str) -> None:
     """Run SCRIPT under torchrun, on this machine's loopback only."""
     (folder / "script.py").write_text(SCRIPT)
+    result = torchrun(processes, str(folder / "script.py"), str(folder), **variables)
+    assert result.returncode == 0, result.stderr[-4000:]
+
+
+def torchrun(processes: int, *program: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in several processes, on this machine's loopback only."""
     command = [sys.executable, "-m", "torch.distributed.run"]
     command += ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1"]
-    command += ["--master-port", str(free_port()), str(folder / "script.py"), str(folder)]
+    command += ["--master-port", str(free_port()), *program]
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": loopback}
     environment |= variables
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert result.returncode == 0, result.stderr[-4000:]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
 
 
 @pytest.mark.slow
@@ -103,6 +109,56 @@ def test_two_processes_equal_one_with_the_same_batches(
                 assert record[field] == pytest.approx(reference[field], rel=1e-3)
 
 
+@pytest.mark.slow
+def test_the_command_line_trains_in_two_processes_as_in_one(tmp_path: Path) -> None:
+    train = ["-m", "cifarzoo", "train", "simple", "--data", "sample", "--device", "cpu"]
+    recipe = PLAIN.replace(epochs=2, batch_size=100, seed=3, augmentation={"flip": "random"})
+    recipe.save(tmp_path / "recipe.toml")  # Muon, the network's default, would magnify rounding
+    train += ["--precision", "float32", "--val-size", "500"]
+    train += ["--recipe", str(tmp_path / "recipe.toml"), "--output"]
+    two = torchrun(2, *train, str(tmp_path / "two"))
+    assert two.returncode == 0, two.stderr[-4000:]
+    one = subprocess.run(
+        [sys.executable, *train, str(tmp_path / "one")], capture_output=True, text=True, timeout=240
+    )
+    assert one.returncode == 0, one.stderr[-4000:]
+
+    files = [{path.name for path in (tmp_path / name).iterdir()} for name in ("one", "two")]
+    assert files[0] == files[1]
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two", "recipe.toml"}
+    assert two.stdout.count("training took") == 1
+    assert two.stderr.count("run folder") == 1
+    weights = [
+        cifarzoo.load_model(tmp_path / name / "weights.safetensors").state_dict()
+        for name in ("one", "two")
+    ]
+    torch.testing.assert_close(weights[1], weights[0], rtol=1e-2, atol=1e-4)
+    rows = [(tmp_path / name / "history.csv").read_text().splitlines() for name in ("one", "two")]
+    assert len(rows[0]) == len(rows[1]) == 3
+
+    again = torchrun(2, *train, str(tmp_path / "two"))
+    assert again.returncode != 0
+    assert "holds a run already" in again.stderr
+    assert (tmp_path / "two" / "history.csv").read_text().splitlines() == rows[1]
+
+
+@pytest.mark.slow
+def test_the_command_line_goes_on_in_two_processes(tmp_path: Path) -> None:
+    train = ["-m", "cifarzoo", "train", "simple", "--data", "sample", "--device", "cpu"]
+    train += ["--set", "epochs=40", "--output", str(tmp_path / "run")]
+    started = subprocess.Popen([sys.executable, *train], stderr=subprocess.PIPE, text=True)
+    assert started.stderr is not None
+    for line in started.stderr:
+        if line.startswith("epoch  1/"):
+            break
+    started.send_signal(signal.SIGINT)
+    assert started.wait(60) == 130
+    started.stderr.close()
+    resumed = torchrun(2, "-m", "cifarzoo", "train", "--resume", str(tmp_path / "run"))
+    assert resumed.returncode == 0, resumed.stderr[-4000:]
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 41
+
+
 # one process
 
 
@@ -121,6 +177,17 @@ def test_one_process_alone_is_the_main_one(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_others_than_the_first_are_not_the_main_one() -> None:
     assert not World(rank=1, size=2).is_main
+
+
+@pytest.mark.parametrize(
+    ("size", "rank", "first"), [("1", "0", True), ("2", "0", True), ("2", "1", False)]
+)
+def test_one_of_the_processes_of_torchrun_is_the_first(
+    size: str, rank: str, first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.setenv("RANK", rank)
+    assert is_first_process() is first
 
 
 def test_a_group_that_the_caller_has_set_up_is_used_and_left(few: ImageSet) -> None:

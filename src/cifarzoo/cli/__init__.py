@@ -16,11 +16,13 @@ from cifarzoo.cli.train import train  # isort: skip
 from cifarzoo.cli.evaluate import calibrate, evaluate, report  # isort: skip
 from cifarzoo.cli.predict import predict  # isort: skip
 from cifarzoo.cli.verify import verify  # isort: skip
+from cifarzoo.cli.demo import demo  # isort: skip
 
 __all__ = [
     "app",
     "calibrate",
     "data",
+    "demo",
     "evaluate",
     "info",
     "main",

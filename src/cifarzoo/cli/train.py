@@ -82,6 +82,7 @@ def train(
     from cifarzoo.compute.place import Place
     from cifarzoo.evaluation import log_report
     from cifarzoo.runs import RunFolder
+    from cifarzoo.training.distributed import is_first_process
 
     if resume is not None:
         _refuse_with_resume(context)
@@ -94,7 +95,7 @@ def train(
     elif val_size and watch_test:
         raise ArgumentError("--val-size and --watch-test both say what to measure; choose one")
     else:
-        if output is not None:
+        if output is not None and is_first_process():
             _refuse_another_run(output)
         chosen = _choose_recipe(cifarzoo.get_model_info(model), recipe, changes or [], seed)
         if watch_test and chosen.scheduler == "plateau":
@@ -134,6 +135,12 @@ def train(
         card = dataclasses.replace(cifarzoo.get_card(network), classes=train_set.classes)
         cifarzoo.attach_card(network, card)
     place = Place.find(device, precision)
+    if not is_first_process():  # it helps to train, and leaves the rest to the first one
+        helper = cifarzoo.Trainer(
+            network, chosen, device=place, compile=compile_network, teacher=teacher
+        )
+        helper.fit(train_set, val_set, resume=resume or False)
+        return
     if resume is not None:
         run = RunFolder(resume.parent)
     else:

@@ -9,6 +9,7 @@ from cifarzoo.training.loggers import (
     Logger,
     TensorBoardLogger,
 )
+from cifarzoo.training.trackers import MLflowLogger, WandbLogger
 from cifarzoo.training.trainer import Trainer
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "History",
     "JSONLinesLogger",
     "Logger",
+    "MLflowLogger",
     "TensorBoardLogger",
     "Trainer",
+    "WandbLogger",
 ]

@@ -16,10 +16,16 @@ from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError, PeerError
 
-__all__ = ["World", "joined_world"]
+__all__ = ["World", "is_first_process", "joined_world"]
 
 _TIMEOUT = 600.0  # seconds; an epoch's end, where one process alone writes, takes far less
 _PATIENCE = 20.0  # seconds; torchrun kills after 30
+
+
+def is_first_process() -> bool:
+    """Whether this process writes; of those that ``torchrun`` has started, one alone does."""
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    return alone or int(os.environ.get("RANK", "0")) == 0
 
 
 @dataclasses.dataclass(frozen=True)

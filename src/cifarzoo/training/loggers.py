@@ -35,6 +35,7 @@ __all__ = [
     "RunStart",
     "StepProgress",
     "TensorBoardLogger",
+    "scalars",
 ]
 
 
@@ -313,6 +314,19 @@ class JSONLinesLogger(_FileLogger):
         return json.dumps(record.to_dict()) + "\n"
 
 
+def scalars(record: EpochRecord) -> dict[str, float]:
+    """The numbers of an epoch under the names that others show, where there are any."""
+    found = {
+        "loss/train": record.train_loss,
+        "loss/val": record.val_loss,
+        "accuracy/train": record.train_accuracy,
+        "accuracy/val": record.val_accuracy,
+        "learning_rate": record.learning_rate,
+        "images_per_second": record.images_per_second,
+    }
+    return {name: x for name, x in found.items() if x is not None and math.isfinite(x)}
+
+
 class TensorBoardLogger(Logger):
     """Loss, accuracy and learning rate as scalars, and the network's graph.
 
@@ -350,17 +364,8 @@ class TensorBoardLogger(Logger):
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Add the epoch's scalars."""
-        scalars = {
-            "loss/train": record.train_loss,
-            "loss/val": record.val_loss,
-            "accuracy/train": record.train_accuracy,
-            "accuracy/val": record.val_accuracy,
-            "learning_rate": record.learning_rate,
-            "images_per_second": record.images_per_second,
-        }
-        for name, value in scalars.items():
-            if value is not None and math.isfinite(value):
-                self._writer.add_scalar(name, value, record.epoch)
+        for name, value in scalars(record).items():
+            self._writer.add_scalar(name, value, record.epoch)
         self._writer.flush()
 
     def on_end(self, history: History) -> None:
