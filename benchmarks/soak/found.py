@@ -1,0 +1,59 @@
+"""What a part of the soak has done, and what it has found; kept in one file for the documentation."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
+
+__all__ = ["KINDS", "RESULTS", "ROOT", "Found", "record"]
+
+RESULTS = ROOT / "benchmarks" / "results" / "reliability.json"
+KINDS = (
+    "lost epochs",  # that were told, and are not in the checkpoint afterwards
+    "wrong results",  # a file or answer that was taken and is not the right one
+    "crashes",
+    "foreign errors",  # of another class than the library's, or without a hint what to do
+    "hangs",
+    "growth",  # of memory, handles or threads
+)
+_ENOUGH = 20  # problems: a part that has found so many ends
+
+
+@dataclasses.dataclass
+class Found:
+    """What was done, how often, and what was found to be wrong."""
+
+    counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+    def problem(self, kind: str, text: str) -> None:
+        """Note one of `KINDS`."""
+        assert kind in KINDS, kind
+        self.problems.append((kind, text))
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether there is no use in going on."""
+        return len(self.problems) >= _ENOUGH
+
+
+def record(path: Path, part: str, found: Found, **facts: Any) -> None:
+    """Put a part's counts into the file, in place of those it had."""
+    from machine import describe_machine
+
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kinds = collections.Counter(kind for kind, _ in found.problems)
+    results[part] = {
+        **facts,
+        "counts": dict(found.counts),
+        "problems": {kind: kinds[kind] for kind in KINDS},
+        "machine": describe_machine(),
+    }
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
