@@ -10,7 +10,6 @@ The seed is printed; a part draws the same again from the same one. Two parts ru
 from __future__ import annotations
 
 import argparse
-import importlib
 import multiprocessing
 import os
 import secrets
@@ -18,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -28,7 +26,7 @@ import commands
 import disk
 import kills
 import ranks
-from found import Found, record
+from found import Found, record, run_inside
 
 LIMIT = 1500  # seconds for a part that is a child
 OUTSIDE: dict[str, Callable[[int, int, ForkServerContext], Found]] = {
@@ -64,14 +62,6 @@ def start_server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOADED])
     return context
-
-
-def run_inside(part: str, count: int, seed: int, pipe: Connection) -> None:
-    """In a child: a part that does everything itself."""
-    import torch
-
-    torch.set_num_threads(1)
-    pipe.send(importlib.import_module(part).soak(count, seed))
 
 
 def run(part: str, count: int, seed: int, context: ForkServerContext) -> tuple[Found, float]:

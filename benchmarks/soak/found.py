@@ -1,18 +1,20 @@
-"""What a part of the soak has done, and what it has found; kept in one file for the documentation."""
+"""What a part of the soak has done and found, and the file that the documentation reads."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import importlib
 import json
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
-__all__ = ["KINDS", "RESULTS", "ROOT", "Found", "record"]
+__all__ = ["KINDS", "RESULTS", "ROOT", "Found", "record", "run_inside"]
 
 RESULTS = ROOT / "benchmarks" / "results" / "reliability.json"
 KINDS = (
@@ -57,3 +59,11 @@ def record(path: Path, part: str, found: Found, **facts: Any) -> None:
         "machine": describe_machine(),
     }
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def run_inside(part: str, count: int, seed: int, pipe: Connection) -> None:
+    """In a child: a part that does everything itself."""
+    import torch
+
+    torch.set_num_threads(1)
+    pipe.send(importlib.import_module(part).soak(count, seed))

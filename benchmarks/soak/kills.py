@@ -39,7 +39,9 @@ from cifarzoo.zoo.weights import tensors_sha256
 __all__ = ["EPOCHS", "Run", "soak", "train"]
 
 EPOCHS = 4
-_RECIPE = Recipe(epochs=EPOCHS, batch_size=50, learning_rate=0.02, augmentation=Augmentation("random"))
+_RECIPE = Recipe(
+    epochs=EPOCHS, batch_size=50, learning_rate=0.02, augmentation=Augmentation("random")
+)
 _IMAGES = range(300)
 _FILES = {"run.json", "recipe.toml", "checkpoint.pt", "weights.safetensors", "history.json"}
 _KILLS_A_RUN = 5
