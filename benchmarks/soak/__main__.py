@@ -53,7 +53,13 @@ PRELOADED = (
     "cifarzoo.models",
     "cifarzoo.evaluation",
     "cifarzoo.cli",
-    "torch._dynamo",  # which an optimizer imports with its first step
+    "torch._dynamo",  # which an optimizer imports with its first step, and what others import late
+    "PIL.Image",
+    "PIL.WebPImagePlugin",
+    "numpy.ctypeslib",
+    "pydantic.type_adapter",
+    "safetensors.torch",
+    "tomli_w",
 )
 
 

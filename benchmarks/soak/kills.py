@@ -42,7 +42,7 @@ EPOCHS = 4
 _RECIPE = Recipe(
     epochs=EPOCHS, batch_size=50, learning_rate=0.02, augmentation=Augmentation("random")
 )
-_IMAGES = range(300)
+_IMAGES = range(200)
 _FILES = {"run.json", "recipe.toml", "checkpoint.pt", "weights.safetensors", "history.json"}
 _KILLS_A_RUN = 5
 

@@ -55,10 +55,13 @@ def valid(draw: st.DrawFn) -> Recipe:
     return draw(strategies.recipes()).replace(
         epochs=epochs,
         batch_size=_SIZE,
-        learning_rate=draw(st.floats(0, 0.1)),
+        learning_rate=draw(st.floats(1e-6, 0.1)),
+        momentum=draw(st.floats(0.01, 0.99)),  # some optimizers need one
         optimizer=draw(st.sampled_from(list_optimizers())),
         scheduler=scheduler,
         scheduler_options=options,
+        groups=draw(st.sampled_from([{}, {"biases": {"learning_rate": 2, "freeze_at": 0.5}}])),
+        accumulate=draw(st.sampled_from([1, 2])),
     )
 
 
@@ -107,8 +110,9 @@ def soak(count: int, seed: int) -> Found:
         found.counts["valid recipes"] += 1
         end = _end(lambda: train(recipe, images), found, f"valid {recipe.to_dict()}")
         found.counts["of them trained two steps"] += end == "done"
-        if end == "refused":
-            found.problem("foreign errors", f"a valid recipe is refused: {recipe.to_dict()}")
+        found.counts["of them ended by a loss that is not finite"] += end == "not finite"
+        if end not in ("done", "not finite", "noted"):
+            found.problem("foreign errors", f"{end}, though it is valid: {recipe.to_dict()}")
         _end(lambda: _come_back(recipe, found), found, f"round trip of {recipe.to_dict()}")
 
     def try_odd(recipe: Recipe, change: dict[str, Any]) -> None:
@@ -119,11 +123,11 @@ def soak(count: int, seed: int) -> Found:
             own["augmentation"] = images_of
         made: list[Recipe] = []
         where = f"{change!r} in {recipe.to_dict()}"
-        if _end(lambda: made.append(recipe.replace(**own)), found, where) == "refused":
+        if _end(lambda: made.append(recipe.replace(**own)), found, where).startswith("refused"):
             found.counts["of them refused"] += 1
         for each in made:
             end = _end(functools.partial(train, each, images), found, where)
-            found.counts["of them refused at the training"] += end == "refused"
+            found.counts["of them refused at the training"] += end.startswith("refused")
             found.counts["of them taken, and trained"] += end == "done"
             _end(functools.partial(_come_back, each, found), found, where)
 
@@ -162,16 +166,16 @@ def _come_back(recipe: Recipe, found: Found) -> None:
 
 
 def _end(call: Callable[[], object], found: Found, where: str) -> str:
-    """How a call ends: "done", "refused" by us, or with an error that is noted."""
+    """How a call ends: "done", "refused: ..." by us, or with an error that is noted."""
     try:
         call()
     except NonFiniteLossError:
         return "not finite"
-    except CifarZooError:
-        return "refused"
+    except CifarZooError as error:
+        return f"refused: {error}"
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(last.filename).name}:{last.lineno}"
         found.problem("foreign errors", f"{type(error).__name__} at {place}: {error}; {where}")
-        return "foreign"
+        return "noted"
     return "done"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import pickletools
 import re
 import threading
@@ -154,8 +155,7 @@ def _check_pickles(path: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             for part in archive.infolist():
                 if part.filename.endswith("data.pkl"):
-                    with archive.open(part) as content:
-                        check_pickles(content, size)
+                    check_pickles(io.BytesIO(archive.read(part)), size)
 
 
 def _plain(value: Any, name: str, sizes: dict[int, int]) -> Any:
