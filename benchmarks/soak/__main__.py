@@ -43,7 +43,7 @@ COUNTS = {
     "commands": 500,
     "ranks": 16,
     "servers": 300,
-    "threads": 2_000,
+    "threads": 500,
     "disk": 100,
     "growth": 200,
 }
