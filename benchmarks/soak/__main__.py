@@ -26,9 +26,9 @@ import commands
 import disk
 import kills
 import ranks
-from found import Found, record, run_inside
+from found import LIMIT, Found, record, run_inside
 
-LIMIT = 1500  # seconds for a part that is a child
+HANGS = 300  # seconds beyond the limit
 OUTSIDE: dict[str, Callable[[int, int, ForkServerContext], Found]] = {
     "kills": kills.soak,
     "commands": commands.soak,
@@ -70,7 +70,9 @@ def start_server() -> ForkServerContext:
     return context
 
 
-def run(part: str, count: int, seed: int, context: ForkServerContext) -> tuple[Found, float]:
+def run(
+    part: str, count: int, seed: int, limit: float, context: ForkServerContext
+) -> tuple[Found, float]:
     """Run a part; what it has found, and its seconds."""
     began = time.monotonic()
     if part in OUTSIDE:
@@ -81,10 +83,10 @@ def run(part: str, count: int, seed: int, context: ForkServerContext) -> tuple[F
     there.close()
     found = Found()
     try:
-        if here.poll(LIMIT):
+        if here.poll(limit + HANGS):
             found = here.recv()
         else:
-            found.problem("hangs", f"{part} took more than {LIMIT} s")
+            found.problem("hangs", f"{part} took more than {limit + HANGS} s")
     except EOFError:
         child.join()
         found.problem("crashes", f"{part} ended with the exit code {child.exitcode}")
@@ -107,14 +109,16 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", type=parse, help=f"of {', '.join(COUNTS)}; all unless")
     parser.add_argument("--seed", type=int, help="of all draws; a new one unless given")
     parser.add_argument("--output", type=Path, help="a JSON file that receives the counts")
+    parser.add_argument("--limit", type=float, default=1000, help="seconds for each part")
     given = parser.parse_args()
+    os.environ[LIMIT] = str(given.limit)
     seed = secrets.randbelow(1 << 31) if given.seed is None else given.seed
     print(f"seed {seed}", flush=True)
     context = start_server()
     problems: list[tuple[str, str]] = []
 
     def one(chosen: tuple[str, int]) -> None:
-        found, seconds = run(*chosen, seed, context)
+        found, seconds = run(*chosen, seed, given.limit, context)
         done = ", ".join(f"{count:,} {what}" for what, count in found.counts.items())
         lines = [f"{chosen[0]}: {done}; {len(found.problems)} problems, {seconds:.0f} s"]
         lines += [f"  {kind}: {text}" for kind, text in found.problems]

@@ -6,7 +6,9 @@ import collections
 import dataclasses
 import importlib
 import json
+import os
 import sys
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
-__all__ = ["KINDS", "RESULTS", "ROOT", "Found", "record", "run_inside"]
+__all__ = ["KINDS", "LIMIT", "ROOT", "Found", "record", "run_inside"]
 
-RESULTS = ROOT / "benchmarks" / "results" / "reliability.json"
 KINDS = (
     "lost epochs",  # that were told, and are not in the checkpoint afterwards
     "wrong results",  # a file or answer that was taken and is not the right one
@@ -25,6 +26,8 @@ KINDS = (
     "hangs",
     "growth",  # of memory, handles or threads
 )
+LIMIT = "SOAK_SECONDS"
+"""The variable that says after how many seconds a part ends, with what it has done by then."""
 _ENOUGH = 20  # problems: a part that has found so many ends
 
 
@@ -34,6 +37,7 @@ class Found:
 
     counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    began: float = dataclasses.field(default_factory=time.monotonic)
 
     def problem(self, kind: str, text: str) -> None:
         """Note one of `KINDS`."""
@@ -42,8 +46,9 @@ class Found:
 
     @property
     def is_enough(self) -> bool:
-        """Whether there is no use in going on."""
-        return len(self.problems) >= _ENOUGH
+        """Whether there is no use in going on, or no time."""
+        seconds = float(os.environ.get(LIMIT, "inf"))
+        return len(self.problems) >= _ENOUGH or time.monotonic() - self.began > seconds
 
 
 def record(path: Path, part: str, found: Found, **facts: Any) -> None:

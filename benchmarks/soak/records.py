@@ -29,7 +29,7 @@ from cifarzoo.zoo.weights import facts_sha256
 
 MEMORY = 3 << 30  # bytes that a child may take beyond those of its parent
 SECONDS = 20  # for a file
-TOGETHER = 50  # files in a child; one that dies of a file leaves the rest to the next
+TOGETHER = 200  # files in a child; one that dies of a file leaves the rest to the next
 COUNTED = {
     "unwritten": "that nobody can write",
     "refused": "refused",
@@ -225,10 +225,9 @@ def soak(count: int, seed: int) -> Found:
         while found.counts["files"] < count and not found.is_enough:
             name, mutation = next(turns)
             first = seed * 1_000_003 + found.counts["files"]
+            seeds = range(first, first + min(TOGETHER, count - found.counts["files"]))
             expected = next(text for kind, text in plain.items() if name.startswith(kind))
-            for each, outcome in enumerate(
-                outcomes(mutation, range(first, first + TOGETHER), expected), first
-            ):
+            for each, outcome in enumerate(outcomes(mutation, seeds, expected), first):
                 found.counts["files"] += 1
                 _count(outcome, f"{name}, draw {each}", found, may_change=mutation[2])
     return found
