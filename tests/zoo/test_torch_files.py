@@ -118,8 +118,8 @@ def test_names_of_numpy_before_version_2_are_known(theirs: nn.Module, tmp_path: 
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     (data,) = [name for name in parts if name.endswith("data.pkl")]
-    assert b"numpy._core.multiarray" in parts[data]
     parts[data] = parts[data].replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    assert b"numpy.core.multiarray" in parts[data]
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in parts.items():
             archive.writestr(name, content)

@@ -16,6 +16,7 @@ from typing import Literal
 
 from cifarzoo.errors import DownloadError, OutputError
 from cifarzoo.files.locking import held
+from cifarzoo.files.patience import TimeLimit
 from cifarzoo.files.progress import Advance
 from cifarzoo.files.writing import cannot_write, file_digest
 
@@ -24,6 +25,7 @@ __all__ = ["Pace", "addresses", "download"]
 _PROGRESS = 1 << 20  # bytes: a round that brings so many is no failure, and the waits begin anew
 _LARGEST = 1 << 30  # bytes: no weights and no data set here have as many
 _NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
+_WORDS = 300  # characters of a reason that are shown
 _TRY_AGAIN = (408, 425, 429)  # of the answers 4xx; the others will be the same again
 
 
@@ -32,7 +34,7 @@ class Pace:
     """How long is waited for whom.
 
     Args:
-        silence: Seconds without a byte before an address is left.
+        silence: Seconds before an address is left that does not begin to send, or sends no more.
         slow: Bytes a second; an address that sends fewer is left for one that may be faster.
         crawl: Bytes a second; an address that sends fewer is left even if it is the only one.
         patience: Seconds over which that is measured.
@@ -140,7 +142,7 @@ def _fetch_first(urls: Sequence[str], wanted: _Wanted, pace: Pace) -> None:
                     slow.append(url)
                 failures[url] = f"sends fewer than {least:,.0f} bytes a second"
             except _NETWORK_ERRORS as error:
-                failures[url] = str(error) or type(error).__name__
+                failures[url] = _reason(error)
                 if _is_final(error):
                     hopeful.remove(url)
             else:
@@ -158,6 +160,14 @@ def _fetch_first(urls: Sequence[str], wanted: _Wanted, pace: Pace) -> None:
         "check the connection and call again (what arrived is continued), name a mirror in "
         f"$CIFARZOO_MIRRORS, or put the file at {wanted.target} yourself"
     )
+
+
+def _reason(error: Exception) -> str:
+    """What happened, in one line: a server may have chosen the words."""
+    said = "".join(letter if letter.isprintable() else " " for letter in str(error)).strip()
+    if isinstance(error, http.client.HTTPException):
+        said = f"{type(error).__name__} {said}"
+    return said[:_WORDS] or type(error).__name__
 
 
 def _is_final(error: Exception) -> bool:
@@ -224,8 +234,9 @@ def _fetch(url: str, wanted: _Wanted, pace: Pace, *, least: float) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "cifarzoo"})
     if have:
         request.add_header("Range", f"bytes={have}-")
+    limit = TimeLimit(pace.silence)  # redirects and headers together, however they arrive
     try:
-        response = urllib.request.urlopen(request, timeout=pace.silence)
+        response = limit.opener().open(request, timeout=pace.silence)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # nothing beyond what is here: the checksum decides
             return
@@ -240,7 +251,7 @@ def _fetch(url: str, wanted: _Wanted, pace: Pace, *, least: float) -> None:
         with _writing(wanted.part):
             file = wanted.part.open("ab")
         with file:
-            while piece := response.read1(1 << 18):
+            while piece := _next_piece(response, limit):
                 _check_size(max(place + len(piece), total or 0), wanted.limit)
                 with _writing(wanted.part):
                     file.write(piece[max(0, have - place) :])  # what is here is passed over
@@ -255,6 +266,11 @@ def _fetch(url: str, wanted: _Wanted, pace: Pace, *, least: float) -> None:
                     since, before = time.monotonic(), place
     if total is not None and place < total:
         raise OSError(f"connection closed after {place:,} of {total:,} bytes")
+
+
+def _next_piece(response: http.client.HTTPResponse, limit: TimeLimit) -> bytes:
+    limit.begin()
+    return response.read1(1 << 18)
 
 
 def _check_size(size: int, limit: int) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import io
 import pickletools
 import re
 import threading
@@ -19,6 +19,7 @@ from torch import Tensor
 from cifarzoo.errors import WeightsError
 from cifarzoo.plain import bounds_problem
 from cifarzoo.zoo.numpy_pickles import ArrayPickle, stand_ins
+from cifarzoo.zoo.pickle_graph import check_pickles
 
 __all__ = ["kind_of_file", "odd_kind", "read_torch_file"]
 
@@ -120,6 +121,10 @@ def read_torch_file(path: Path) -> Any:
         WeightsError: It holds more than that, or is damaged.
     """
     try:
+        _check_pickles(path)
+    except ValueError as error:
+        raise _refusal(path, error) from error
+    try:
         with _loading, warnings.catch_warnings(), _harmless_allowed():
             warnings.simplefilter("ignore")  # what torch finds odd it then refuses, or it is fine
             tree = torch.load(path, map_location="cpu", weights_only=True)
@@ -135,6 +140,22 @@ def read_torch_file(path: Path) -> Any:
     if sum(sizes.values()) > path.stat().st_size:
         raise WeightsError(f"{path} cannot be used: its tensors have more numbers than it holds")
     return tree
+
+
+def _check_pickles(path: Path) -> None:
+    """Refuse what would keep Python busy for ever, or end it, before torch begins to read."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(len(_MAGIC))
+        if not start.startswith(b"PK"):
+            file.seek(0)
+            # three facts, the content, and the names of its memory
+            check_pickles(file, size, count=5 if start == _MAGIC else 1)
+            return
+        with zipfile.ZipFile(file) as archive:
+            for part in archive.infolist():
+                if part.filename.endswith("data.pkl"):
+                    check_pickles(io.BytesIO(archive.read(part)), size)
 
 
 def _plain(value: Any, name: str, sizes: dict[int, int]) -> Any:
@@ -235,10 +256,9 @@ def _check_archive(path: Path) -> None:
 
 def _harmless_allowed() -> Any:
     """Let torch read what trainers keep beside the tensors: numpy's numbers, parsed arguments."""
-    allowed: list[Any] = [argparse.Namespace, *stand_ins()]
     known = torch.serialization.get_safe_globals()
     # what the user allowed is to stay allowed afterwards
-    return torch.serialization.safe_globals([each for each in allowed if each not in known])
+    return torch.serialization.safe_globals([each for each in stand_ins() if each not in known])
 
 
 def _refusal(path: Path, error: Exception) -> WeightsError:
