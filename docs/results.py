@@ -263,7 +263,7 @@ def reliability_tables(measured: Path) -> str:
             ", ".join(f"{count:,} {name}" for name, count in results[part]["counts"].items()),
             str(sum(results[part]["problems"].values())),
             str(results[part]["seed"]),
-            _duration(results[part]["seconds"]),
+            duration(results[part]["seconds"]),
         )
         for part, what in PARTS.items()
         if part in results

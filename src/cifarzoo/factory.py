@@ -115,7 +115,8 @@ def create_model(
     normalized = preprocessing or CIFAR10_PREPROCESSING
     card = ModelCard(name, num_classes, options, normalized, classes)
     new_head = trained_for not in (None, num_classes)
-    if content is not None:  # a file decides of no memory before it is known to fit
+    is_known = isinstance(weights, Found) and weights.is_intact
+    if content is not None and not is_known:  # a file decides of no memory before it fits
         is_said = preprocessing is not None
         check_build(spec.builder, card, content, is_said=is_said, new_head=new_head)
     with own_generator(seed):

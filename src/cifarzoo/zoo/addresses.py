@@ -7,8 +7,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from cifarzoo.errors import ArgumentError, DownloadError, MissingExtraError, WeightsError
-from cifarzoo.files.downloads import download
-from cifarzoo.files.progress import byte_bar
 from cifarzoo.files.writing import cache_directory, digest, file_digest
 from cifarzoo.version import __version__
 
@@ -64,6 +62,9 @@ def fetch_address(address: str) -> tuple[Path, bool]:
 
 
 def _from_web(url: str, checksum: str | None) -> Path:
+    from cifarzoo.files.downloads import download
+    from cifarzoo.files.progress import byte_bar
+
     parts = urlsplit(url)
     name = Path(unquote(parts.path)).name
     if not parts.hostname or not name:

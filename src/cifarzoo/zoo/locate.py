@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarzoo.errors import ArgumentError, WeightsError
-from cifarzoo.files.downloads import addresses, download
 from cifarzoo.files.paths import user_path
-from cifarzoo.files.progress import byte_bar
 from cifarzoo.files.writing import cache_directory, file_digest
 from cifarzoo.zoo.addresses import fetch_address, is_address
 from cifarzoo.zoo.packs import find_in_packs
@@ -166,6 +164,9 @@ def locate_weights(spec: ModelSpec, tag: str = "default") -> Path:
         if file_digest(path) != info.sha256:
             raise WeightsError(f"{path} is damaged: its sha256 differs; install {pack} again")
         return path
+    from cifarzoo.files.downloads import addresses, download
+    from cifarzoo.files.progress import byte_bar
+
     if path.parent == Path():
         path = cache_directory() / "weights" / path
     if not path.is_file() or file_digest(path) != info.sha256:
