@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["data_frame"]
 
 
-def data_frame(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] | None = None) -> DataFrame:
+def data_frame(
+    rows: Iterable[Mapping[str, Any]], columns: Iterable[str] | None = None
+) -> DataFrame:
     """A frame with a row for each mapping.
 
     Args:
