@@ -12,7 +12,6 @@ import runpy
 import sys
 from pathlib import Path
 
-import tomli_w
 import typer
 from results import (
     plot_why_71,
@@ -120,8 +119,7 @@ def model_page(name: str) -> str:
         "them. Every field is explained at {py:class}`cifarzoo.Recipe`.",
     ]
     for recipe_name, recipe in spec.recipes.items():
-        fields = {key: value for key, value in recipe.to_dict().items() if value != {}}
-        parts += [f"### {recipe_name}", _block("toml", tomli_w.dumps(fields))]
+        parts += [f"### {recipe_name}", _block("toml", recipe.to_toml())]
     parts += [
         "## Layers",
         "`print(model)`:",

@@ -27,7 +27,7 @@ from cifarzoo.names import printable
 if TYPE_CHECKING:
     from torch import nn
 
-    from cifarzoo import ImageSet, Recipe
+    from cifarzoo import ImageSet
 
 __all__ = [
     "AsJson",
@@ -43,7 +43,6 @@ __all__ = [
     "Weights",
     "app",
     "choose_data",
-    "describe",
     "in_options",
     "is_given",
     "load_set",
@@ -271,23 +270,6 @@ def is_given(context: typer.Context, name: str) -> bool:
     """Whether an option stands on the command line, be it with its default."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def describe(recipe: Recipe) -> str:
-    """What a recipe sets, in a line."""
-    from cifarzoo import Recipe
-
-    plain = Recipe.from_dict({}).to_dict()
-    always = ("epochs", "batch_size", "optimizer", "learning_rate", "scheduler", "augmentation")
-    shown = {k: v for k, v in recipe.to_dict().items() if k in always or v != plain[k]}
-    return ", ".join(
-        f"{key}={_flat(value) if isinstance(value, dict) else value}"
-        for key, value in shown.items()
-    )
-
-
-def _flat(values: dict[str, Any]) -> str:
-    return "(" + ", ".join(f"{key}={value}" for key, value in values.items()) + ")"
 
 
 def print_json(content: Any) -> None:

@@ -25,10 +25,8 @@ from cifarzoo.cli.application import (
 from cifarzoo.errors import ArgumentError, CifarZooError, InputError
 from cifarzoo.files.paths import user_path
 from cifarzoo.files.progress import count_bar
-from cifarzoo.names import one_line
 
 if TYPE_CHECKING:
-    from cifarzoo import Prediction
     from cifarzoo.data.pictures import Prepared
 
 __all__ = ["predict"]
@@ -80,7 +78,7 @@ def predict(
                 answer = dataclasses.replace(next(answers), file=name)
                 lines.append({"file": name, **dataclasses.asdict(answer)})
                 if not as_json:
-                    typer.echo(_describe(answer))
+                    typer.echo(str(answer))
     if as_json:
         print_json(lines)
     if failed:
@@ -142,9 +140,3 @@ def _standard_input() -> io.BytesIO:
     file = io.BytesIO(content)
     file.name = "standard input"
     return file
-
-
-def _describe(answer: Prediction) -> str:
-    ranking = ", ".join(f"{name} {probability:.1%}" for name, probability in answer.top)
-    note = f" ({answer.note})" if answer.note else ""
-    return one_line(f"{answer.file}: {ranking}{note}")

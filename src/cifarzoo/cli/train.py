@@ -19,7 +19,6 @@ from cifarzoo.cli.application import (
     PrecisionName,
     Root,
     app,
-    describe,
     is_given,
     load_set,
     name_data,
@@ -142,7 +141,7 @@ def train(
         facts["command"] = shlex.join(["cifarzoo", *sys.argv[1:]])
     typer.echo(
         f"{name} on {len(train_set):,} images of {train_set.name}, {place}\n"
-        f"{describe(chosen)}\nrun folder {run.path}",
+        f"{chosen}\nrun folder {run.path}",
         err=True,
     )
     try:

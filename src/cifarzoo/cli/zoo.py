@@ -14,7 +14,6 @@ from cifarzoo.cli.application import (
     Download,
     Root,
     app,
-    describe,
     load_set,
     print_json,
 )
@@ -67,31 +66,15 @@ def models(
 @app.command(epilog="Example: `cifarzoo info deep_bn`")
 def info(model: Annotated[str, typer.Argument(help="Name.")], as_json: AsJson = False) -> None:
     """Tell what is known about a model: size, source, recipes, weights."""
-    from cifarzoo.zoo.builds import other_sizes
+    from cifarzoo.zoo.about import about, as_text
+    from cifarzoo.zoo.locate import mean_accuracy
 
     spec = cifarzoo.get_model_info(model)
     if as_json:
         print_json(spec.to_dict())
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
-    table.add_row("model", spec.name)
-    table.add_row("description", spec.description)
-    table.add_row("source", spec.source)
-    others = (f"; {size:,} with {how}" for how, size in other_sizes(spec.builder).items())
-    table.add_row("parameters", "".join((f"{spec.parameters:,}", *others)))
-    table.add_row("MACs", f"{spec.macs:,} for one 3x32x32 image")
-    size = f"{spec.image_size}x{spec.image_size}" if spec.image_size else "any size"
-    table.add_row("images", size)
-    if spec.stated_accuracy:
-        table.add_row("stated accuracy", f"{spec.stated_accuracy:g} %")
-    table.add_row("options", ", ".join(f"{k}={v!r}" for k, v in spec.options.items()) or "none")
-    weights = (f"{tag} {_weights_accuracy(spec, tag)}".rstrip() for tag in spec.weights)
-    table.add_row("weights", ", ".join(weights) or "none")
-    for name, recipe in spec.recipes.items():
-        table.add_row(f"recipe {name}", describe(recipe))
-    Console().print(table)
+    accuracies = {tag: mean_accuracy(weights) for tag, weights in spec.weights.items()}
+    typer.echo(as_text(spec.name, spec.description, about(spec, accuracies)))
 
 
 @app.command(epilog="Example: `cifarzoo summary deep_bn`")

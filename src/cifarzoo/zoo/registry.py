@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from cifarzoo.display.html import render
 from cifarzoo.errors import ArgumentError, DuplicateNameError
 from cifarzoo.frozen import freeze_fields
-from cifarzoo.names import keyword_options, unknown_name
+from cifarzoo.names import keyword_options, one_line, unknown_name
 from cifarzoo.recipe import Recipe
+from cifarzoo.zoo.about import about, as_text
 from cifarzoo.zoo.builds import BUILDERS
 
 __all__ = [
@@ -112,6 +114,19 @@ class ModelSpec:
             return self.weights[tag]
         except KeyError:
             raise unknown_name(f"weights of {self.name!r}:", tag, self.weights) from None
+
+    def __repr__(self) -> str:
+        weights = ", ".join(map(one_line, self.weights)) or "none"
+        return (
+            f"ModelSpec({one_line(self.name)!r}: {self.parameters:,} parameters, "
+            f"{self.macs:,} MACs, weights {weights})"
+        )
+
+    def __str__(self) -> str:
+        return as_text(self.name, self.description, about(self))
+
+    def _repr_html_(self) -> str:
+        return render("spec.html", name=self.name, description=self.description, groups=about(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
