@@ -231,6 +231,8 @@ class Recipe:
         off = plain["augmentation"]
         changes = {k: v for k, v in shown["augmentation"].items() if v != off[k]}
         shown["augmentation"] = changes or "none"
+        if self.groups:
+            shown["groups"] = f"({', '.join(self.groups)})"
         return ", ".join(f"{key}={_flat(value)}" for key, value in shown.items())
 
     def to_dict(self) -> dict[str, Any]:
@@ -284,7 +286,7 @@ class Recipe:
 def _flat(value: Any) -> str:
     """A value within a line."""
     if not isinstance(value, Mapping):
-        return str(value)
+        return f"{value:.6g}" if isinstance(value, float) else str(value)
     return "(" + ", ".join(f"{key}={_flat(part)}" for key, part in value.items()) + ")"
 
 

@@ -227,8 +227,11 @@ def plot_comparison(comparisons: Comparison | Sequence[Comparison]) -> Figure:
     axes.axvline(0, linestyle="--", color="#888888", linewidth=1)
     axes.errorbar(differences, places, xerr=sides, fmt="o", color=_COLOURS[0], capsize=4)
     names = [
-        _plain(f"{first} {a:.2%}\nminus {second} {b:.2%}")
-        for (first, second), (a, b) in ((each.names, each.accuracy) for each in pairs)
+        "\nminus ".join(
+            _plain(f"{name} {share:.2%}")
+            for name, share in zip(each.names, each.accuracy, strict=True)
+        )
+        for each in pairs
     ]
     axes.set_yticks(places, names, fontsize=8)
     axes.set_ylim(len(pairs) - 0.5, -0.5)

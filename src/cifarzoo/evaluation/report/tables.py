@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,9 +43,10 @@ def as_text(report: EvaluationReport, *, whole: bool = False) -> str:
         f"{name:<{name_width}}  {precision:>9}  {recall:>6}  {f1:>6}  {count:>6}"
         for name, precision, recall, f1, count in _class_rows(scores)
     ]
-    lines += [f"and {left} classes with a higher recall"] if left else []
+    lines += [f"and {left} more classes; these are the least recognized"] if left else []
     pairs = [one_line(f"{a} as {b} ({n})") for a, b, n in report.most_confused(5)]
-    lines += ["", f"most confused: {', '.join(pairs) or 'none'}"]
+    confused = f"most confused: {', '.join(pairs) or 'none'}"
+    lines += ["", *textwrap.wrap(confused, 100, subsequent_indent="  ", break_on_hyphens=False)]
     if left:
         return "\n".join(lines)
     lines += ["", "confusion matrix (rows true, columns predicted)"]
