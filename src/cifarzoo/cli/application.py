@@ -86,7 +86,7 @@ def in_options(text: str, command: Any) -> str:
     there is ``--set`` for it, becomes "--set clip_norm=1". A function that lists names becomes the
     command that does, or is left out: the message names the near ones.
     """
-    text = re.sub(r"\blist_models\([^)]*\)", "`cifarzoo models`", text)
+    text = re.sub(r"\blist_models\(([^)]*)\)", _models_command, text)
     text = re.sub(r" See list_\w+\(\)\.", "", text)
     options = {option.name: option for option in getattr(command, "params", ()) if option.opts}
     fields: set[str] = set()
@@ -109,6 +109,12 @@ def in_options(text: str, command: Any) -> str:
         return f"{option.opts[0]} {value}".removesuffix(" True").strip()
 
     return re.sub(r"(?<!--set )(?<![\w./-])([a-z_]+)=([\w.]*)", name, text)
+
+
+def _models_command(call: re.Match[str]) -> str:
+    """The command that lists what a call of `list_models` lists."""
+    argument = call[1].replace("pretrained=True", "--pretrained")
+    return f"`cifarzoo models {argument}".rstrip() + "`"
 
 
 app = typer.Typer(
