@@ -21,7 +21,6 @@ from results import (
     tuning_tables,
     why_71_tables,
 )
-from torch import nn
 from typer.testing import CliRunner
 
 import cifarzoo
@@ -126,7 +125,7 @@ def model_page(name: str) -> str:
         _block("text", str(model), css="wide"),
         f"## Summary\n\n`cifarzoo summary {name}`: output shapes, parameters and "
         "multiply-accumulates of every layer.",
-        _block("text", _summary(model), css="wide"),
+        _block("text", str(cifarzoo.summary(model)), css="wide"),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -200,13 +199,6 @@ def _spread(value: dict[str, float]) -> str:
 
 def _ratio(value: dict[str, float]) -> str:
     return f"{value['ratio']:.2f}" if "ratio" in value else ""
-
-
-def _summary(model: nn.Module) -> str:
-    """The summary, in columns that fit a page."""
-    statistics = cifarzoo.summary(model)
-    statistics.formatting.col_width = 16
-    return str(statistics)
 
 
 def _about(network: type) -> list[str]:
