@@ -34,6 +34,7 @@ __all__ = [
     "Data",
     "Device",
     "Download",
+    "Model",
     "Opened",
     "PrecisionName",
     "Root",
@@ -43,6 +44,7 @@ __all__ = [
     "Weights",
     "app",
     "choose_data",
+    "complete_model",
     "in_options",
     "is_given",
     "load_set",
@@ -51,6 +53,7 @@ __all__ = [
     "open_weights",
     "print_error",
     "print_json",
+    "tell_apart",
 ]
 
 
@@ -120,11 +123,19 @@ def _models_command(call: re.Match[str]) -> str:
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="The CIFAR-10 model zoo: list, train, evaluate, predict.",
 )
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Names of the zoo's own models that begin so, read from the index, which needs no torch."""
+    folder = Path(cifarzoo.__file__).parent / "zoo" / "index"
+    lines = (line for file in folder.glob("*.toml") for line in file.open(encoding="utf-8"))
+    names = (match[1] for line in lines if (match := re.match(r"\[(\w+)\]", line)))
+    return sorted(name for name in names if name.startswith(incomplete))
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 _SETS = "cifar10, cifar100, sample, folder:PATH, or one that is registered."
@@ -140,6 +151,7 @@ TestData = Annotated[
 Weights = Annotated[
     str, typer.Argument(help="Weights file, run folder, or pretrained model: MODEL or MODEL.TAG.")
 ]
+Model = Annotated[str, typer.Argument(help="Name.", autocompletion=complete_model)]
 Root = Annotated[
     Path | None,
     typer.Option(help="Folder of the data set. [default: $CIFARZOO_DATA, else the cache folder]"),
@@ -218,6 +230,15 @@ def choose_data(context: typer.Context, weights: str, facts: dict[str, Any], dat
         )
     found = facts.get("data")
     return str(found) if found is not None else data
+
+
+def tell_apart(weights: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What to call networks: by their names, and those of one name by where they lie too."""
+    ends = [Path(each).name for each in weights]
+    return [
+        name if names.count(name) == 1 else f"{name} ({end if ends.count(end) == 1 else each})"
+        for each, end, name in zip(weights, ends, names, strict=True)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from cifarzoo.cli.application import (
     PrecisionName,
     Root,
     app,
+    complete_model,
     is_given,
     load_set,
     name_data,
@@ -45,7 +46,9 @@ __all__ = ["train"]
 )
 def train(
     context: typer.Context,
-    model: Annotated[str | None, typer.Argument(help="Name.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="Name.", autocompletion=complete_model)
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A recipe of the model, or a .toml or .json file.")
     ] = None,

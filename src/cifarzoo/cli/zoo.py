@@ -1,4 +1,4 @@
-"""Commands about models and data: models, info, summary, data."""
+"""Commands about models and data: models, info, summary, recipes, data."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import cifarzoo
 from cifarzoo.cli.application import (
     AsJson,
     Download,
+    Model,
     Root,
     app,
+    complete_model,
     load_set,
     print_json,
 )
@@ -21,7 +23,7 @@ from cifarzoo.cli.application import (
 if TYPE_CHECKING:
     from cifarzoo import ModelSpec
 
-__all__ = ["data", "info", "models", "short_count", "summary"]
+__all__ = ["data", "info", "models", "recipes", "short_count", "summary"]
 
 
 @app.command(epilog='Example: `cifarzoo models "resnet*"`')
@@ -64,7 +66,7 @@ def models(
 
 
 @app.command(epilog="Example: `cifarzoo info deep_bn`")
-def info(model: Annotated[str, typer.Argument(help="Name.")], as_json: AsJson = False) -> None:
+def info(model: Model, as_json: AsJson = False) -> None:
     """Tell what is known about a model: size, source, recipes, weights."""
     from cifarzoo.zoo.about import about, as_text
     from cifarzoo.zoo.locate import mean_accuracy
@@ -79,11 +81,43 @@ def info(model: Annotated[str, typer.Argument(help="Name.")], as_json: AsJson = 
 
 @app.command(epilog="Example: `cifarzoo summary deep_bn`")
 def summary(
-    model: Annotated[str, typer.Argument(help="Name.")],
+    model: Model,
     num_classes: Annotated[int, typer.Option(help="Size of the output.")] = 10,
 ) -> None:
     """Print layers, output shapes, parameters and multiply-accumulates."""
     typer.echo(str(cifarzoo.summary(cifarzoo.create_model(model, num_classes=num_classes))))
+
+
+@app.command(
+    epilog="Examples: `cifarzoo recipes`, `cifarzoo recipes airbench94 fast94`, "
+    "`cifarzoo recipes simple > mine.toml`, then `cifarzoo train simple --recipe mine.toml`"
+)
+def recipes(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Name; without one, all are listed.", autocompletion=complete_model),
+    ] = None,
+    recipe: Annotated[str, typer.Argument(help="Which of its recipes.")] = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Print a recipe as TOML, as --recipe reads it, or list the recipes of all models."""
+    if model is None:
+        specs = [cifarzoo.get_model_info(name) for name in cifarzoo.list_models()]
+        if as_json:
+            print_json({spec.name: [*spec.recipes] for spec in specs})
+            return
+        width = max(len(spec.name) for spec in specs)
+        for spec in specs:
+            typer.echo(f"{spec.name:<{width}}  {', '.join(spec.recipes)}")
+        return
+    spec = cifarzoo.get_model_info(model)
+    found = spec.get_recipe(recipe)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    typer.echo(found.to_toml(), nl=False)
+    if others := [name for name in spec.recipes if name != recipe]:
+        typer.echo(f"other recipes of {model}: {', '.join(others)}", err=True)
 
 
 @app.command(epilog="Example: `cifarzoo data cifar10 --root ~/data`")

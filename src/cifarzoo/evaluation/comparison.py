@@ -67,13 +67,16 @@ class Comparison:
             f"95 % interval {low:+.2f} to {high:+.2f})"
         )
 
-    def _repr_html_(self) -> str:
+    @property
+    def verdict(self) -> str:
+        """Whether the images tell which model is better, in a sentence."""
         low, high = self.difference_interval
         if low <= 0 <= high:
-            verdict = "The interval contains 0: these images do not tell which model is better."
-        else:
-            verdict = f"The interval leaves out 0: {self.names[low < 0]} is better."
-        return render("comparison.html", c=self, verdict=verdict)
+            return "The interval contains 0: these images do not tell which model is better."
+        return f"The interval leaves out 0: {self.names[low < 0]} is better."
+
+    def _repr_html_(self) -> str:
+        return render("comparison.html", c=self)
 
     def to_dataframe(self) -> DataFrame:
         """A data frame of pandas: a row for each model, the first one's difference in its row.

@@ -11,7 +11,7 @@ _GAP = 2
 _SOME = 12  # characters that a layer's name has at least
 
 
-class LayerTable(ModelStatistics):
+class LayerTable(ModelStatistics):  # type: ignore[misc]  # its types are not read
     """torchinfo's ``ModelStatistics``, with numbers in whole and at most 100 columns wide.
 
     torchinfo's own table has columns of one width, and writes "Units.MEGABYTES" in its last lines.
