@@ -12,7 +12,7 @@ import torch
 
 import cifarzoo
 from cifarzoo import ImageSet, ModelCard
-from cifarzoo.errors import MissingExtraError
+from cifarzoo.errors import InputError, MissingExtraError
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -36,3 +36,8 @@ def test_missing_packages_name_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
     with warnings.catch_warnings(), pytest.raises(MissingExtraError, match=r"cifarzoo\[export\]"):
         cifarzoo.export_onnx(cifarzoo.create_model("simple"), tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_size_the_network_does_not_take_is_its_own_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs 32x32 images; got 48x48"):
+        cifarzoo.export_onnx(cifarzoo.create_model("simple"), tmp_path / "m.onnx", image_size=48)

@@ -32,6 +32,7 @@ def export_onnx(model: nn.Module, path: str | Path, *, image_size: int = 32) -> 
         The path.
 
     Raises:
+        InputError: The network takes images of another size.
         MissingExtraError: The export packages are not installed.
         OutputError: The file cannot be written.
     """
@@ -42,6 +43,8 @@ def export_onnx(model: nn.Module, path: str | Path, *, image_size: int = 32) -> 
     card = get_card(model)
     example = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
     with evaluating(_WithNormalization(model, card.preprocessing)) as whole:
+        with torch.no_grad():
+            whole(example)  # its own error says which images it takes; the exporter's does not
         program = torch.onnx.export(
             whole,
             (example,),

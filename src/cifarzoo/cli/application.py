@@ -132,8 +132,8 @@ app = typer.Typer(
 def complete_model(incomplete: str) -> list[str]:
     """Names of the zoo's own models that begin so, read from the index, which needs no torch."""
     folder = Path(cifarzoo.__file__).parent / "zoo" / "index"
-    lines = (line for file in folder.glob("*.toml") for line in file.open(encoding="utf-8"))
-    names = (match[1] for line in lines if (match := re.match(r"\[(\w+)\]", line)))
+    text = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.toml"))
+    names = re.findall(r"^\[(\w+)\]", text, re.MULTILINE)
     return sorted(name for name in names if name.startswith(incomplete))
 
 

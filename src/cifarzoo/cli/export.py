@@ -30,7 +30,7 @@ def export(
     if output is not None and output.suffix.lower() != ".onnx":
         raise ArgumentError(f"--output is an .onnx file; got {output}")
     if image_size < 1:
-        raise ArgumentError(f"image_size must be at least 1; got {image_size}")
+        raise ArgumentError(f"--image-size must be at least 1; got {image_size}")
     network = open_weights(weights).network
     card = cifarzoo.get_card(network)
     path = output or Path(f"{card.name.replace(':', '-')}.onnx")
