@@ -85,7 +85,7 @@ def make_entry(
         files: Folder of the official corrupted images, instead of those made here.
         device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: "auto" takes bfloat16 where the device computes it natively.
-        advance: Called after each batch, with how many views of `views_of_entry` it had.
+        advance: Called after each batch, with how many views of ``views_of_entry`` it had.
 
     Raises:
         ArgumentError: ``views`` is none of the three.

@@ -284,8 +284,7 @@ def get_model_info(name: str) -> ModelSpec:
             network of these packages; such a one is built to be counted, with a stem for 32 pixels.
 
     Raises:
-        UnknownNameError: No model has this name; the message suggests the nearest, or the
-            network of timm or torchvision that is called so.
+        UnknownNameError: No model has this name; the message suggests what was meant.
         ArgumentError: The other package's network cannot be adapted to 32 pixels.
 
     Example:
