@@ -65,7 +65,7 @@ nitpick_ignore_regex = [
     # the documentation is built without a network, so nothing outside it can be linked
     (
         r"py:.*",
-        r"(torch|torchinfo|matplotlib|rich|huggingface_hub|os|pathlib|typing|collections\.abc)\..*",
+        r"(torch|torchinfo|matplotlib|pandas|rich|huggingface_hub|os|pathlib|typing|collections\.abc)\..*",
     ),
     (r"py:data", r"Ellipsis"),  # of tuple[int, ...]
 ]

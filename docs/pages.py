@@ -12,7 +12,6 @@ import runpy
 import sys
 from pathlib import Path
 
-import tomli_w
 import typer
 from results import (
     int8_table,
@@ -25,7 +24,6 @@ from results import (
     tuning_tables,
     why_71_tables,
 )
-from torch import nn
 from trained import pictures, weights_section
 from typer.testing import CliRunner
 
@@ -129,15 +127,14 @@ def model_page(name: str) -> str:
         "them. Every field is explained at {py:class}`cifarzoo.Recipe`.",
     ]
     for recipe_name, recipe in spec.recipes.items():
-        fields = {key: value for key, value in recipe.to_dict().items() if value != {}}
-        parts += [f"### {recipe_name}", _block("toml", tomli_w.dumps(fields))]
+        parts += [f"### {recipe_name}", _block("toml", recipe.to_toml())]
     parts += [
         "## Layers",
         "`print(model)`:",
         _block("text", str(model), css="wide"),
         f"## Summary\n\n`cifarzoo summary {name}`: output shapes, parameters and "
         "multiply-accumulates of every layer.",
-        _block("text", _summary(model), css="wide"),
+        _block("text", str(cifarzoo.summary(model)), css="wide"),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -211,13 +208,6 @@ def _spread(value: dict[str, float]) -> str:
 
 def _ratio(value: dict[str, float]) -> str:
     return f"{value['ratio']:.2f}" if "ratio" in value else ""
-
-
-def _summary(model: nn.Module) -> str:
-    """The summary, in columns that fit a page."""
-    statistics = cifarzoo.summary(model)
-    statistics.formatting.col_width = 16
-    return str(statistics)
 
 
 def _about(network: type) -> list[str]:

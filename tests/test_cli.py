@@ -23,8 +23,8 @@ from cifarzoo.cli import app
 from cifarzoo.files.writing import file_digest
 
 COMMANDS = (
-    *("models", "info", "summary", "data", "train"),
-    *("evaluate", "calibrate", "report", "predict", "verify"),
+    *("models", "info", "summary", "recipes", "data", "train"),
+    *("evaluate", "calibrate", "report", "compare", "predict", "export", "verify"),
 )
 
 
@@ -65,8 +65,9 @@ def test_models_lists_the_zoo() -> None:
 
 def test_info_tells_source_and_recipes() -> None:
     output = run("info", "deep_bn").output
-    for text in ("453,242", "69 %", "recipe original", "scheduler=multistep"):
+    for text in ("453,242", "69 %", "\nrecipes\n", "  original  epochs=8, ", "scheduler=multistep"):
         assert text in output
+    assert max(map(len, output.splitlines())) <= 100
     assert json.loads(run("info", "deep_bn", "--json").stdout)["image_size"] == 32
 
 

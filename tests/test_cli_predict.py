@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -107,6 +108,55 @@ def test_more_files_than_go_at_once_keep_their_order(weights: Path, tmp_path: Pa
     assert [Path(entry["file"]).stem for entry in found] == [f"{place:03}" for place in range(103)]
 
 
+def test_csv_has_a_row_for_each_image_and_its_error(weights: Path, photos: Path) -> None:
+    (photos / "bad.jpg").write_bytes(b"x")
+    rows = list(csv.DictReader(run("predict", weights, photos, "--csv", code=1).stdout.split("\n")))
+    assert [Path(row["file"]).name for row in rows] == ["a.JPG", "b.png", "bad.jpg", "c.webp"]
+    model = cifarzoo.load_model(weights)
+    for row in rows:
+        if row["error"]:
+            assert row["label"] == ""
+            continue
+        found = cifarzoo.predict(model, row["file"])
+        assert isinstance(found, cifarzoo.Prediction)
+        assert row["label"] == found.label
+        assert float(row["probability"]) == pytest.approx(found.probability, abs=1e-3)
+        assert (row["label_5"], row["note"]) == (found.top[4][0], found.note)
+    assert "cannot read" in rows[2]["error"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "txt"])
+def test_answers_go_to_a_file_of_the_kind_that_its_name_says(
+    weights: Path, photos: Path, kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"new/answers.{kind}"
+    result = run("predict", weights, photos, "--output", path, "--top", 2)
+    assert result.stdout == ""
+    printed = run("predict", weights, photos, "--top", 2, *{"txt": ()}.get(kind, (f"--{kind}",)))
+    assert path.read_text(encoding="utf-8") == printed.stdout
+
+
+def test_as_many_classes_are_told_as_are_asked_for(weights: Path, photos: Path) -> None:
+    for asked, told in ((1, 1), (3, 3), (99, 10)):
+        found = json.loads(run("predict", weights, photos, "--json", "--top", asked).stdout)
+        assert [len(entry["top"]) for entry in found] == [told] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--csv", "--json"), "--csv and --json are two ways"),
+        (("--output", "x.md"), "--output is a .csv, .json or .txt file; got x.md"),
+        (("--output", "x.csv", "--json"), "--json asks for JSON, and x.csv is no such file"),
+        (("--top", "0"), "top must be a whole number of at least 1"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_anything_is_read(
+    arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in run("predict", "nosuch", "nowhere", *arguments, code=1).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "right", "wrong"),
     [
@@ -117,6 +167,7 @@ def test_more_files_than_go_at_once_keep_their_order(weights: Path, tmp_path: Pa
             "drop_last=",
         ),
         (("train", "nosuch", "--data", "sample"), "See `cifarzoo models`.", "list_models"),
+        (("train", "timm:resnt18"), '`cifarzoo models "timm:*"`', "list_models"),
         (("train", "simple", "--set", "optimizer=sgdd"), "did you mean 'sgd'?", "list_optimizers"),
         (
             ("train", "simple", "--data", "sample", "--val-size", "5000"),

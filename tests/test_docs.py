@@ -90,7 +90,7 @@ def test_every_model_has_a_page(name: str, pages: ModuleType) -> None:
     for recipe in spec.recipes:
         assert f"\n### {recipe}\n\n```toml\nepochs = " in text
     assert f"\n\n{cifarzoo.create_model(name)}\n```\n" in text
-    assert "Output Shape" in text
+    assert f"\nMACs        {spec.macs:,} for one image\n" in text
 
 
 def test_recipes_on_a_page_can_be_loaded(pages: ModuleType, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 import cifarzoo
 from cifarzoo import ImageSet, ModelCard
-from cifarzoo.errors import ArgumentError, MissingExtraError
+from cifarzoo.errors import ArgumentError, InputError, MissingExtraError
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -81,3 +81,8 @@ def test_a_program_with_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"ends in \.pt2; got"):
         cifarzoo.export_program(cifarzoo.create_model("simple"), tmp_path / "model.pt")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_size_the_network_does_not_take_is_its_own_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs 32x32 images; got 48x48"):
+        cifarzoo.export_onnx(cifarzoo.create_model("simple"), tmp_path / "m.onnx", image_size=48)

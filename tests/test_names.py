@@ -16,6 +16,7 @@ from cifarzoo.evaluation import corrupt, evaluate_robustness
 from cifarzoo.names import (
     check_options,
     keyword_options,
+    near_names,
     real_number,
     unknown_name,
     whole_number,
@@ -33,6 +34,35 @@ def test_near_name_is_suggested() -> None:
 def test_known_names_are_listed_in_order_when_none_is_near() -> None:
     error = unknown_name("optimizer", "zzz", iter(["sgd", "adam"]))
     assert str(error) == "unknown optimizer 'zzz'; known: adam, sgd."
+
+
+def test_of_many_names_some_are_examples_when_none_is_near() -> None:
+    known = [f"{letter}{letter}{n}" for letter in "abcdefgh" for n in range(10)]
+    error = str(unknown_name("model", "xyzxyz", known, hint="See list_models()."))
+    assert error == (
+        "unknown model 'xyzxyz'; none of the 80 known names is like it; some are aa0, bb4, cc8, "
+        "ee2, ff6, hh0. See list_models()."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("densenet121", ["resnet110", "simple"], []),
+        ("DEEP_BN", ["deep_bn", "simple"], ["deep_bn"]),
+        ("tanh", ["timm.tanh", "cosine"], ["timm.tanh"]),
+        ("wrn28", ["wrn16_2", "wrn28_10", "wrn28_2"], ["wrn28_2", "wrn28_10"]),
+        ("vgg", ["repvgg_a0", "vgg11_bn", "vgg16_bn"], ["vgg11_bn", "vgg16_bn"]),
+        ("resnet1", [f"resnet{n}" for n in range(10, 60)], [f"resnet{n}" for n in (10, 11, 12)]),
+    ],
+)
+def test_only_names_that_are_like_it_are_suggested(
+    name: str, known: list[str], expected: list[str]
+) -> None:
+    assert near_names(name, known) == expected
+    message = str(unknown_name("model", name, known))
+    assert ("did you mean" in message) == bool(expected)
+    assert all(repr(each) in message for each in expected)
 
 
 def test_name_of_another_type_is_named_too() -> None:

@@ -41,6 +41,7 @@ def export_onnx(
         The path.
 
     Raises:
+        InputError: The network takes images of another size.
         MissingExtraError: The export packages are not installed.
         ArgumentError: The file cannot be written for this ``opset``.
         OutputError: The file cannot be written.
@@ -55,7 +56,7 @@ def export_onnx(
     with evaluating(_WithNormalization(model, card.preprocessing)) as whole:
         program = torch.onnx.export(
             whole,
-            _example(image_size),
+            _example(whole, image_size),
             dynamo=True,
             input_names=["images"],
             output_names=["logits"],
@@ -93,6 +94,7 @@ def export_program(model: nn.Module, path: str | Path, *, image_size: int = 32) 
         The path.
 
     Raises:
+        InputError: The network takes images of another size.
         ArgumentError: The name does not end in ``.pt2``, by which torch knows such files.
         OutputError: The file cannot be written.
 
@@ -110,15 +112,18 @@ def export_program(model: nn.Module, path: str | Path, *, image_size: int = 32) 
     card = get_card(model)
     with evaluating(_WithNormalization(model, card.preprocessing)) as whole:
         program = torch.export.export(
-            whole, _example(image_size), dynamic_shapes=_any_batch(), strict=False
+            whole, _example(whole, image_size), dynamic_shapes=_any_batch(), strict=False
         )
     content = io.BytesIO()
     torch.export.save(program, content, extra_files={"card": json.dumps(card.to_dict())})
     return write_bytes(path, content.getvalue())
 
 
-def _example(image_size: int) -> tuple[Tensor]:
-    return (torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8),)
+def _example(network: nn.Module, image_size: int) -> tuple[Tensor]:
+    images = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
+    with torch.no_grad():
+        network(images)  # its own error says which images it takes; an exporter's does not
+    return (images,)
 
 
 def _any_batch() -> tuple[dict[int, Any]]:

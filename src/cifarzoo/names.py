@@ -16,6 +16,7 @@ __all__ = [
     "check_factory",
     "check_options",
     "keyword_options",
+    "near_names",
     "one_line",
     "printable",
     "real_number",
@@ -25,6 +26,8 @@ __all__ = [
 ]
 
 _Item = TypeVar("_Item")
+_LIKE = 0.75  # by the ratio of difflib: "densenet121" is 0.7 like "resnet110"
+_FEW, _SOME = 12, 6  # names that an error lists; of more, so many are examples
 _TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
@@ -36,9 +39,48 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") 
         "unknown model 'deepbn'; did you mean 'deep_bn'? See list_models()."
     """
     known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    suggestion = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
+    near = near_names(str(name), known)
+    if near:
+        suggestion = f"did you mean {_either(near)}?"
+    elif len(known) <= _FEW:
+        suggestion = f"known: {', '.join(known)}."
+    else:
+        some = known[:: -(-len(known) // _SOME)]  # from all over the alphabet
+        suggestion = f"none of the {len(known)} known names is like it; some are {', '.join(some)}."
     return UnknownNameError(f"unknown {kind} {name!r}; {suggestion} {hint}".rstrip())
+
+
+def near_names(name: str, known: Iterable[str], *, least: float = _LIKE) -> list[str]:
+    """The names that ``name`` may be a slip of: the likest, and those that are nearly as like.
+
+    Args:
+        name: What somebody wrote.
+        known: All names.
+        least: How like a name must be, by the ratio of difflib, 0..1; a beginning is 0.9 like.
+
+    Example:
+        >>> near_names("wrn28", ["wrn16_2", "wrn28_10", "wrn28_2"])
+        ['wrn28_2', 'wrn28_10']
+        >>> near_names("densenet121", ["resnet110"])
+        []
+    """
+    text = name.lower()
+    found = {}
+    for other in known:
+        like = difflib.SequenceMatcher(None, text, other.lower()).ratio()
+        if len(text) > 2 and text in other.lower():  # however much is missing
+            like = max(like, 0.9 if other.lower().startswith(text) else _LIKE)
+        if sorted(text) == sorted(other.lower()):  # two letters that have changed places
+            like = max(like, 0.9)
+        found[other] = like
+    likest = max(found.values(), default=0.0)
+    near = [other for other in found if found[other] >= max(least, likest - 0.05)]
+    return sorted(near, key=lambda other: (-found[other], len(other), other))[:3]
+
+
+def _either(names: Iterable[str]) -> str:
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def keyword_options(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -53,8 +95,8 @@ def check_options(kind: str, options: Mapping[str, Any], allowed: Iterable[str])
     for name in options:
         if name not in allowed:
             names = ", ".join(allowed) if allowed else "none"
-            near = difflib.get_close_matches(name, allowed, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            near = near_names(name, allowed)
+            hint = f"did you mean {_either(near)}? " if near else ""
             raise ArgumentError(f"unknown option {name!r} of {kind}; {hint}allowed: {names}")
 
 

@@ -15,10 +15,10 @@ import pytest
 
 import cifarzoo
 from cifarzoo import EvaluationReport, ImageSet
+from cifarzoo.display.charts import Series, line_chart
 from cifarzoo.errors import ArgumentError, InputError, OutputError
 from cifarzoo.evaluation import PageEntry, make_entry, write_page
 from cifarzoo.evaluation.page import render_page, views_of_entry
-from cifarzoo.evaluation.report.charts import Series, line_chart
 from cifarzoo.evaluation.robustness import RobustnessReport
 
 CHROMIUM = next((found for n in ("chromium", "chrome") if (found := shutil.which(n))), None)

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import pickle
 from pathlib import Path
 
 import matplotlib
 import pytest
 
 import cifarzoo
-from cifarzoo import EpochRecord, History, ImageSet
+from cifarzoo import EpochRecord, EvaluationReport, History, ImageSet
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation import (
     RobustnessReport,
+    plot_comparison,
     plot_predictions,
     plot_reliability,
     plot_robustness,
@@ -35,6 +37,11 @@ def history(epochs: int, *, val: bool = True) -> History:
             for i in range(epochs)
         )
     )
+
+
+@pytest.fixture
+def report(few: ImageSet) -> EvaluationReport:
+    return cifarzoo.evaluate(cifarzoo.create_model("simple", seed=0), few)
 
 
 def test_confusion_matrix_writes_every_count() -> None:
@@ -140,3 +147,47 @@ def test_names_are_drawn_as_they_are(name: str, few: ImageSet, tmp_path: Path) -
         with matplotlib.rc_context({"svg.fonttype": "none"}):  # text stays text
             figure.savefig(tmp_path / f"{kind}.svg")
         assert one_line(name) in html.unescape((tmp_path / f"{kind}.svg").read_text())
+
+
+def test_a_report_is_drawn_as_it_is(report: EvaluationReport) -> None:
+    axes = cifarzoo.plot_confusion_matrix(report).axes[0]
+    assert axes.get_title() == f"simple on {report.data}: {report.accuracy:.2%}"
+    assert [t.get_text() for t in axes.get_xticklabels()] == [c.name for c in report.classes]
+    assert cifarzoo.plot_confusion_matrix(report, title="mine").axes[0].get_title() == "mine"
+    with pytest.raises(InputError, match="leave out classes"):
+        cifarzoo.plot_confusion_matrix(report, ("cat", "dog"))
+    with pytest.raises(InputError, match="needs the names of its classes"):
+        cifarzoo.plot_confusion_matrix([[1]])
+
+
+def test_a_history_is_drawn_from_its_records_too() -> None:
+    runs = [cifarzoo.plot_history(each) for each in (history(3), history(3).to_list())]
+    first, second = ([list(line.get_ydata()) for line in run.axes[0].lines] for run in runs)
+    assert first == second
+    for wrong in (3, [3], "history.json"):
+        with pytest.raises(InputError, match="a history is what"):
+            cifarzoo.plot_history(wrong)
+
+
+def test_comparisons_are_drawn_with_their_intervals(report: EvaluationReport) -> None:
+    other = dataclasses.replace(report, model="$other$", predicted=report.labels)
+    one = cifarzoo.compare(report, dataclasses.replace(other, accuracy=1.0))
+    (axes,) = plot_comparison(one).axes
+    (low, high), *_ = axes.collections[0].get_segments()
+    assert [100 * end for end in one.difference_interval] == pytest.approx([low[0], high[0]])
+    assert "\\$other\\$" in axes.get_yticklabels()[0].get_text()
+    assert len(plot_comparison([one, one]).axes[0].get_yticklabels()) == 2
+    with pytest.raises(InputError, match="no comparison"):
+        plot_comparison([])
+
+
+def test_one_report_of_robustness_is_drawn_like_several() -> None:
+    one = RobustnessReport("m", "d", 0.9, {"fog": (0.5, 0.3)}, (1, 2))
+    assert len(plot_robustness(one).axes[0].lines) == len(plot_robustness([one]).axes[0].lines) == 1
+
+
+def test_a_figure_is_a_png_for_notebooks_and_can_be_pickled() -> None:
+    figure = cifarzoo.plot_history(history(2))
+    again = pickle.loads(pickle.dumps(figure))
+    for each in (figure, again):
+        assert each._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]  # ours

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from torch import nn
 
@@ -37,8 +39,21 @@ def test_unknown_model_suggests_the_nearest() -> None:
     message = r"unknown model 'deepbn'; did you mean 'deep_bn'\? See list_models\(\)\."
     with pytest.raises(UnknownNameError, match=message):
         cifarzoo.get_model_info("deepbn")
-    with pytest.raises(ValueError, match=r"known: airbench94, .*deep_bn, .*resnet110, .*simple"):
+    with pytest.raises(ValueError, match=r"none of the \d+ known names is like it; some are air"):
         cifarzoo.create_model("")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("densenet121", "'densenet121'; other packages have a network of this name: 'timm:dense"),
+        ("densenet121", "and 'torchvision:densenet121'."),
+        ("resnet34", "did you mean 'resnet34_cifar'? other packages have"),
+    ],
+)
+def test_a_network_of_another_package_is_pointed_at(name: str, message: str) -> None:
+    with pytest.raises(UnknownNameError, match=re.escape(message)):
+        cifarzoo.get_model_info(name)
 
 
 def test_a_third_party_model_is_a_model_like_any_other() -> None:

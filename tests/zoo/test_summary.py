@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
+from kinds import KINDS
 from torch import Tensor, nn
 
 import cifarzoo
@@ -31,3 +34,24 @@ def test_work_grows_with_the_image() -> None:
     assert small.total_mult_adds < large.total_mult_adds / 3
     assert torch.is_grad_enabled()
     assert model.training
+
+
+@pytest.mark.parametrize("name", [*KINDS, "timm:efficientnet_b0"])
+def test_a_summary_fits_100_columns_and_names_no_unit_of_torchinfo(name: str) -> None:
+    spec = cifarzoo.get_model_info(name)
+    found = cifarzoo.summary(cifarzoo.create_model(name))
+    text = str(found)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "Units" not in text
+    assert f"\nparameters  {spec.parameters:,}" in text
+    assert f"\nMACs        {spec.macs:,} for one image\n" in text
+
+
+def test_a_summary_has_a_row_for_each_layer() -> None:
+    model = cifarzoo.create_model("deep_bn")
+    model.get_parameter("fc1.weight").requires_grad_(False)
+    text = str(cifarzoo.summary(model, batch_size=4))
+    for name, _ in model.named_children():
+        assert f"({name})" in text
+    assert "for 4 images" in text
+    assert re.search(r"parameters  453,242, [\d,]+ of them frozen", text)

@@ -11,23 +11,28 @@ import typer
 from cifarzoo.cli.application import app
 from cifarzoo.names import printable
 
-from cifarzoo.cli.zoo import data, info, models, summary  # isort: skip  (the order of the help)
+from cifarzoo.cli.zoo import data, info, models, recipes, summary  # isort: skip  (the order of the help)
 from cifarzoo.cli.train import train  # isort: skip
 from cifarzoo.cli.evaluate import calibrate, evaluate, report  # isort: skip
+from cifarzoo.cli.compare import compare  # isort: skip
 from cifarzoo.cli.predict import predict  # isort: skip
+from cifarzoo.cli.export import export  # isort: skip
 from cifarzoo.cli.verify import verify  # isort: skip
 from cifarzoo.cli.demo import demo  # isort: skip
 
 __all__ = [
     "app",
     "calibrate",
+    "compare",
     "data",
     "demo",
     "evaluate",
+    "export",
     "info",
     "main",
     "models",
     "predict",
+    "recipes",
     "report",
     "summary",
     "train",

@@ -27,13 +27,14 @@ from cifarzoo.names import printable
 if TYPE_CHECKING:
     from torch import nn
 
-    from cifarzoo import ImageSet, Recipe
+    from cifarzoo import ImageSet
 
 __all__ = [
     "AsJson",
     "Data",
     "Device",
     "Download",
+    "Model",
     "Opened",
     "PrecisionName",
     "Root",
@@ -43,7 +44,7 @@ __all__ = [
     "Weights",
     "app",
     "choose_data",
-    "describe",
+    "complete_model",
     "in_options",
     "is_given",
     "load_set",
@@ -52,6 +53,7 @@ __all__ = [
     "open_weights",
     "print_error",
     "print_json",
+    "tell_apart",
 ]
 
 
@@ -87,7 +89,7 @@ def in_options(text: str, command: Any) -> str:
     there is ``--set`` for it, becomes "--set clip_norm=1". A function that lists names becomes the
     command that does, or is left out: the message names the near ones.
     """
-    text = re.sub(r"\blist_models\([^)]*\)", "`cifarzoo models`", text)
+    text = re.sub(r"\blist_models\(([^)]*)\)", _models_command, text)
     text = re.sub(r" See list_\w+\(\)\.", "", text)
     options = {option.name: option for option in getattr(command, "params", ()) if option.opts}
     fields: set[str] = set()
@@ -112,14 +114,28 @@ def in_options(text: str, command: Any) -> str:
     return re.sub(r"(?<!--set )(?<![\w./-])([a-z_]+)=([\w.]*)", name, text)
 
 
+def _models_command(call: re.Match[str]) -> str:
+    """The command that lists what a call of `list_models` lists."""
+    argument = call[1].replace("pretrained=True", "--pretrained")
+    return f"`cifarzoo models {argument}".rstrip() + "`"
+
+
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="The CIFAR-10 model zoo: list, train, evaluate, predict.",
 )
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Names of the zoo's own models that begin so, read from the index, which needs no torch."""
+    folder = Path(cifarzoo.__file__).parent / "zoo" / "index"
+    text = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.toml"))
+    names = re.findall(r"^\[(\w+)\]", text, re.MULTILINE)
+    return sorted(name for name in names if name.startswith(incomplete))
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 _SETS = "cifar10, cifar100, sample, folder:PATH, or one that is registered."
@@ -135,6 +151,7 @@ TestData = Annotated[
 Weights = Annotated[
     str, typer.Argument(help="Weights file, run folder, or pretrained model: MODEL or MODEL.TAG.")
 ]
+Model = Annotated[str, typer.Argument(help="Name.", autocompletion=complete_model)]
 Root = Annotated[
     Path | None,
     typer.Option(help="Folder of the data set. [default: $CIFARZOO_DATA, else the cache folder]"),
@@ -215,6 +232,15 @@ def choose_data(context: typer.Context, weights: str, facts: dict[str, Any], dat
     return str(found) if found is not None else data
 
 
+def tell_apart(weights: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What to call networks: by their names, and those of one name by where they lie too."""
+    ends = [Path(each).name for each in weights]
+    return [
+        name if names.count(name) == 1 else f"{name} ({end if ends.count(end) == 1 else each})"
+        for each, end, name in zip(weights, ends, names, strict=True)
+    ]
+
+
 @dataclasses.dataclass(frozen=True)
 class Opened:
     """A network from a weights file, a run folder, or a pretrained model, with a tag or without.
@@ -271,23 +297,6 @@ def is_given(context: typer.Context, name: str) -> bool:
     """Whether an option stands on the command line, be it with its default."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def describe(recipe: Recipe) -> str:
-    """What a recipe sets, in a line."""
-    from cifarzoo import Recipe
-
-    plain = Recipe.from_dict({}).to_dict()
-    always = ("epochs", "batch_size", "optimizer", "learning_rate", "scheduler", "augmentation")
-    shown = {k: v for k, v in recipe.to_dict().items() if k in always or v != plain[k]}
-    return ", ".join(
-        f"{key}={_flat(value) if isinstance(value, dict) else value}"
-        for key, value in shown.items()
-    )
-
-
-def _flat(values: dict[str, Any]) -> str:
-    return "(" + ", ".join(f"{key}={value}" for key, value in values.items()) + ")"
 
 
 def print_json(content: Any) -> None:

@@ -26,6 +26,7 @@ from cifarzoo.cli.application import (
     load_test,
     open_weights,
     print_json,
+    tell_apart,
 )
 from cifarzoo.errors import ArgumentError, DataError, WeightsError
 from cifarzoo.files.paths import user_path
@@ -165,14 +166,9 @@ def report(
     opened = [open_weights(each) for each in weights]
     networks = [each.network for each in opened]
     names = [cifarzoo.get_card(network).name for network in networks]
-    ends = [Path(each).name for each in weights]
     chosen = choose_data(context, weights[0], opened[0].facts, data)
     test_set = load_test(networks, chosen, root, download)
-    # several runs of one model are told apart by where they lie
-    labels = [
-        name if names.count(name) == 1 else f"{name} ({end if ends.count(end) == 1 else each})"
-        for each, end, name in zip(weights, ends, names, strict=True)
-    ]
+    labels = tell_apart(weights, names)
     entries = [
         _measure(
             one,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import glob
 import io
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,14 +22,16 @@ from cifarzoo.cli.application import (
     app,
     open_weights,
     print_error,
-    print_json,
 )
 from cifarzoo.errors import ArgumentError, CifarZooError, InputError
 from cifarzoo.files.paths import user_path
 from cifarzoo.files.progress import count_bar
+from cifarzoo.files.writing import make_directory, write_bytes
 from cifarzoo.names import one_line
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from cifarzoo import Prediction
     from cifarzoo.data.pictures import Prepared
 
@@ -39,7 +43,8 @@ _LARGEST = 1 << 28  # bytes from standard input, which may be endless
 
 @app.command(
     epilog="Examples: `cifarzoo predict runs/mine frog.png ship.jpg`, "
-    "`cifarzoo predict resnet20 photos/ --json`, `curl URL | cifarzoo predict resnet20 -`"
+    "`cifarzoo predict resnet20 photos/ --output answers.csv`, "
+    "`cifarzoo predict resnet20 photos/ --json --top 3`, `curl URL | cifarzoo predict resnet20 -`"
 )
 def predict(
     context: typer.Context,
@@ -48,44 +53,125 @@ def predict(
         list[str],
         typer.Argument(help="Image files, folders with all in them, or - for standard input."),
     ],
+    top: Annotated[
+        int, typer.Option(help="How many classes to tell, the most probable first.")
+    ] = 5,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to a .csv, .json or .txt file.")
+    ] = None,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV, a line for each image.")
+    ] = False,
     temperature: Temperature = 1.0,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Say what is on pictures. One that cannot be read is reported, and the exit code is 1."""
     from cifarzoo.evaluation.inference import check_temperature
-    from cifarzoo.evaluation.predict import classify
+    from cifarzoo.evaluation.predict import check_top
 
     check_temperature(temperature)
+    check_top(top)
+    kind = _choose_kind(output, as_csv=as_csv, as_json=as_json)
     network = open_weights(weights).network
     items = [item for name in images for item in _find_files(name)]
-    lines: list[dict[str, Any]] = []
-    failed = 0
+    is_spoken = kind == "txt" and output is None  # as soon as it is known
     # the answers themselves show how far it is, when they go to the terminal
-    is_quiet = as_json or not sys.stdout.isatty()
+    is_quiet = not is_spoken or not sys.stdout.isatty()
+    lines: list[dict[str, Any]] = []
     with count_bar("pictures", len(items) if is_quiet else 0) as advance:
-        for start in range(0, len(items), _AT_ONCE):
-            part = items[start : start + _AT_ONCE]
-            found = [_prepare(item, advance) for item in part]
-            ready = [image for image in found if not isinstance(image, CifarZooError)]
-            answers = iter(
-                classify(network, ready, temperature=temperature, device=device) if ready else ()
-            )
-            for (name, _), image in zip(part, found, strict=True):
-                if isinstance(image, CifarZooError):
-                    failed += 1
-                    print_error(image, context.command)
-                    lines.append({"file": name, "error": str(image)})
-                    continue
-                answer = dataclasses.replace(next(answers), file=name)
-                lines.append({"file": name, **dataclasses.asdict(answer)})
-                if not as_json:
-                    typer.echo(_describe(answer))
-    if as_json:
-        print_json(lines)
-    if failed:
+        for name, found in _answer(
+            network, items, advance, temperature=temperature, top=top, device=device
+        ):
+            if isinstance(found, CifarZooError):
+                print_error(found, context.command)
+                lines.append({"file": name, "error": str(found)})
+                continue
+            lines.append({"file": name, **dataclasses.asdict(found)})
+            if is_spoken:
+                typer.echo(str(found))
+    if output is not None:
+        write_bytes(output, _WRITERS[kind](lines).encode(errors="backslashreplace"))
+        typer.echo(f"written: {output}", err=True)
+    elif not is_spoken:
+        typer.echo(_WRITERS[kind](lines), nl=False)
+    if failed := sum("error" in line for line in lines):
         typer.secho(f"{failed} of {len(items)} could not be read", err=True, fg="red")
         raise typer.Exit(1)
+
+
+def _answer(
+    network: nn.Module,
+    items: list[tuple[str, CifarZooError | None]],
+    advance: Callable[[int], None],
+    **options: Any,
+) -> Iterator[tuple[str, Prediction | CifarZooError]]:
+    """The name of each picture, with what is on it or what is wrong with it."""
+    from cifarzoo.evaluation.predict import classify
+
+    for start in range(0, len(items), _AT_ONCE):
+        part = items[start : start + _AT_ONCE]
+        found = [_prepare(item, advance) for item in part]
+        ready = [image for image in found if not isinstance(image, CifarZooError)]
+        answers = iter(classify(network, ready, **options) if ready else ())
+        for (name, _), image in zip(part, found, strict=True):
+            if isinstance(image, CifarZooError):
+                yield name, image
+            else:
+                yield name, dataclasses.replace(next(answers), file=name)
+
+
+def _choose_kind(output: Path | None, *, as_csv: bool, as_json: bool) -> str:
+    """How the answers are written: "csv", "json" or "txt"."""
+    asked = [kind for kind, is_asked in (("csv", as_csv), ("json", as_json)) if is_asked]
+    if len(asked) > 1:
+        raise ArgumentError("--csv and --json are two ways to write the answers; choose one")
+    if output is None:
+        return asked[0] if asked else "txt"
+    kind = output.suffix.lower().removeprefix(".")
+    if kind not in _WRITERS:
+        raise ArgumentError(f"--output is a .csv, .json or .txt file; got {output}")
+    if asked and asked[0] != kind:
+        raise ArgumentError(
+            f"--{asked[0]} asks for {asked[0].upper()}, and {output} is no such file"
+        )
+    make_directory(output.parent)
+    return kind
+
+
+def _as_csv(lines: list[dict[str, Any]]) -> str:
+    """A header and a row for each picture: the most probable class first, then the others."""
+    count = max((len(line["top"]) for line in lines if "top" in line), default=1)
+    others = [f"{name}_{n}" for n in range(2, count + 1) for name in ("label", "probability")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "label", "probability", *others, "note", "error"])
+    for line in lines:
+        top = [cell for pair in line.get("top", ()) for cell in pair]
+        top += [""] * (2 * count - len(top))
+        writer.writerow([line["file"], *top, line.get("note", ""), line.get("error", "")])
+    return text.getvalue()
+
+
+def _as_json(lines: list[dict[str, Any]]) -> str:
+    return json.dumps(lines, indent=1) + "\n"
+
+
+def _as_text(lines: list[dict[str, Any]]) -> str:
+    from cifarzoo import Prediction
+
+    told = (
+        one_line(f"{line['file']}: {line['error']}") if "error" in line else Prediction(**line)
+        for line in lines
+    )
+    return "".join(f"{each}\n" for each in told)
+
+
+_WRITERS: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+    "csv": _as_csv,
+    "json": _as_json,
+    "txt": _as_text,
+}
 
 
 def _find_files(name: str) -> list[tuple[str, CifarZooError | None]]:
@@ -142,9 +228,3 @@ def _standard_input() -> io.BytesIO:
     file = io.BytesIO(content)
     file.name = "standard input"
     return file
-
-
-def _describe(answer: Prediction) -> str:
-    ranking = ", ".join(f"{name} {probability:.1%}" for name, probability in answer.top)
-    note = f" ({answer.note})" if answer.note else ""
-    return one_line(f"{answer.file}: {ranking}{note}")

@@ -19,7 +19,7 @@ from cifarzoo.cli.application import (
     PrecisionName,
     Root,
     app,
-    describe,
+    complete_model,
     is_given,
     load_set,
     name_data,
@@ -46,7 +46,9 @@ __all__ = ["train"]
 )
 def train(
     context: typer.Context,
-    model: Annotated[str | None, typer.Argument(help="Name.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="Name.", autocompletion=complete_model)
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A recipe of the model, or a .toml or .json file.")
     ] = None,
@@ -149,7 +151,7 @@ def train(
         facts["command"] = shlex.join(["cifarzoo", *sys.argv[1:]])
     typer.echo(
         f"{name} on {len(train_set):,} images of {train_set.name}, {place}\n"
-        f"{describe(chosen)}\nrun folder {run.path}",
+        f"{chosen}\nrun folder {run.path}",
         err=True,
     )
     try:

@@ -1,4 +1,4 @@
-"""Commands about models and data: models, info, summary, data."""
+"""Commands about models and data: models, info, summary, recipes, data."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import cifarzoo
 from cifarzoo.cli.application import (
     AsJson,
     Download,
+    Model,
     Root,
     app,
-    describe,
+    complete_model,
     load_set,
     print_json,
 )
@@ -22,7 +23,7 @@ from cifarzoo.cli.application import (
 if TYPE_CHECKING:
     from cifarzoo import ModelSpec
 
-__all__ = ["data", "info", "models", "short_count", "summary"]
+__all__ = ["data", "info", "models", "recipes", "short_count", "summary"]
 
 
 @app.command(epilog='Example: `cifarzoo models "resnet*"`')
@@ -65,42 +66,58 @@ def models(
 
 
 @app.command(epilog="Example: `cifarzoo info deep_bn`")
-def info(model: Annotated[str, typer.Argument(help="Name.")], as_json: AsJson = False) -> None:
+def info(model: Model, as_json: AsJson = False) -> None:
     """Tell what is known about a model: size, source, recipes, weights."""
-    from cifarzoo.zoo.builds import other_sizes
+    from cifarzoo.zoo.about import about, as_text
+    from cifarzoo.zoo.locate import mean_accuracy
 
     spec = cifarzoo.get_model_info(model)
     if as_json:
         print_json(spec.to_dict())
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
-    table.add_row("model", spec.name)
-    table.add_row("description", spec.description)
-    table.add_row("source", spec.source)
-    others = (f"; {size:,} with {how}" for how, size in other_sizes(spec.builder).items())
-    table.add_row("parameters", "".join((f"{spec.parameters:,}", *others)))
-    table.add_row("MACs", f"{spec.macs:,} for one 3x32x32 image")
-    size = f"{spec.image_size}x{spec.image_size}" if spec.image_size else "any size"
-    table.add_row("images", size)
-    if spec.stated_accuracy:
-        table.add_row("stated accuracy", f"{spec.stated_accuracy:g} %")
-    table.add_row("options", ", ".join(f"{k}={v!r}" for k, v in spec.options.items()) or "none")
-    weights = (f"{tag} {_weights_accuracy(spec, tag)}".rstrip() for tag in spec.weights)
-    table.add_row("weights", ", ".join(weights) or "none")
-    for name, recipe in spec.recipes.items():
-        table.add_row(f"recipe {name}", describe(recipe))
-    Console().print(table)
+    accuracies = {tag: mean_accuracy(weights) for tag, weights in spec.weights.items()}
+    typer.echo(as_text(spec.name, spec.description, about(spec, accuracies)))
 
 
 @app.command(epilog="Example: `cifarzoo summary deep_bn`")
 def summary(
-    model: Annotated[str, typer.Argument(help="Name.")],
+    model: Model,
     num_classes: Annotated[int, typer.Option(help="Size of the output.")] = 10,
 ) -> None:
     """Print layers, output shapes, parameters and multiply-accumulates."""
     typer.echo(str(cifarzoo.summary(cifarzoo.create_model(model, num_classes=num_classes))))
+
+
+@app.command(
+    epilog="Examples: `cifarzoo recipes`, `cifarzoo recipes airbench94 fast94`, "
+    "`cifarzoo recipes simple > mine.toml`, then `cifarzoo train simple --recipe mine.toml`"
+)
+def recipes(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Name; without one, all are listed.", autocompletion=complete_model),
+    ] = None,
+    recipe: Annotated[str, typer.Argument(help="Which of its recipes.")] = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Print a recipe as TOML, as --recipe reads it, or list the recipes of all models."""
+    if model is None:
+        specs = [cifarzoo.get_model_info(name) for name in cifarzoo.list_models()]
+        if as_json:
+            print_json({spec.name: [*spec.recipes] for spec in specs})
+            return
+        width = max(len(spec.name) for spec in specs)
+        for spec in specs:
+            typer.echo(f"{spec.name:<{width}}  {', '.join(spec.recipes)}")
+        return
+    spec = cifarzoo.get_model_info(model)
+    found = spec.get_recipe(recipe)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    typer.echo(found.to_toml(), nl=False)
+    if others := [name for name in spec.recipes if name != recipe]:
+        typer.echo(f"other recipes of {model}: {', '.join(others)}", err=True)
 
 
 @app.command(epilog="Example: `cifarzoo data cifar10 --root ~/data`")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,10 +14,17 @@ from torch.utils.data import Dataset
 from cifarzoo.data.index import as_index
 from cifarzoo.data.labels import as_labels
 from cifarzoo.data.reading import read_dataset, to_pixels
+from cifarzoo.display.frames import data_frame
+from cifarzoo.display.html import picture, render
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.names import whole_number
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 __all__ = ["ImageSet"]
+
+_SHOWN = 24  # images in a notebook
 
 
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
@@ -98,6 +105,33 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         return (
             f"ImageSet({self.name!r}, {len(self):,} images {height}x{width}, "
             f"{len(self.classes)} classes)"
+        )
+
+    def _repr_html_(self) -> str:
+        height, width = self.images.shape[2:]
+        count = min(_SHOWN, len(self))
+        places = [place * len(self) // count for place in range(count)]
+        return render(
+            "images.html",
+            name=self.name,
+            count=len(self),
+            height=height,
+            width=width,
+            classes=len(self.classes),
+            shown=[
+                (place, self.classes[int(self.labels[place])], picture(self.images[place], side=64))
+                for place in places
+            ],
+        )
+
+    def to_dataframe(self) -> DataFrame:
+        """A data frame of pandas: a row for each image, with its label and the label's name.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return data_frame(
+            {"label": label, "class": self.classes[label]} for label in self.labels.tolist()
         )
 
     def subset(

@@ -17,6 +17,7 @@ from cifarzoo.evaluation.report import (
     ReliabilityBin,
 )
 from cifarzoo.evaluation.report.plots import (
+    plot_comparison,
     plot_confusion_matrix,
     plot_history,
     plot_predictions,
@@ -50,6 +51,7 @@ __all__ = [
     "log_report",
     "make_entry",
     "measure_cost",
+    "plot_comparison",
     "plot_confusion_matrix",
     "plot_history",
     "plot_predictions",

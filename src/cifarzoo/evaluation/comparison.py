@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import torch
 
+from cifarzoo.display.frames import data_frame
+from cifarzoo.display.html import render
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.report import EvaluationReport
 from cifarzoo.frozen import freeze_fields
+from cifarzoo.names import one_line
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["Comparison", "compare"]
 
@@ -21,7 +28,7 @@ class Comparison:
     """The difference of two models on the same images.
 
     Args:
-        names: Both models.
+        names: Both models; with a number behind it where they are called the same.
         accuracy: Of both, 0..1.
         difference: Accuracy of the first minus that of the second.
         difference_interval: Its 95 % interval by a paired bootstrap.
@@ -45,12 +52,52 @@ class Comparison:
     def __str__(self) -> str:
         low, high = (100 * x for x in self.difference_interval)
         first, second = self.names
-        return (
+        return one_line(
             f"{first} {self.accuracy[0]:.2%}, {second} {self.accuracy[1]:.2%}: difference "
             f"{100 * self.difference:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}); only "
             f"{first} is right on {self.only_first:,} images, only {second} on "
             f"{self.only_second:,} (McNemar p = {self.p_value:.2g})"
         )
+
+    def __repr__(self) -> str:
+        low, high = (100 * x for x in self.difference_interval)
+        first, second = map(one_line, self.names)
+        return (
+            f"Comparison({first!r} minus {second!r}: {100 * self.difference:+.2f} points, "
+            f"95 % interval {low:+.2f} to {high:+.2f})"
+        )
+
+    @property
+    def verdict(self) -> str:
+        """Whether the images tell which model is better, in a sentence."""
+        low, high = self.difference_interval
+        if low <= 0 <= high:
+            return "The interval contains 0: these images do not tell which model is better."
+        return f"The interval leaves out 0: {self.names[low < 0]} is better."
+
+    def _repr_html_(self) -> str:
+        return render("comparison.html", c=self)
+
+    def to_dataframe(self) -> DataFrame:
+        """A data frame of pandas: a row for each model, the first one's difference in its row.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        low, high = self.difference_interval
+        rows = [
+            {"model": name, "accuracy": accuracy, "only_it_right": only}
+            for name, accuracy, only in zip(
+                self.names, self.accuracy, (self.only_first, self.only_second), strict=True
+            )
+        ]
+        about = {
+            "difference": self.difference,
+            "difference_low": low,
+            "difference_high": high,
+            "p_value": self.p_value,
+        }
+        return data_frame([{**rows[0], **about}, rows[1]])
 
 
 def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0) -> Comparison:
@@ -86,10 +133,13 @@ def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0)
         for each in (first, second)
     ]
     pairs = list(zip(*hits, strict=True))
+    names = (first.model, second.model)
+    if first.model == second.model:
+        names = (f"{first.model} (1)", f"{second.model} (2)")
     only_first = sum(a and not b for a, b in pairs)
     only_second = sum(b and not a for a, b in pairs)
     return Comparison(
-        names=(first.model, second.model),
+        names=names,
         accuracy=(first.accuracy, second.accuracy),
         difference=first.accuracy - second.accuracy,
         difference_interval=_bootstrap(only_first, only_second, len(pairs), seed),

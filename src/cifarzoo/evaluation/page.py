@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
-from torch import Tensor, nn
+from torch import nn
 
 from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.classes import align
+from cifarzoo.display.charts import Series, learning_curves, line_chart, reliability_chart
+from cifarzoo.display.html import picture, render
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.comparison import compare
 from cifarzoo.evaluation.corruptions import CORRUPTIONS, SEVERITIES
 from cifarzoo.evaluation.cost import Cost, measure_cost
 from cifarzoo.evaluation.evaluate import evaluate_views
 from cifarzoo.evaluation.report import EvaluationReport
-from cifarzoo.evaluation.report.charts import Series, line_chart, reliability_chart
+from cifarzoo.evaluation.report.tables import confusion_rows
 from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
 from cifarzoo.evaluation.views import TestTimeAugmentation, count_views
 from cifarzoo.files.writing import file_digest, write_text
@@ -152,8 +152,6 @@ def write_page(
 
 def render_page(entries: Sequence[PageEntry], images: ImageSet | None = None) -> str:
     """The page as text; see `write_page`."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     if not entries:
         raise InputError("a page needs at least one report")
     first = entries[0].report
@@ -163,15 +161,8 @@ def render_page(entries: Sequence[PageEntry], images: ImageSet | None = None) ->
         images = align(images, [score.name for score in first.classes])
     if images is not None and tuple(images.labels.tolist()) != first.labels:
         raise InputError(f"the images are not those of the report: {images.name}, {first.data}")
-    environment = Environment(
-        loader=PackageLoader("cifarzoo.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("report.html")
-    text = template.render(
+    return render(
+        "page.html",
         first=first,
         models=[_view(entry, number, images) for number, entry in enumerate(entries)],
         comparisons=[compare(first, entry.report) for entry in entries[1:]],
@@ -179,7 +170,6 @@ def render_page(entries: Sequence[PageEntry], images: ImageSet | None = None) ->
         robust=_robustness_chart(entries),
         data=_embedded(entries),
     )
-    return text.encode(errors="backslashreplace").decode()  # half a surrogate pair in a name
 
 
 def _view(entry: PageEntry, number: int, images: ImageSet | None) -> dict[str, Any]:
@@ -192,59 +182,12 @@ def _view(entry: PageEntry, number: int, images: ImageSet | None) -> dict[str, A
         "entry": entry,
         "report": report,
         "reliability": reliability_chart(bins, title=f"Reliability of {report.model}"),
-        "curves": _curves(entry.history),
-        "rows": _confusion_rows(report),
-        "errors": [(error, _data_uri(images.images[error.index])) for error in errors]
+        "curves": learning_curves(entry.history),
+        "rows": confusion_rows(report),
+        "errors": [(error, picture(images.images[error.index])) for error in errors]
         if images is not None
         else [],
     }
-
-
-def _confusion_rows(report: EvaluationReport) -> list[dict[str, Any]]:
-    names = [score.name for score in report.classes]
-    rows = []
-    for true, counts in enumerate(report.confusion):
-        total = sum(counts)
-        cells = [
-            {
-                "count": count,
-                "share": count / max(total, 1),
-                "title": f"{names[true]} taken for {names[predicted]}: {count:,} of {total:,}",
-                "is_hit": predicted == true,
-            }
-            for predicted, count in enumerate(counts)
-        ]
-        rows.append({"name": names[true], "cells": cells})
-    return rows
-
-
-def _curves(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Loss and accuracy against epochs; nothing without a history."""
-    charts = []
-    for kind in ("loss", "accuracy"):
-        series = [
-            Series(
-                "training" if part == "train" else "validation",
-                points,
-                colour=0 if part == "train" else 1,
-                is_dashed=part == "train",
-            )
-            for part in ("train", "val")
-            if (points := _points(history, f"{part}_{kind}"))
-        ]
-        if series:
-            title = f"{kind.capitalize()} while training"
-            picture = line_chart(
-                series, title=title, x_label="epoch", y_label=kind, in_percent=kind == "accuracy"
-            )
-            charts.append({"title": title, "picture": picture})
-    return charts
-
-
-def _points(history: Sequence[Mapping[str, Any]], column: str) -> list[tuple[float, float]]:
-    """Against epochs; a run that was continued may have been validated in a part of them."""
-    pairs = ((record["epoch"], record.get(column)) for record in history)
-    return [(epoch, value) for epoch, value in pairs if value is not None]
 
 
 def _selective_chart(entries: Sequence[PageEntry]) -> Markup:
@@ -281,15 +224,6 @@ def _robustness_chart(entries: Sequence[PageEntry]) -> Markup | None:
         y_label="mean accuracy",
         in_percent=True,
     )
-
-
-def _data_uri(image: Tensor) -> str:
-    """A uint8 image (3, H, W) as a PNG within the page."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _embedded(entries: Sequence[PageEntry]) -> Markup:

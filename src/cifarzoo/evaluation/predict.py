@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -16,12 +16,18 @@ from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.photo import is_file
 from cifarzoo.data.pictures import Prepared, find_images, prepare
-from cifarzoo.errors import InputError
+from cifarzoo.display.frames import data_frame
+from cifarzoo.display.html import render
+from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.inference import check_temperature, probabilities
 from cifarzoo.frozen import freeze_fields
+from cifarzoo.names import one_line, whole_number
 from cifarzoo.zoo.card import get_card, names_of_outputs
 
-__all__ = ["Prediction", "classify", "predict"]
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["Prediction", "check_top", "classify", "predict"]
 
 _AT_ONCE = 500
 
@@ -33,7 +39,8 @@ class Prediction:
     Args:
         label: The most probable class.
         probability: Its probability, 0..1.
-        top: The most probable classes with their probabilities, best first, at most five.
+        top: The most probable classes with their probabilities, best first; five unless `predict`
+            was asked for another number.
         note: What was done to the image beforehand, as in "turned upright (EXIF orientation 6);
             resized from 640x480 to 32x32"; else empty.
         file: Path of the image; empty when it is from none. Predictions of one image are equal
@@ -49,6 +56,27 @@ class Prediction:
     def __post_init__(self) -> None:
         freeze_fields(self)
 
+    def __repr__(self) -> str:
+        file = f", file {one_line(self.file)!r}" if self.file else ""
+        return f"Prediction({one_line(self.label)!r} {self.probability:.1%}{file})"
+
+    def __str__(self) -> str:
+        ranking = ", ".join(f"{name} {probability:.1%}" for name, probability in self.top)
+        file = f"{self.file}: " if self.file else ""
+        note = f" ({self.note})" if self.note else ""
+        return one_line(f"{file}{ranking}{note}")
+
+    def _repr_html_(self) -> str:
+        return render("prediction.html", p=self)
+
+    def to_dataframe(self) -> DataFrame:
+        """A data frame of pandas: a row for each of the most probable classes, best first.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return data_frame({"class": name, "probability": share} for name, share in self.top)
+
 
 @overload
 def predict(
@@ -56,6 +84,7 @@ def predict(
     images: list[Any] | tuple[Any, ...] | Iterator[Any] | ImageSet,
     *,
     temperature: float = ...,
+    top: int = ...,
     device: Device = ...,
     precision: Precision = ...,
 ) -> list[Prediction]: ...
@@ -65,6 +94,7 @@ def predict(
     images: Any,
     *,
     temperature: float = ...,
+    top: int = ...,
     device: Device = ...,
     precision: Precision = ...,
 ) -> Prediction | list[Prediction]: ...
@@ -73,6 +103,7 @@ def predict(
     images: Any,
     *,
     temperature: float = 1.0,
+    top: int = 5,
     device: Device = None,
     precision: Precision = "auto",
 ) -> Prediction | list[Prediction]:
@@ -90,6 +121,7 @@ def predict(
             other iterable in order, a batch (N, 3, H, W) or (N, H, W, 3), an ImageSet, or a folder,
             whose images are taken with those of the folders in it, sorted by path.
         temperature: What the logits are divided by, as `calibrate` finds it.
+        top: How many of the most probable classes to tell, at least 1; all where there are fewer.
         device: Where; where the model is unless given. "auto" takes the fastest device.
         precision: As for ``evaluate``.
 
@@ -97,7 +129,7 @@ def predict(
         A `Prediction`; a list of them for several images.
 
     Raises:
-        ArgumentError: The temperature is not a positive number.
+        ArgumentError: The temperature is not a positive number, or ``top`` is below 1.
         InputError: A file cannot be read, or an image is of another kind.
 
     Example:
@@ -107,13 +139,14 @@ def predict(
         'resized from 64x48 to 32x32'
     """
     check_temperature(temperature)
+    check_top(top)
     several = _several(images)
     # one after the other: a generator's or a folder's full-size photos need not fit into memory
     waiting = iter([prepare(images)]) if several is None else _prepare_each(several)
     place = Place.find(device, precision, model=model)
     found: list[Prediction] = []
     while part := list(itertools.islice(waiting, _AT_ONCE)):
-        found += classify(model, part, temperature=temperature, device=place)
+        found += classify(model, part, temperature=temperature, top=top, device=place)
     if not found:
         raise InputError("there are no images to classify")
     return found[0] if several is None else found
@@ -124,6 +157,7 @@ def classify(
     prepared: Sequence[Prepared],
     *,
     temperature: float = 1.0,
+    top: int = 5,
     device: Device = None,
     precision: Precision = "auto",
 ) -> list[Prediction]:
@@ -134,7 +168,14 @@ def classify(
     )
     outputs = found.shape[1]
     names = names_of_outputs(get_card(model).classes, outputs) or tuple(map(str, range(outputs)))
-    return [_name(row, names, image) for row, image in zip(found, prepared, strict=True)]
+    return [_name(row, names, image, top) for row, image in zip(found, prepared, strict=True)]
+
+
+def check_top(top: int) -> None:
+    """Raise ArgumentError when so many classes cannot be told."""
+    count = whole_number(top)
+    if count is None or count < 1:
+        raise ArgumentError(f"top must be a whole number of at least 1; got {top!r}")
 
 
 def _prepare_each(items: Iterable[Any]) -> Iterator[Prepared]:
@@ -165,8 +206,8 @@ def _several(images: Any) -> Iterable[Any] | None:
     return images if isinstance(images, Iterable) else None
 
 
-def _name(probabilities: Tensor, names: Sequence[str], image: Prepared) -> Prediction:
-    best = probabilities.topk(min(5, len(names)))
+def _name(probabilities: Tensor, names: Sequence[str], image: Prepared, count: int) -> Prediction:
+    best = probabilities.topk(min(count, len(names)))
     top = tuple(
         (names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     )

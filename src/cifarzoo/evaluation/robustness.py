@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -14,11 +14,16 @@ from torch import nn
 from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet, load_cifar10c
 from cifarzoo.data.classes import align
+from cifarzoo.display.frames import data_frame
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifarzoo.evaluation.inference import collect_logits
 from cifarzoo.frozen import freeze_fields, thaw
+from cifarzoo.names import one_line
 from cifarzoo.zoo.card import get_card
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["RobustnessReport", "evaluate_robustness"]
 
@@ -68,6 +73,25 @@ class RobustnessReport:
         accuracies = {name: tuple(row) for name, row in data["accuracies"].items()}
         severities = tuple(data["severities"])
         return cls(**{**data, "accuracies": accuracies, "severities": severities})
+
+    def to_dataframe(self) -> DataFrame:
+        """A data frame of pandas: a row for each corruption and severity.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return data_frame(
+            {"corruption": name, "severity": severity, "accuracy": accuracy}
+            for name, row in self.accuracies.items()
+            for severity, accuracy in zip(self.severities, row, strict=True)
+        )
+
+    def __repr__(self) -> str:
+        name, data = one_line(self.model), one_line(self.data)
+        return (
+            f"RobustnessReport({name!r} on {data!r}: {self.clean_accuracy:.2%} clean, "
+            f"{self.mean_accuracy:.2%} under {len(self.accuracies)} corruptions)"
+        )
 
     def __str__(self) -> str:
         width = max(len(name) for name in self.accuracies)

@@ -1,4 +1,4 @@
-"""Terminal progress bars with rate and time left, through rich."""
+"""Progress bars for terminals and notebooks, with rate and time left, through rich."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ Advance = Callable[[int, int | None], None]
 
 @contextlib.contextmanager
 def byte_bar(title: str, console: Console | None = None) -> Iterator[Advance]:
-    """Show a download bar on standard error while the block runs; nothing when it is no terminal.
+    """Show a download bar on standard error, or in the notebook, while the block runs.
+
+    Nothing is shown where standard error is no terminal.
 
     Args:
         title: What is being downloaded.
         console: Where to draw; standard error unless given.
     """
-    if console is None and not sys.stderr.isatty():
+    if console is None and not _is_seen():
         yield lambda done, total: None
         return
     from rich.console import Console
@@ -32,11 +34,12 @@ def byte_bar(title: str, console: Console | None = None) -> Iterator[Advance]:
     from rich.progress import (
         BarColumn,
         DownloadColumn,
-        Progress,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+
+    from cifarzoo.display.bar import moving_bar
 
     columns = (
         TextColumn("{task.description}"),
@@ -45,7 +48,7 @@ def byte_bar(title: str, console: Console | None = None) -> Iterator[Advance]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console or Console(stderr=True)) as bar:
+    with moving_bar(*columns, console=console or Console(stderr=True)) as bar:
         task = bar.add_task(escape(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -64,7 +67,7 @@ def count_bar(
     Yields:
         To be called with how many more are done.
     """
-    if total == 0 or (console is None and not sys.stderr.isatty()):
+    if total == 0 or (console is None and not _is_seen()):
         yield lambda more: None
         return
     from rich.console import Console
@@ -72,13 +75,14 @@ def count_bar(
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         ProgressColumn,
         Task,
         TextColumn,
         TimeRemainingColumn,
     )
     from rich.text import Text
+
+    from cifarzoo.display.bar import moving_bar
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
@@ -88,6 +92,17 @@ def count_bar(
     columns = (title_column, BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     # what goes to standard output meanwhile may go to a file, so it is not caught
     drawn = console or Console(stderr=True)
-    with Progress(*columns, console=drawn, redirect_stdout=False, transient=True) as bar:
+    with moving_bar(*columns, console=drawn, redirect_stdout=False, transient=True) as bar:
         task = bar.add_task(escape(title), total=total)
         yield lambda more: bar.advance(task, more)
+
+
+def _is_seen() -> bool:
+    """Whether somebody looks: at a terminal, or at a notebook."""
+    if sys.stderr.isatty():
+        return True
+    if "ipykernel" not in sys.modules:
+        return False
+    from cifarzoo.display.bar import is_notebook
+
+    return is_notebook()

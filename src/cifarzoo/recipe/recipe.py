@@ -23,6 +23,7 @@ from cifarzoo.recipe.schedulers import check_scheduler
 __all__ = ["Recipe"]
 
 _LEAST_ALPHA = 0.001
+_ALWAYS = ("epochs", "batch_size", "optimizer", "learning_rate", "scheduler", "augmentation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +224,17 @@ class Recipe:
             return self.replace(groups={**self.groups, group: changed})
         raise ArgumentError(f"recipe field {outer!r} has no parts; got {field!r}")
 
+    def __str__(self) -> str:
+        """What it sets, in a line: what every recipe decides, and what else is not off."""
+        plain = Recipe.from_dict({"augmentation": {}}).to_dict()
+        shown = {k: v for k, v in self.to_dict().items() if k in _ALWAYS or v != plain[k]}
+        off = plain["augmentation"]
+        changes = {k: v for k, v in shown["augmentation"].items() if v != off[k]}
+        shown["augmentation"] = changes or "none"
+        if self.groups:
+            shown["groups"] = f"({', '.join(self.groups)})"
+        return ", ".join(f"{key}={_flat(value)}" for key, value in shown.items())
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON and TOML, a copy; `from_dict` reads it back."""
         data: dict[str, Any] = thaw(dataclasses.asdict(self))
@@ -241,13 +253,17 @@ class Recipe:
             data["augmentation"] = Augmentation(**data["augmentation"])
         return cls().replace(**data)
 
+    def to_toml(self) -> str:
+        """The recipe as TOML text, without options that are empty; `load` reads it from a file."""
+        import tomli_w
+
+        return tomli_w.dumps({key: value for key, value in self.to_dict().items() if value != {}})
+
     def save(self, path: str | Path) -> Path:
         """Write the recipe as JSON or TOML, chosen by the suffix of ``path``."""
         if _suffix(path) == ".json":
             return write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
-        import tomli_w
-
-        return write_text(path, tomli_w.dumps(self.to_dict()))
+        return write_text(path, self.to_toml())
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
@@ -265,6 +281,13 @@ class Recipe:
         if not isinstance(data, dict):
             raise ArgumentError(f"recipe {path} must hold a table of fields")
         return cls.from_dict(data)
+
+
+def _flat(value: Any) -> str:
+    """A value within a line."""
+    if not isinstance(value, Mapping):
+        return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return "(" + ", ".join(f"{key}={_flat(part)}" for key, part in value.items()) + ")"
 
 
 def _parse_toml(text: str) -> dict[str, Any]:

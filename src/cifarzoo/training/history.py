@@ -6,13 +6,21 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cifarzoo.display.charts import learning_curves
+from cifarzoo.display.frames import data_frame
+from cifarzoo.display.html import render
 from cifarzoo.errors import InputError
 from cifarzoo.files.writing import write_text
 from cifarzoo.frozen import freeze_fields
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 __all__ = ["EpochRecord", "History"]
+
+_SHOWN = 20  # epochs in the printed table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +84,90 @@ class History:
     def to_list(self) -> list[dict[str, Any]]:
         """Plain data for JSON; `from_list` reads it back."""
         return [record.to_dict() for record in self.records]
+
+    def to_dataframe(self) -> DataFrame:
+        """A data frame of pandas: a row for each epoch.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        names = (field.name for field in dataclasses.fields(EpochRecord))
+        return data_frame(self.to_list(), names)
+
+    def __repr__(self) -> str:
+        if not self.records:
+            return "History(0 epochs)"
+        last = self.records[-1]
+        kind, share = "val", last.val_accuracy
+        if share is None:
+            kind, share = "train", last.train_accuracy
+        return f"History({self._title()}, {kind} accuracy {share:.2%}, {self.seconds:,.1f} s)"
+
+    def __str__(self) -> str:
+        if not self.records:
+            return repr(self)
+        names, rows = self._table()
+        if len(rows) > _SHOWN:
+            rows = [*rows[: _SHOWN // 2], ("...",) * len(names), *rows[-_SHOWN // 2 :]]
+        widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+        lines = [
+            "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+            for row in (names, *rows)
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        names, rows = self._table()
+        return render(
+            "history.html",
+            title=f"Training history, {self._title()}",
+            rows=self._facts(),
+            curves=learning_curves(self.to_list()),
+            columns=names,
+            records=rows,
+        )
+
+    def _title(self) -> str:
+        return f"{len(self)} epoch{'s' if len(self) != 1 else ''}"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """What the run came to, in a few words each."""
+        if not self.records:
+            return []
+        last = self.records[-1]
+        measured = [r for r in self.records if r.val_accuracy is not None]
+        best = max(measured, key=lambda r: r.val_accuracy or 0.0, default=None)
+        facts = [
+            ("epochs", str(len(self))),
+            ("train loss", f"{last.train_loss:.4f}"),
+            ("train accuracy", f"{last.train_accuracy:.2%}"),
+        ]
+        if last.val_loss is not None and last.val_accuracy is not None:
+            facts += [
+                ("val loss", f"{last.val_loss:.4f}"),
+                ("val accuracy", f"{last.val_accuracy:.2%}"),
+            ]
+        if best is not None:
+            facts.append(("best val accuracy", f"{best.val_accuracy:.2%} in epoch {best.epoch}"))
+        return [*facts, ("time", f"{self.seconds:,.1f} s")]
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """A row for each epoch, and what its columns are called."""
+        names = ("epoch", "train loss", "train acc", "val loss", "val acc", "lr", "s", "images/s")
+        rows: list[tuple[str, ...]] = [
+            (
+                str(r.epoch),
+                f"{r.train_loss:.4f}",
+                f"{r.train_accuracy:.2%}",
+                "-" if r.val_loss is None else f"{r.val_loss:.4f}",
+                "-" if r.val_accuracy is None else f"{r.val_accuracy:.2%}",
+                f"{r.learning_rate:.3g}",
+                f"{r.seconds:.1f}",
+                f"{r.images_per_second:,.0f}",
+            )
+            for r in self.records
+        ]
+        return names, rows
 
     @classmethod
     def from_list(cls, data: Iterable[Mapping[str, Any]]) -> History:

@@ -166,8 +166,8 @@ class ConsoleLogger(Logger):
     A terminal that is gone, as after SIGHUP, is no reason to lose what the run has to save.
 
     Args:
-        console: Where to draw; a rich console on standard error unless given. Without a terminal
-            only the lines are written.
+        console: Where to draw; a rich console on standard error, or the notebook, unless given.
+            Without a terminal or a notebook only the lines are written.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -180,13 +180,14 @@ class ConsoleLogger(Logger):
         from rich.markup import escape
         from rich.progress import (
             BarColumn,
-            Progress,
             TaskProgressColumn,
             TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
         from rich.table import Column
+
+        from cifarzoo.display.bar import moving_bar
 
         if run.compiled:
             with _unseen():
@@ -202,9 +203,7 @@ class ConsoleLogger(Logger):
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
         )
         # without a terminal the bar would only leave empty lines between the epochs
-        self._bar = Progress(
-            *columns, console=self._console, disable=not self._console.is_terminal, transient=True
-        )
+        self._bar = moving_bar(*columns, console=self._console, transient=True)
         self._task = self._bar.add_task(
             escape(run.name), total=_PARTS, completed=self._share(run.epochs_done)
         )

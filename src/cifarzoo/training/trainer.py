@@ -25,6 +25,7 @@ from cifarzoo.errors import ArgumentError, CheckpointError
 from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import make_directory
 from cifarzoo.frozen import thaw
+from cifarzoo.names import one_line
 from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.recipe.optimizers import OptimizerFactory
 from cifarzoo.recipe.schedulers import SchedulerFactory
@@ -147,6 +148,15 @@ class Trainer:
         self.metadata = dict(metadata or {})
         self.optimizer: str | OptimizerFactory = optimizer or recipe.optimizer
         self.scheduler: str | SchedulerFactory = scheduler or recipe.scheduler
+
+    def __repr__(self) -> str:
+        name, recipe = one_line(get_card(self.model).name), self.recipe
+        optimizer = self.optimizer if isinstance(self.optimizer, str) else "an optimizer of yours"
+        precision = str(self.precision).removeprefix("torch.")
+        return (
+            f"Trainer({name!r}: {recipe.epochs} epochs, batches of {recipe.batch_size}, "
+            f"{optimizer}, {precision} on {self.device})"
+        )
 
     @property
     def device(self) -> torch.device:

@@ -14,6 +14,7 @@ from typing import Any
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import cache_directory, file_digest
+from cifarzoo.zoo.about import mean_over_seeds
 from cifarzoo.zoo.addresses import fetch_address, is_address
 from cifarzoo.zoo.packs import find_in_packs
 from cifarzoo.zoo.registry import ModelSpec, WeightsInfo, get_model_info, list_models
@@ -119,10 +120,7 @@ def known_facts(info: WeightsInfo) -> Mapping[str, Any]:
 
 def mean_accuracy(info: WeightsInfo, tta: str = "none") -> float | None:
     """Mean test accuracy over the seeds, 0..1; None where it is not known."""
-    seeds = known_facts(info).get("seeds", ())
-    found = [seed["test_accuracy"].get(tta) for seed in seeds if "test_accuracy" in seed]
-    shares = [share for share in found if share is not None]
-    return sum(shares) / len(shares) if shares else None
+    return mean_over_seeds(known_facts(info), tta)
 
 
 def _at_address(address: str) -> Found:

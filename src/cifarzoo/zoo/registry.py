@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from cifarzoo.errors import ArgumentError, DuplicateNameError
+from cifarzoo.display.html import render
+from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 from cifarzoo.frozen import freeze_fields
-from cifarzoo.names import keyword_options, unknown_name
+from cifarzoo.names import keyword_options, near_names, one_line, unknown_name
 from cifarzoo.recipe import Recipe
+from cifarzoo.zoo.about import about, as_text
 from cifarzoo.zoo.builds import BUILDERS
 
 __all__ = [
@@ -112,6 +114,19 @@ class ModelSpec:
             return self.weights[tag]
         except KeyError:
             raise unknown_name(f"weights of {self.name!r}:", tag, self.weights) from None
+
+    def __repr__(self) -> str:
+        weights = ", ".join(map(one_line, self.weights)) or "none"
+        return (
+            f"ModelSpec({one_line(self.name)!r}: {self.parameters:,} parameters, "
+            f"{self.macs:,} MACs, weights {weights})"
+        )
+
+    def __str__(self) -> str:
+        return as_text(self.name, self.description, about(self))
+
+    def _repr_html_(self) -> str:
+        return render("spec.html", name=self.name, description=self.description, groups=about(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -269,7 +284,7 @@ def get_model_info(name: str) -> ModelSpec:
             network of these packages; such a one is built to be counted, with a stem for 32 pixels.
 
     Raises:
-        UnknownNameError: No model has this name; the message suggests the nearest.
+        UnknownNameError: No model has this name; the message suggests what was meant.
         ArgumentError: The other package's network cannot be adapted to 32 pixels.
 
     Example:
@@ -283,7 +298,19 @@ def get_model_info(name: str) -> ModelSpec:
     try:
         return specs[name]
     except (KeyError, TypeError):
-        raise unknown_name("model", name, specs, hint="See list_models().") from None
+        raise _unknown_model(name) from None
+
+
+def _unknown_model(name: Any) -> UnknownNameError:
+    """The error for a name that no model of the zoo has; other packages may have it."""
+    theirs = [f"{package}:{name}" for package, source in _SOURCES.items() if name in source.names()]
+    if theirs:
+        near = "".join(f"did you mean {n!r}? " for n in near_names(name, _SPECS, least=0.8)[:1])
+        names = " and ".join(map(repr, theirs))
+        return UnknownNameError(
+            f"unknown model {name!r}; {near}other packages have a network of this name: {names}."
+        )
+    return unknown_name("model", name, _SPECS, hint="See list_models().")
 
 
 def _foreign_spec(package: str, theirs: str) -> ModelSpec:

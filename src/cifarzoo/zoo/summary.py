@@ -30,8 +30,8 @@ def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> M
         image_size: Height and width in pixels.
 
     Returns:
-        torchinfo's ``ModelStatistics``: ``print`` it, or read ``total_params`` and
-        ``total_mult_adds``. The model itself is left alone.
+        torchinfo's ``ModelStatistics``: ``print`` it, at most 100 columns wide, or read
+        ``total_params`` and ``total_mult_adds``. The model itself is left alone.
 
     Example:
         >>> from cifarzoo import create_model
@@ -41,12 +41,13 @@ def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> M
     import torchinfo
 
     from cifarzoo.compute.twin import evaluating
+    from cifarzoo.zoo.layer_table import LayerTable
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
         # the twin gets hooks, which would be in other threads' way
         with evaluating(model) as network, _AttentionProducts() as attention:
-            statistics = torchinfo.summary(
+            found = torchinfo.summary(
                 network,
                 input_size=(batch_size, 3, image_size, image_size),
                 device=device,
@@ -60,6 +61,9 @@ def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> M
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
         raise
+    statistics = LayerTable(
+        found.summary_list, found.input_size, found.total_input, found.formatting
+    )
     _count_tokens(statistics)
     statistics.total_mult_adds += attention.macs
     return statistics

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from cifarzoo.errors import InputError, MissingExtraError
 from cifarzoo.names import one_line
+from cifarzoo.plain import shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cifarzoo.data import ImageSet
+    from cifarzoo.evaluation.comparison import Comparison
     from cifarzoo.evaluation.report import EvaluationReport
     from cifarzoo.evaluation.robustness import RobustnessReport
 
 __all__ = [
+    "plot_comparison",
     "plot_confusion_matrix",
     "plot_history",
     "plot_predictions",
@@ -29,84 +32,79 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def plot_confusion_matrix(
-    confusion: Sequence[Sequence[int]], classes: Sequence[str], *, title: str = ""
+    confusion: EvaluationReport | Sequence[Sequence[int]],
+    classes: Sequence[str] | None = None,
+    *,
+    title: str | None = None,
 ) -> Figure:
     """Heat map of a confusion matrix with the counts written in.
 
     Colour is the share of the true class, so that classes of different size compare.
 
     Args:
-        confusion: Counts (C, C), rows true, columns predicted.
-        classes: C names.
-        title: Above the picture.
+        confusion: A report of `evaluate`; or counts (C, C), rows true, columns predicted.
+        classes: C names; for counts only, since a report has them.
+        title: Above the picture; for a report its model, data and accuracy unless given.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        InputError: The matrix is not C by C.
+        InputError: The matrix is not C by C, or ``classes`` is missing.
     """
+    report: Any = confusion
+    if hasattr(report, "confusion"):
+        if classes is not None:
+            raise InputError("a report has its own class names; leave out classes")
+        classes = [score.name for score in report.classes]
+        if title is None:
+            title = f"{report.model} on {report.data}: {report.accuracy:.2%}"
+        report = report.confusion
+    elif classes is None:
+        raise InputError(
+            "a confusion matrix needs the names of its classes; pass a report of evaluate(), or "
+            "counts and classes"
+        )
+    counts: Sequence[Sequence[int]] = report
     count = len(classes)
-    if len(confusion) != count or any(len(row) != count for row in confusion):
+    if len(counts) != count or any(len(row) != count for row in counts):
         raise InputError(f"confusion must be {count}x{count}, a row and column for each class")
-    side = max(5.0, 0.62 * count)
-    figure, axes = _subplots(1, width=side, height=side * 0.92)
-    shares = [[n / max(sum(row), 1) for n in row] for row in confusion]
-    image = axes[0].imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row in range(count):
-        for column in range(count):
-            if count <= 20 and confusion[row][column]:
-                colour = "white" if shares[row][column] > 0.5 else "#222222"
-                axes[0].text(
-                    column,
-                    row,
-                    str(confusion[row][column]),
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color=colour,
-                )
-    names = [_plain(name) for name in classes]
-    axes[0].set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
-    labels = [
-        name if any(row) else f"{name} (no images)"
-        for name, row in zip(names, confusion, strict=True)
-    ]
-    axes[0].set_yticks(range(count), labels)
-    axes[0].set_xlabel("predicted")
-    axes[0].set_ylabel("true")
-    axes[0].set_title(_plain(title))
-    figure.colorbar(image, ax=axes[0], fraction=0.046, pad=0.03, label="share of the true class")
-    return figure
+    return _draw_matrix(counts, classes, title or "")
 
 
 def plot_history(histories: Any, *, title: str = "") -> Figure:
     """Training curves: loss, accuracy and learning rate against epochs.
 
     Args:
-        histories: A History, or several by name, which are drawn together.
+        histories: A `History`, or what its ``to_list()`` gave, as the metadata of a weights file
+            holds it; or several of these by name, which are drawn together.
         title: Above the picture.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        InputError: There is nothing to draw.
+        InputError: There is nothing to draw, or it is no history.
     """
-    runs = histories if isinstance(histories, Mapping) else {"": histories}
+    runs = {
+        name: _records(history)
+        for name, history in (
+            histories if isinstance(histories, Mapping) else {"": histories}
+        ).items()
+    }
     if not runs or any(len(history) == 0 for history in runs.values()):
         raise InputError("a history needs at least one epoch to be drawn")
     figure, (loss, accuracy, rate) = _subplots(3, width=12.0, height=3.6)
     for (name, history), colour in zip(runs.items(), _repeat(_COLOURS), strict=False):
-        epochs = history.column("epoch")
+        epochs = [record["epoch"] for record in history]
         name = _plain(name)
         prefix = f"{name} " if name else ""
         marker = "o" if len(epochs) == 1 else None  # a line of one point is not seen
         for axis, kind, factor in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
             for part, style in (("train", "--"), ("val", "-")):
-                values = history.column(f"{part}_{kind}")
+                values = [record.get(f"{part}_{kind}") for record in history]
                 if any(value is not None for value in values):
                     label = f"{prefix}{part}"
                     # a run that was continued may have been validated in a part of its epochs
                     scaled = [math.nan if value is None else value * factor for value in values]
                     axis.plot(epochs, scaled, style, color=colour, label=label, marker=marker)
-        rates = history.column("learning_rate")
+        rates = [record["learning_rate"] for record in history]
         rate.plot(epochs, rates, color=colour, label=name or None, marker=marker)
     for axis, label in (
         (loss, "loss"),
@@ -203,16 +201,56 @@ def plot_predictions(
     return figure
 
 
-def plot_robustness(reports: Sequence[RobustnessReport]) -> Figure:
+def plot_comparison(comparisons: Comparison | Sequence[Comparison]) -> Figure:
+    """How far apart models are: each difference in accuracy with its 95 % interval.
+
+    Where the interval reaches across zero, the images do not tell which model is better.
+
+    Args:
+        comparisons: What `compare` returned, or several of these.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        InputError: There is no comparison.
+    """
+    pairs = [*comparisons] if isinstance(comparisons, Sequence) else [comparisons]
+    if not pairs:
+        raise InputError("there is no comparison to be drawn")
+    figure, (axes,) = _subplots(1, width=7.0, height=1.3 + 0.5 * len(pairs))
+    places = range(len(pairs))
+    differences = [100 * each.difference for each in pairs]
+    ends = [[100 * end for end in each.difference_interval] for each in pairs]
+    sides = [
+        [difference - low for difference, (low, _) in zip(differences, ends, strict=True)],
+        [high - difference for difference, (_, high) in zip(differences, ends, strict=True)],
+    ]
+    axes.axvline(0, linestyle="--", color="#888888", linewidth=1)
+    axes.errorbar(differences, places, xerr=sides, fmt="o", color=_COLOURS[0], capsize=4)
+    names = [
+        "\nminus ".join(
+            _plain(f"{name} {share:.2%}")
+            for name, share in zip(each.names, each.accuracy, strict=True)
+        )
+        for each in pairs
+    ]
+    axes.set_yticks(places, names, fontsize=8)
+    axes.set_ylim(len(pairs) - 0.5, -0.5)
+    axes.set_xlabel("difference in accuracy (points)")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def plot_robustness(reports: RobustnessReport | Sequence[RobustnessReport]) -> Figure:
     """Accuracy against severity, a panel for each corruption, a line for each model.
 
     Args:
-        reports: At least one, all of the same corruptions.
+        reports: What `evaluate_robustness` returned, or several of the same corruptions.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
         InputError: There is no report, or their corruptions differ.
     """
+    reports = [*reports] if isinstance(reports, Sequence) else [reports]
     names = list(reports[0].accuracies) if reports else []
     if not names or any(list(report.accuracies) != names for report in reports):
         raise InputError("robustness is drawn of one or more reports with the same corruptions")
@@ -237,6 +275,49 @@ def plot_robustness(reports: Sequence[RobustnessReport]) -> Figure:
     return figure
 
 
+def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Figure:
+    count = len(classes)
+    side = max(5.0, 0.62 * count)
+    figure, axes = _subplots(1, width=side, height=side * 0.92)
+    shares = [[n / max(sum(row), 1) for n in row] for row in confusion]
+    image = axes[0].imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row in range(count):
+        for column in range(count):
+            if count <= 20 and confusion[row][column]:
+                colour = "white" if shares[row][column] > 0.5 else "#222222"
+                axes[0].text(
+                    column,
+                    row,
+                    str(confusion[row][column]),
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color=colour,
+                )
+    names = [_plain(name) for name in classes]
+    axes[0].set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
+    labels = [
+        name if any(row) else f"{name} (no images)"
+        for name, row in zip(names, confusion, strict=True)
+    ]
+    axes[0].set_yticks(range(count), labels)
+    axes[0].set_xlabel("predicted")
+    axes[0].set_ylabel("true")
+    axes[0].set_title(_plain(title))
+    figure.colorbar(image, ax=axes[0], fraction=0.046, pad=0.03, label="share of the true class")
+    return figure
+
+
+def _records(history: Any) -> Sequence[Mapping[str, Any]]:
+    """A mapping for each epoch."""
+    records = history.to_list() if hasattr(history, "to_list") else history
+    if not isinstance(records, Sequence) or not all(isinstance(r, Mapping) for r in records):
+        raise InputError(
+            f"a history is what Trainer.fit() returned, or its to_list(); got {shorten(history)}"
+        )
+    return records
+
+
 def _plain(text: str) -> str:
     """``text`` as it is, in a line: matplotlib takes what stands between $ for mathematics."""
     return one_line(text).replace("$", r"\$")
@@ -250,14 +331,16 @@ def _subplots(
     columns: int | None = None,
     ratios: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Any]]:
-    """A figure that belongs to nobody: no pyplot, so no window and no global state."""
+    """An empty figure with its panels."""
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401  (what follows would say less about what is missing)
     except ImportError as error:
         raise MissingExtraError(
             "pictures need matplotlib: pip install 'cifarzoo[plots]'"
         ) from error
-    figure = Figure(figsize=(width, height), layout="constrained")
+    from cifarzoo.display.figures import ShownFigure
+
+    figure = ShownFigure(figsize=(width, height), layout="constrained")
     across = columns or count
     grid = figure.add_gridspec(-(-count // across), across, height_ratios=ratios)
     return figure, [figure.add_subplot(grid[place]) for place in range(count)]

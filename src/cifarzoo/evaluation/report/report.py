@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cifarzoo.display.frames import data_frame
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.report.plots import plot_confusion_matrix
+from cifarzoo.evaluation.report.tables import Rows, as_html, as_markdown, as_rows, as_text
 from cifarzoo.files.writing import atomic_path, write_text
 from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
 from cifarzoo.names import one_line
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = [
     "ClassScore",
@@ -122,9 +126,9 @@ class EvaluationReport:
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     reliability: tuple[ReliabilityBin, ...]
-    labels: tuple[int, ...] = dataclasses.field(repr=False)
-    predicted: tuple[int, ...] = dataclasses.field(repr=False)
-    confidence: tuple[float, ...] = dataclasses.field(repr=False)
+    labels: tuple[int, ...]
+    predicted: tuple[int, ...]
+    confidence: tuple[float, ...]
     note: str = ""
     metrics: Mapping[str, float] = FrozenDict()
 
@@ -220,44 +224,35 @@ class EvaluationReport:
 
     def to_markdown(self) -> str:
         """Headline, per-class table and confusion matrix as Markdown."""
-        model, data, note = map(_in_markdown, (self.model, self.data, self.note))
-        lines = [
-            f"### {model} on {data} (test-time augmentation: {self.tta})",
-            "",
-            *([f"Note: {note}.", ""] if note else []),
-            *_markdown_table(("metric", "value"), self._headline()),
-            "",
-            *_markdown_table(("class", "precision", "recall", "F1", "images"), self._class_rows()),
-            "",
-            "Confusion matrix, rows true, columns predicted:",
-            "",
-            *_markdown_table(("", *(s.name for s in self.classes)), self._confusion_rows()),
-        ]
-        return "\n".join(lines) + "\n"
+        return as_markdown(self)
+
+    def to_dataframe(self, rows: Rows = "classes") -> DataFrame:
+        """The report as a data frame of pandas.
+
+        Args:
+            rows: What a row stands for: "classes", each with its scores; "images", in their order,
+                each with its label, what was predicted and how surely; or "confusion", each pair of
+                a label and a prediction with its count.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            ArgumentError: ``rows`` is something else.
+        """
+        return data_frame(as_rows(self, rows))
+
+    def __repr__(self) -> str:
+        name, data = one_line(self.model), one_line(self.data)
+        views = "" if self.tta == "none" else f", tta {self.tta}"
+        return (
+            f"EvaluationReport({name!r} on {data!r}: accuracy {self.accuracy:.2%}, "
+            f"{self.num_images:,} images{views})"
+        )
 
     def __str__(self) -> str:
-        width = max(len(name) for name, _ in self._headline())
-        names = [one_line(score.name) for score in self.classes]
-        name_width = max(len("class"), *(len(name) for name in names))
-        lines = [one_line(f"{self.model} on {self.data}, test-time augmentation: {self.tta}"), ""]
-        lines += [one_line(f"note: {self.note}"), ""] if self.note else []
-        lines += [f"{name:<{width}}  {value}" for name, value in self._headline()]
-        lines += ["", f"{'class':<{name_width}}  precision  recall      F1  images"]
-        lines += [
-            f"{name:<{name_width}}  {precision:>9}  {recall:>6}  {f1:>6}  {count:>6}"
-            for name, precision, recall, f1, count in self._class_rows()
-        ]
-        pairs = [one_line(f"{a} as {b} ({n})") for a, b, n in self.most_confused(5)]
-        lines += ["", f"most confused: {', '.join(pairs) or 'none'}"]
-        lines += ["", "confusion matrix (rows true, columns predicted)"]
-        cell = max(6, *(len(str(count)) + 1 for row in self.confusion for count in row))
-        short = [name[: cell - 1] for name in names]
-        lines.append(" " * name_width + "".join(f"{name:>{cell}}" for name in short))
-        lines += [
-            f"{name:<{name_width}}" + "".join(f"{count:>{cell}}" for count in row)
-            for name, row in zip(names, self.confusion, strict=True)
-        ]
-        return "\n".join(lines)
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     def save(self, path: str | Path) -> Path:
         """Write the report; the suffix decides: .json, .md, .txt, or .png, .svg, .pdf (matrix).
@@ -269,53 +264,18 @@ class EvaluationReport:
         """
         path = Path(path)
         check_report_path(path)
-        texts = {".json": self.to_json, ".md": self.to_markdown, ".txt": self.__str__}
+        texts: dict[str, Callable[[], str]] = {
+            ".json": self.to_json,
+            ".md": self.to_markdown,
+            ".txt": lambda: as_text(self, whole=True),
+        }
         suffix = path.suffix.lower()
         if suffix in texts:
             return write_text(path, texts[suffix]())
-        figure = plot_confusion_matrix(
-            self.confusion,
-            [score.name for score in self.classes],
-            title=f"{self.model} on {self.data}: {self.accuracy:.2%}",
-        )
+        figure = plot_confusion_matrix(self)
         with atomic_path(path) as part:
             figure.savefig(part, dpi=150)
         return path
-
-    def _headline(self) -> list[tuple[str, str]]:
-        low, high = self.accuracy_interval
-        return [
-            ("accuracy", f"{self.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"),
-            ("top-5 accuracy", f"{self.top5_accuracy:.2%}"),
-            ("loss", f"{self.loss:.4f}"),
-            (
-                "calibration error",
-                f"{self.expected_calibration_error:.4f} "
-                f"(bins of equal count: {self.adaptive_calibration_error:.4f})",
-            ),
-            ("Brier score", f"{self.brier_score:.4f}"),
-            *((name, f"{value:.4g}") for name, value in self.metrics.items()),
-            ("images", f"{self.num_images:,}"),
-        ]
-
-    def _confusion_rows(self) -> list[list[str]]:
-        return [
-            [score.name, *map(str, row)]
-            for score, row in zip(self.classes, self.confusion, strict=True)
-        ]
-
-    def _class_rows(self) -> list[tuple[str, ...]]:
-        return [
-            (
-                one_line(score.name),
-                *(
-                    f"{share:.1%}" if score.count else "-"  # a share of no images is none
-                    for share in (score.precision, score.recall, score.f1)
-                ),
-                str(score.count),
-            )
-            for score in self.classes
-        ]
 
 
 def check_report_path(path: Path) -> None:
@@ -327,13 +287,3 @@ def check_report_path(path: Path) -> None:
 
 def _pair(values: Any) -> tuple[float, float] | None:
     return None if values is None else (values[0], values[1])
-
-
-def _markdown_table(header: tuple[str, ...], rows: list[Any]) -> list[str]:
-    first, *others = (f"| {' | '.join(map(_in_markdown, row))} |" for row in (header, *rows))
-    return [first, "|" + " --- |" * len(header), *others]
-
-
-def _in_markdown(text: str) -> str:
-    """``text`` so that it stands in Markdown, in a table too, and is no HTML and no link there."""
-    return re.sub(r"[\\`*\[\]<>&|]", r"\\\g<0>", one_line(text))

@@ -49,7 +49,7 @@ def log_report(
             "log_report needs tensorboard: pip install 'cifarzoo[tensorboard]'"
         ) from error
     pictures: dict[str, Any] = {
-        "confusion": plot_confusion_matrix(report.confusion, [c.name for c in report.classes]),
+        "confusion": plot_confusion_matrix(report),
         "reliability": plot_reliability(report),
     }
     if images is not None:

@@ -1,14 +1,15 @@
-"""Charts of the HTML report as inline SVG: no library, sharp at any size, in the page's colours."""
+"""Charts in HTML as inline SVG: no library, sharp at any size, in the page's colours."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from markupsafe import Markup, escape
 
-__all__ = ["Series", "line_chart", "reliability_chart"]
+__all__ = ["Series", "learning_curves", "line_chart", "reliability_chart"]
 
 _WIDTH, _HEIGHT = 360, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 10, 36
@@ -110,6 +111,33 @@ def reliability_chart(bins: Sequence[tuple[int, float, float]], *, title: str) -
     return _figure("".join(parts), title)
 
 
+def learning_curves(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Loss and accuracy against epochs, each with its title; nothing without a history.
+
+    Args:
+        history: A mapping for each epoch, as ``History.to_list()`` has it.
+    """
+    charts = []
+    for kind in ("loss", "accuracy"):
+        series = [
+            Series(
+                "training" if part == "train" else "validation",
+                points,
+                colour=0 if part == "train" else 1,
+                is_dashed=part == "train",
+            )
+            for part in ("train", "val")
+            if (points := _points(history, f"{part}_{kind}"))
+        ]
+        if series:
+            title = f"{kind.capitalize()} while training"
+            picture = line_chart(
+                series, title=title, x_label="epoch", y_label=kind, in_percent=kind == "accuracy"
+            )
+            charts.append({"title": title, "picture": picture})
+    return charts
+
+
 @dataclasses.dataclass(frozen=True)
 class _Axis:
     """From values to places in the picture."""
@@ -136,6 +164,12 @@ class _Axis:
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]
+
+
+def _points(history: Sequence[Mapping[str, Any]], column: str) -> list[tuple[float, float]]:
+    """Against epochs; a run that was continued may have been validated in a part of them."""
+    pairs = ((record["epoch"], record.get(column)) for record in history)
+    return [(epoch, value) for epoch, value in pairs if value is not None]
 
 
 def _step(span: float) -> float:

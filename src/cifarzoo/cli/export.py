@@ -1,0 +1,51 @@
+"""The command that writes networks for other runtimes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import cifarzoo
+from cifarzoo.cli.application import Weights, app, open_weights
+from cifarzoo.errors import ArgumentError
+from cifarzoo.files.writing import make_directory
+
+__all__ = ["export"]
+
+
+@app.command(
+    epilog="Examples: `cifarzoo export resnet20`, `cifarzoo export runs/mine --output mine.onnx`"
+)
+def export(
+    weights: Weights,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file: .onnx, or .pt2 for a program of torch.export. [default: MODEL.onnx]",
+        ),
+    ] = None,
+    image_size: Annotated[int, typer.Option(help="Height and width of the images.")] = 32,
+    opset: Annotated[
+        int | None, typer.Option(help="Version of ONNX's operators, for an older runtime.")
+    ] = None,
+) -> None:
+    """Write a network for other programs; it takes images as they are: uint8, in 0..255."""
+    if output is not None and output.suffix.lower() not in (".onnx", ".pt2"):
+        raise ArgumentError(f"--output is an .onnx or a .pt2 file; got {output}")
+    if image_size < 1:
+        raise ArgumentError(f"--image-size must be at least 1; got {image_size}")
+    network = open_weights(weights).network
+    card = cifarzoo.get_card(network)
+    path = output or Path(f"{card.name.replace(':', '-')}.onnx")
+    make_directory(path.parent)
+    if path.suffix.lower() == ".pt2":
+        if opset is not None:
+            raise ArgumentError("--opset is for .onnx files; leave it out")
+        cifarzoo.export_program(network, path, image_size=image_size)
+    else:
+        cifarzoo.export_onnx(network, path, image_size=image_size, opset=opset)
+    typer.echo(f"written: {path}, {path.stat().st_size / 1e6:.3g} MB")

@@ -1,0 +1,1 @@
+"""How values are shown: HTML for pages and notebooks, charts within it, and data frames."""

@@ -1,0 +1,89 @@
+"""What is known of a model, in groups: for the command line, for print, and for notebooks."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cifarzoo.names import one_line
+from cifarzoo.zoo.builds import other_sizes
+
+if TYPE_CHECKING:
+    from cifarzoo.zoo.registry import ModelSpec, WeightsInfo
+
+__all__ = ["Group", "about", "as_text", "mean_over_seeds"]
+
+Group = tuple[str, list[tuple[str, str]]]
+"""A heading, and names with what is known under each."""
+
+
+def about(spec: ModelSpec, accuracies: Mapping[str, float | None] | None = None) -> list[Group]:
+    """The groups: network, source, weights, recipes.
+
+    Args:
+        spec: The model.
+        accuracies: Test accuracy of its weights by tag, 0..1; what the index says unless given.
+    """
+    if accuracies is None:
+        accuracies = {tag: mean_over_seeds(info.facts) for tag, info in spec.weights.items()}
+    others = (f"; {size:,} with {how}" for how, size in other_sizes(spec.builder).items())
+    size = f"{spec.image_size}x{spec.image_size}" if spec.image_size else "any size"
+    options = ", ".join(f"{name}={value!r}" for name, value in spec.options.items())
+    network = [
+        ("parameters", "".join((f"{spec.parameters:,}", *others))),
+        ("MACs", f"{spec.macs:,} for one 3x32x32 image"),
+        ("images", size),
+        ("options", options or "none"),
+    ]
+    source = [("citation", spec.source)]
+    if spec.stated_accuracy:
+        source.append(("accuracy there", f"{spec.stated_accuracy:g} %"))
+    weights = [
+        (tag, _about_weights(info, accuracies.get(tag))) for tag, info in spec.weights.items()
+    ]
+    recipes = [(name, str(recipe)) for name, recipe in spec.recipes.items()]
+    return [
+        ("network", network),
+        ("source", source),
+        ("weights", weights or [("none", "")]),
+        ("recipes", recipes),
+    ]
+
+
+def as_text(title: str, description: str, groups: Iterable[Group], *, width: int = 100) -> str:
+    """The groups in lines of at most ``width`` characters."""
+    lines = [one_line(title), *textwrap.wrap(one_line(description), width)]
+    for heading, rows in groups:
+        lines += ["", heading]
+        room = max(len(one_line(name)) for name, _ in rows) + 4
+        for name, value in rows:
+            first = f"  {one_line(name)}".ljust(room)
+            wrapped = textwrap.wrap(
+                one_line(value),
+                width,
+                initial_indent=first,
+                subsequent_indent=" " * room,
+                break_on_hyphens=False,
+            )
+            lines += wrapped or [first.rstrip()]
+    return "\n".join(lines)
+
+
+def mean_over_seeds(facts: Mapping[str, Any], tta: str = "none") -> float | None:
+    """Mean test accuracy over the seeds that facts tell of, 0..1; None where it is not known."""
+    seeds: Sequence[Mapping[str, Any]] = facts.get("seeds", ())
+    found = [seed["test_accuracy"].get(tta) for seed in seeds if "test_accuracy" in seed]
+    shares = [share for share in found if share is not None]
+    return sum(shares) / len(shares) if shares else None
+
+
+def _about_weights(info: WeightsInfo, accuracy: float | None) -> str:
+    parts = [] if accuracy is None else [f"{100 * accuracy:.2f} %"]
+    if "size" in info.facts:
+        parts.append(f"{info.facts['size'] / 1e6:.3g} MB")
+    if info.pack and not info.path.is_file():
+        parts.append(f"pip install {info.pack}")
+    elif info.pack:
+        parts.append(f"from {info.pack}")
+    return ", ".join(parts)

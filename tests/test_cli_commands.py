@@ -1,0 +1,192 @@
+"""Commands beside those that train, measure and predict: compare, export, recipes, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+import cifarzoo
+from cifarzoo import Recipe
+from cifarzoo.cli import app
+
+
+def run(*arguments: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("weights")
+    first, second = (
+        cifarzoo.save_weights(
+            cifarzoo.create_model("simple", seed=seed), folder / f"{seed}.safetensors"
+        )
+        for seed in (0, 1)
+    )
+    return first, second
+
+
+def test_compare_says_what_python_says(networks: tuple[Path, Path]) -> None:
+    """Two files, one of which was evaluated before."""
+    test = cifarzoo.load_sample("test")
+    reports = [cifarzoo.evaluate(cifarzoo.load_model(path), test) for path in networks]
+    expected = cifarzoo.compare(*reports)
+    (found,) = json.loads(run("compare", *networks, "--data", "sample", "--json").stdout)
+    assert found["names"] == ["simple (0.safetensors)", "simple (1.safetensors)"]
+    assert found["difference"] == expected.difference
+    assert found["only_first"] == expected.only_first
+    saved = reports[0].save(networks[0].with_name("first.json"))
+    text = run("compare", saved, networks[1], "--data", "sample").stdout
+    low, high = (100 * end for end in expected.difference_interval)
+    assert f"{100 * expected.difference:+.2f} points" in text
+    assert f"95 % interval {low:+.2f} to {high:+.2f}" in text
+    assert f"{expected.only_first:,} and {expected.only_second:,}" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_all_are_compared_with_the_first(networks: tuple[Path, Path]) -> None:
+    found = json.loads(run("compare", *networks, "deep_bn", "--data", "sample", "--json").stdout)
+    assert [each["names"] for each in found] == [
+        ["simple (0.safetensors)", "simple (1.safetensors)"],
+        ["simple (0.safetensors)", "deep_bn"],
+    ]
+
+
+def test_reports_need_no_images(networks: tuple[Path, Path], tmp_path: Path) -> None:
+    report = cifarzoo.evaluate(cifarzoo.load_model(networks[0]), cifarzoo.load_sample("test"))
+    first, second = (report.save(tmp_path / f"{n}.json") for n in (1, 2))
+    result = run("compare", first, second, "--data", "nosuch")
+    assert "these images do not tell which model is better" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("simple",), "name two models or more"),
+        (("simple", "lost.json"), "cannot read a report from lost.json"),
+        (("list.json", "dict.json"), "cannot read a report from list.json"),
+        (("dict.json", "list.json"), "cannot read a report from dict.json"),
+        (("later.json", "simple"), "this version reads up to"),
+        (("simple", "nosuch"), "unknown model 'nosuch'"),
+    ],
+)
+def test_what_cannot_be_compared_is_explained(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.json").write_text("[1]")
+    Path("dict.json").write_text("{}")
+    Path("later.json").write_text('{"format": 99}')
+    assert message in run("compare", *arguments, "--data", "sample", code=1).stderr
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_export_writes_what_another_runtime_computes_alike(
+    networks: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    monkeypatch.chdir(tmp_path)
+    assert "written: simple.onnx" in run("export", networks[0]).stdout
+    path = tmp_path / "new/mine.onnx"
+    run("export", networks[0], "--output", path)
+    assert path.stat().st_size == Path("simple.onnx").stat().st_size
+    images = cifarzoo.load_sample("test").images[:8]
+    (logits,) = onnxruntime.InferenceSession(path).run(None, {"images": images.numpy()})
+    shares = cifarzoo.probabilities(cifarzoo.load_model(networks[0]), images, precision="float32")
+    np.testing.assert_allclose(torch.tensor(logits).softmax(1), shares, atol=1e-4)
+
+
+def test_export_refuses_what_it_cannot_write() -> None:
+    assert "is an .onnx file" in run("export", "simple", "-o", "x.pt", code=1).stderr
+    assert "at least 1" in run("export", "simple", "--image-size", 0, code=1).stderr
+    assert "needs 32x32 images" in run("export", "simple", "--image-size", 48, code=1).stderr
+
+
+def test_a_recipe_is_printed_as_train_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    for name in ("deep_bn", "airbench94"):
+        spec = cifarzoo.get_model_info(name)
+        for recipe in spec.recipes:
+            result = run("recipes", name, recipe)
+            path.write_text(result.stdout)
+            assert Recipe.load(path) == spec.get_recipe(recipe)
+            assert result.stdout == spec.get_recipe(recipe).to_toml()
+            assert "other recipes of" in result.stderr
+    asked = json.loads(run("recipes", "deep_bn", "--json").stdout)
+    assert Recipe.from_dict(asked) == cifarzoo.get_model_info("deep_bn").recipe
+    assert "did you mean 'original'?" in run("recipes", "deep_bn", "orig", code=1).stderr
+
+
+def test_recipes_are_listed_by_model() -> None:
+    lines = dict(line.split(maxsplit=1) for line in run("recipes").stdout.splitlines())
+    assert list(lines) == cifarzoo.list_models()
+    assert lines["airbench94"] == "default, fast94, reference"
+    assert json.loads(run("recipes", "--json").stdout)["deep_bn"] == ["default", "original"]
+
+
+PROGRAM = "import sys; sys.argv[0] = 'cifarzoo'; from cifarzoo.cli import main; main()"
+
+
+def command(*arguments: str, home: Path, **more: str) -> str:
+    """Run the program itself, as a shell does."""
+    environ = {**os.environ, "HOME": str(home), "SHELL": "/bin/bash", **more}
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return result.stdout
+
+
+def complete(words: str, home: Path) -> list[str]:
+    """What a shell offers for the last of ``words``."""
+    more = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    return command(home=home, **more, _CIFARZOO_COMPLETE="complete_bash").split()
+
+
+def test_completion_is_installed_for_a_shell_and_knows_commands_and_models(tmp_path: Path) -> None:
+    shown = command("--show-completion", "bash", home=tmp_path)
+    assert "_CIFARZOO_COMPLETE=complete_bash" in shown
+    assert complete("cifarzoo re", tmp_path) == ["recipes", "report"]
+    assert complete("cifarzoo info deep", tmp_path) == ["deep_bn"]
+    assert complete("cifarzoo recipes vgg1", tmp_path) == cifarzoo.list_models("vgg1*")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_after_install_completion(tmp_path: Path) -> None:
+    """The shell is told by a process that looks like one, since a test has none around it."""
+    script = f"{shlex.quote(sys.executable)} -c {shlex.quote(PROGRAM)} --install-completion; true"
+    environ = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run(["bash", "-c", script], env=environ, timeout=120, check=True)
+    (installed,) = (tmp_path / ".bash_completions").iterdir()
+    assert str(installed) in (tmp_path / ".bashrc").read_text(encoding="utf-8")
+    asked = f"source {shlex.quote(str(installed))}; complete -p cifarzoo"
+    found = subprocess.run(
+        ["bash", "-c", asked], env=environ, capture_output=True, text=True, check=True
+    )
+    assert "-F _cifarzoo_completion cifarzoo" in found.stdout
+
+
+def test_every_model_of_the_zoo_is_offered() -> None:
+    from cifarzoo.cli.application import complete_model
+
+    assert complete_model("") == cifarzoo.list_models()
