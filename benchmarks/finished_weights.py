@@ -91,17 +91,15 @@ def ship(lines: Sequence[Mapping[str, Any]], results: Path) -> str:
     if 0 not in final:
         raise InputError("the entry has no finished final run of seed 0; see --state")
     model, tag = (final[0][key] for key in ("model", "recipe"))
-    facts = {
-        seed: read_metadata(results / line["file"])["metadata"]
-        for seed, line in sorted(final.items())
-    }
+    names = {seed: f"{model}-{tag}" + (f"-{seed}" if seed else "") for seed in sorted(final)}
+    sources = {seed: _find(results / final[seed]["file"], name) for seed, name in names.items()}
+    facts = {seed: read_metadata(path)["metadata"] for seed, path in sources.items()}
     if Recipe.from_dict(facts[0]["recipe"]) != cifarzoo.get_model_info(model).get_recipe(tag):
         raise InputError(f"make the recipe of the entry the recipe {tag!r} of {model!r} first")
     all_seeds = [seed for each in facts.values() for seed in each["seeds"]]
     entries = {}
-    for seed, line in sorted(final.items()):
-        source = results / line["file"]
-        name = f"{model}-{tag}" + (f"-{seed}" if seed else "")
+    for seed, source in sources.items():
+        name = names[seed]
         is_known = (FOLDER / f"{name}.safetensors").exists()  # what loads offline keeps doing so
         is_large = source.stat().st_size > LARGE_SIZE and not is_known
         pack = SEEDS if seed else LARGE if is_large else ""
@@ -122,6 +120,14 @@ def ship(lines: Sequence[Mapping[str, Any]], results: Path) -> str:
     write_index(index)
     accuracy = final[0]["test_accuracy"]["none"]
     return f"{model} {tag}: {accuracy:.2%}, {len(facts)} seeds in the index"
+
+
+def _find(finished: Path, name: str) -> Path:
+    """Weights as they were finished, or where an earlier call has moved them to."""
+    if finished.exists():
+        return finished
+    places = [pack_folder(pack) / f"{name}.safetensors" for pack in ("", LARGE, SEEDS)]
+    return next((path for path in places if path.exists()), finished)
 
 
 def describe_file(

@@ -110,10 +110,15 @@ def test_export_writes_what_another_runtime_computes_alike(
     (logits,) = onnxruntime.InferenceSession(path).run(None, {"images": images.numpy()})
     shares = cifarzoo.probabilities(cifarzoo.load_model(networks[0]), images, precision="float32")
     np.testing.assert_allclose(torch.tensor(logits).softmax(1), shares, atol=1e-4)
+    run("export", networks[0], "--output", "mine.pt2")
+    logits = torch.export.load("mine.pt2").module()(images)
+    np.testing.assert_allclose(logits.detach().softmax(1), shares, atol=1e-4)
 
 
 def test_export_refuses_what_it_cannot_write() -> None:
-    assert "is an .onnx file" in run("export", "simple", "-o", "x.pt", code=1).stderr
+    assert "is an .onnx or a .pt2 file" in run("export", "simple", "-o", "x.pt", code=1).stderr
+    program = ("export", "simple", "-o", "x.pt2", "--opset", 18)
+    assert "--opset is for .onnx files" in run(*program, code=1).stderr
     assert "at least 1" in run("export", "simple", "--image-size", 0, code=1).stderr
     assert "needs 32x32 images" in run("export", "simple", "--image-size", 48, code=1).stderr
 

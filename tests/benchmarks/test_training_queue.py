@@ -203,6 +203,8 @@ def test_large_weights_and_those_of_other_seeds_go_into_packs(
         assert own.keys() == {tag}
         assert (folder / own[tag]["file"]).is_file()
         assert own[tag] == {key: x for key, x in tags[tag].items() if key != "pack"}
+    module.ship(lines, tmp_path)  # a further seed may follow: what was moved stays where it is
+    assert json.loads((tmp_path / "index.json").read_text())["tiny_net"] == tags
 
 
 def test_short_runs_come_first_and_the_others_as_they_are_listed(tmp_path: Path) -> None:
