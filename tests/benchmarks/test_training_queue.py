@@ -188,6 +188,7 @@ def test_large_weights_and_those_of_other_seeds_go_into_packs(
         "val_size": 0,
         "recipe": cifarzoo.get_model_info("tiny_net").get_recipe("longer").to_dict(),
         "seeds": [{"seed": 1}],
+        "history": [],
     }
     lines = []
     for seed in (0, 1):
