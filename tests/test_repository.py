@@ -205,7 +205,7 @@ LISTED = (
 )
 """What a source archive holds: folders, then files."""
 
-KINDS = {".c", ".h", ".html", ".json", ".py", ".safetensors", ".toml", ".typed", ".webp"}
+KINDS = {".c", ".css", ".h", ".html", ".json", ".py", ".safetensors", ".toml", ".typed", ".webp"}
 """Of the files in a wheel."""
 
 
