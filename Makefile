@@ -25,7 +25,7 @@ quickstart: $(VENV)/.installed ## Install, then list, summarize, train, evaluate
 environment: $(VENV)/.installed ## Create the environment and install
 
 test: $(VENV)/.installed-test ## Run the library's tests with coverage: minutes
-	$(PYTEST) -m "not slow" --cov --cov-report=term
+	$(PYTEST) -m "not slow" --ignore tests/integrations --cov --cov-report=term
 
 test-all: test $(VENV)/.installed-all ## Then the slow tests, those with other people's packages too
 	$(PYTEST) -m slow
