@@ -18,7 +18,7 @@ from cifarzoo.errors import ArgumentError, InputError, MissingExtraError
 from cifarzoo.evaluation.inference import probabilities
 from cifarzoo.factory import create_model, load_model
 from cifarzoo.zoo.card import get_card, names_of_outputs
-from cifarzoo.zoo.locate import find_any
+from cifarzoo.zoo.locate import find_any, mean_accuracy
 from cifarzoo.zoo.registry import get_model_info, list_models
 from cifarzoo.zoo.weights import read_metadata
 
@@ -204,11 +204,12 @@ class _Choice:
 
 
 def _choices(first: str | None) -> Sequence[_Choice]:
-    """Those with weights, the most accurate first; before them the one that was asked for."""
+    """Those whose weights are here, the most accurate first; before them the one asked for."""
     zoo = [
-        _Choice(f"{name}.{tag}", _accuracy(read_metadata(info.path)["metadata"]))
+        _Choice(f"{name}.{tag}", mean_accuracy(info))
         for name in list_models(pretrained=True)
         for tag, info in get_model_info(name).weights.items()
+        if info.path.is_file() and "seed_of" not in info.facts
     ]
     zoo.sort(key=lambda choice: -(choice.accuracy or 0))
     if first is None:
