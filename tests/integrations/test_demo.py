@@ -24,6 +24,7 @@ from torch import Tensor
 import cifarzoo
 from cifarzoo.demo import _last_map, grad_cam
 from cifarzoo.errors import MissingExtraError
+from cifarzoo.zoo.locate import mean_accuracy
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "build/demo/bin/python"  # see the Makefile
@@ -104,6 +105,11 @@ def test_a_dropped_image_is_answered(width: int, address: str, tmp_path: Path) -
         name: cifarzoo.create_model(name, pretrained=True) for name in ("resnet20", "airbench94")
     }
     expected = {name: cifarzoo.predict(model, photo) for name, model in models.items()}
+    weights = {name: cifarzoo.get_model_info(name).weights["default"] for name in models}
+    about = {
+        name: f"It is right about {mean_accuracy(info):.2%} of the test images."
+        for name, info in weights.items()
+    }
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": 900})
@@ -112,7 +118,7 @@ def test_a_dropped_image_is_answered(width: int, address: str, tmp_path: Path) -
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
-        expect(page.get_by_text("It is right about 91.")).to_be_visible(timeout=60_000)
+        expect(page.get_by_text(about["resnet20"])).to_be_visible(timeout=60_000)
         page.locator("input[type=file]").first.set_input_files(photo)
         answer = page.get_by_test_id("label-output-value")
         expect(answer).to_have_text(expected["resnet20"].label, timeout=60_000)
@@ -125,7 +131,7 @@ def test_a_dropped_image_is_answered(width: int, address: str, tmp_path: Path) -
         assert heat.evaluate("image => image.naturalWidth") == 320
         page.get_by_label("Network").click()
         page.get_by_role("option", name=re.compile("^airbench94.default")).click()
-        expect(page.get_by_text("It is right about 93.")).to_be_visible()
+        expect(page.get_by_text(about["airbench94"])).to_be_visible()
         expect(page.get_by_text(shown["airbench94"])).to_be_visible(timeout=60_000)
         expect(answer).to_have_text(expected["airbench94"].label)
         too_wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"

@@ -41,7 +41,7 @@ def test_pixels_add_up_to_the_logit(page: dict[str, Any]) -> None:
     gained = gained.gather(1, classes[:, None])[:, 0]
     added = page["pixels"].sum((1, 2, 3)).float()
     torch.testing.assert_close(added, gained, rtol=0.02, atol=0.1)
-    assert page["rest"].abs().max() < 0.1
+    assert (page["rest"].abs() < 0.1 + 0.02 * gained.abs()).all()
 
 
 @pytest.mark.parametrize(
