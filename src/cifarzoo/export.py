@@ -99,7 +99,7 @@ def export_program(model: nn.Module, path: str | Path, *, image_size: int = 32) 
         OutputError: The file cannot be written.
 
     Example:
-        >>> from cifarzoo import create_model, load_sample
+        >>> from cifarzoo import create_model, export_program, load_sample
         >>> path = export_program(create_model("simple", pretrained=True), "simple.pt2")
         >>> network = torch.export.load(path).module()
         >>> network(load_sample("test").images[:5]).shape
