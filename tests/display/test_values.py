@@ -7,12 +7,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from html_tags import Tags
 
 import cifarzoo
 from cifarzoo import (
@@ -75,25 +75,6 @@ def values(report: EvaluationReport, few: ImageSet) -> dict[str, Any]:
         "prediction": prediction(BAD, BAD),
         "images": ImageSet(few.images, few.labels, [BAD] * len(few.classes), BAD),
     }
-
-
-class Tags(HTMLParser):
-    """The elements; fails at one that is not closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in ("img", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 def test_no_name_becomes_markup_in_a_notebook(values: dict[str, Any]) -> None:

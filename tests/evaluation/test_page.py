@@ -7,11 +7,11 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from html_tags import Tags
 
 import cifarzoo
 from cifarzoo import EvaluationReport, ImageSet
@@ -54,28 +54,6 @@ def entries(images: ImageSet, sample_train: ImageSet, tmp_path_factory: Any) -> 
 @pytest.fixture(scope="module")
 def page(entries: list[PageEntry], images: ImageSet) -> str:
     return render_page(entries, images)
-
-
-class Tags(HTMLParser):
-    """Every element with its attributes; fails at one that is not closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
