@@ -36,15 +36,16 @@ def export(
     """Write a network for other programs; it takes images as they are: uint8, in 0..255."""
     if output is not None and output.suffix.lower() not in (".onnx", ".pt2"):
         raise ArgumentError(f"--output is an .onnx or a .pt2 file; got {output}")
+    is_program = output is not None and output.suffix.lower() == ".pt2"
+    if is_program and opset is not None:
+        raise ArgumentError("--opset is for .onnx files; leave it out")
     if image_size < 1:
         raise ArgumentError(f"--image-size must be at least 1; got {image_size}")
     network = open_weights(weights).network
     card = cifarzoo.get_card(network)
     path = output or Path(f"{card.name.replace(':', '-')}.onnx")
     make_directory(path.parent)
-    if path.suffix.lower() == ".pt2":
-        if opset is not None:
-            raise ArgumentError("--opset is for .onnx files; leave it out")
+    if is_program:
         cifarzoo.export_program(network, path, image_size=image_size)
     else:
         cifarzoo.export_onnx(network, path, image_size=image_size, opset=opset)
