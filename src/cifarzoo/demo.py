@@ -216,7 +216,10 @@ def _choices(first: str | None) -> Sequence[_Choice]:
         return zoo
     found = find_any(first)
     name = f"{found.model}.{found.tag}" if found.model else first
-    asked = _Choice(name, _accuracy(read_metadata(found.path).get("metadata", {})))
+    asked = next(
+        (choice for choice in zoo if choice.name == name),
+        _Choice(name, _accuracy(read_metadata(found.path).get("metadata", {}))),
+    )
     return [asked, *(choice for choice in zoo if choice.name != name)]
 
 

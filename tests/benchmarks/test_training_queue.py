@@ -152,13 +152,20 @@ def test_a_finished_run_leaves_weights_with_their_metadata_and_a_line(finished: 
     assert "1 runs finished, 0 left" in finished.describe()
 
 
-def test_shipped_weights_are_those_of_seed_0_with_all_seeds_in_the_index(
-    finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def shipping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module that ships weights, with a package and packs of the test's own."""
     module = importlib.import_module("finished_weights")
     monkeypatch.setattr(module, "FOLDER", tmp_path)
     monkeypatch.setattr(module, "PACKS", tmp_path / "packs")
     (tmp_path / "index.json").write_text("{}")
+    return module
+
+
+def test_shipped_weights_are_those_of_seed_0_with_all_seeds_in_the_index(
+    finished: Any, tmp_path: Path, shipping: Any
+) -> None:
+    module = shipping
     lines, results = list(finished.finished().values()), finished.log.parent
     with pytest.raises(cifarzoo.CifarZooError, match="no finished final run of seed 0"):
         module.ship([], results)
@@ -174,13 +181,10 @@ def test_shipped_weights_are_those_of_seed_0_with_all_seeds_in_the_index(
 
 
 def test_large_weights_and_those_of_other_seeds_go_into_packs(
-    finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Any, tmp_path: Path, shipping: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module("finished_weights")
-    monkeypatch.setattr(module, "FOLDER", tmp_path)
-    monkeypatch.setattr(module, "PACKS", tmp_path / "packs")
+    module = shipping
     monkeypatch.setattr(module, "LARGE_SIZE", 0)
-    (tmp_path / "index.json").write_text("{}")
     (line,) = finished.finished().values()
     weights = cifarzoo.create_model("tiny_net", seed=0)
     metadata = {
