@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +25,7 @@ __all__ = [
     "make_trainer",
     "measured",
     "same_state",
+    "terminate",
     "weights",
 ]
 
@@ -98,3 +102,15 @@ class InterruptAt(Logger):
     def on_progress(self, progress: StepProgress) -> None:
         if (progress.epoch, progress.step) == self.place:
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def terminate(process: subprocess.Popen[str]) -> str:
+    """Send SIGTERM until the program ends, and return what it wrote to its standard error.
+
+    Python takes a signal that comes before the wait has begun; the program goes on to wait then.
+    """
+    for _ in range(10):
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=5)[1]
+    pytest.fail("the program has not ended")

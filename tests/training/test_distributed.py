@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from runs import PLAIN, Events, make_trainer, same_state
+from runs import PLAIN, Events, make_trainer, same_state, terminate
 from torch import nn
 
 import cifarzoo
@@ -302,8 +302,7 @@ def test_a_rank_whose_peer_hangs_ends_in_the_time_that_is_set() -> None:
 def test_a_signal_ends_a_rank_that_waits_for_its_peer() -> None:
     with two_ranks("hangs", timeout=30) as (first, _):
         time.sleep(1)  # until it waits
-        first.send_signal(signal.SIGTERM)
-        _, errors = first.communicate(timeout=20)
+        errors = terminate(first)
     assert first.returncode == 143
     assert "while waiting for the other processes" in errors
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import PLAIN, make_trainer
+from runs import PLAIN, make_trainer, terminate
 
 from cifarzoo import EpochRecord, ImageSet, Logger
 from cifarzoo.training.interrupt import Stopped, stop_on_interrupt
@@ -152,8 +152,7 @@ def test_a_signal_ends_a_process_that_cannot_take_it() -> None:
     with running(WAITING) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=30)
+        errors = terminate(process)
     assert process.returncode == 143
     assert "stopped by signal 15 while waiting for the other processes" in errors
 
