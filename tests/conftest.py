@@ -14,7 +14,6 @@ from compiled import forget_kernels, without_kernels
 from file_server import FileServer, serve_files
 
 import cifarzoo
-import cifarzoo.models  # the registries are full before a test has its own
 from cifarzoo import ImageSet, WeightsInfo
 from cifarzoo.compute.cpu import native
 from cifarzoo.data.sets import registry as sets

@@ -51,6 +51,15 @@ def test_using_the_public_names_does_not_import_what_few_need() -> None:
     modules_after(code)
 
 
+def test_a_network_with_its_weights_waits_for_no_other_one() -> None:
+    code = (
+        "import sys, cifarzoo; cifarzoo.create_model('resnet20', pretrained=True)\n"
+        "others = {'cifarzoo.models.vgg', 'cifarzoo.recipe', 'pydantic', 'torchvision', 'timm'}\n"
+        "assert others.isdisjoint(sys.modules), others & set(sys.modules)"
+    )
+    modules_after(code)
+
+
 def test_version_stands_in_the_changelog() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"^## \[({re.escape(cifarzoo.__version__)}|Unreleased)\]", text, re.MULTILINE)

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-import cifarzoo.models  # noqa: F401  (registers the zoo's own models)
 from cifarzoo.compute.seeding import own_generator
 from cifarzoo.errors import ArgumentError, UnknownNameError
 from cifarzoo.models.input import check_input
@@ -124,7 +123,7 @@ def create_model(
     check_input(model, spec.image_size)
     attach_card(model, card)
     if content is not None:
-        fill(model, content, preprocessing=preprocessing, new_head=new_head)
+        fill(model, content, preprocessing=preprocessing, new_head=new_head, is_as_built=True)
     return model
 
 

@@ -9,10 +9,11 @@ goes: they are equal to plain dicts and lists, and JSON, TOML and ``dataclasses.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
-__all__ = ["FrozenDict", "FrozenList", "freeze", "freeze_fields", "thaw"]
+__all__ = ["FrozenDict", "FrozenList", "LazyDict", "freeze", "freeze_fields", "thaw"]
 
 _PLAIN = (int, float, str, bool, type(None))
 
@@ -79,6 +80,51 @@ class FrozenList(tuple[Any, ...]):
     __hash__ = tuple.__hash__
 
 
+class LazyDict(Mapping[str, Any]):
+    """A mapping that cannot be changed, made when somebody looks into it.
+
+    Args:
+        make: Returns the content; called once, at the first look.
+        first: Items of it that are there already.
+
+    Example:
+        >>> options = LazyDict(lambda: {"gamma": 0.1, "step": 30}, first={"step": 30})
+        >>> options["step"], options == {"gamma": 0.1, "step": 30}
+        (30, True)
+    """
+
+    def __init__(
+        self, make: Callable[[], Mapping[str, Any]], first: Mapping[str, Any] | None = None
+    ) -> None:
+        self._make = make
+        self._first = FrozenDict(first or {})
+
+    @functools.cached_property
+    def _content(self) -> FrozenDict:
+        return FrozenDict(self._make())
+
+    def __getitem__(self, key: str) -> Any:
+        return self._first[key] if key in self._first else self._content[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._first or key in self._content
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    def __repr__(self) -> str:
+        return repr(self._content)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenDict, (dict(self),)
+
+
 def freeze(value: Any) -> Any:
     """A copy of nested data that cannot be changed: mappings, lists, sets, arrays.
 
@@ -86,7 +132,7 @@ def freeze(value: Any) -> Any:
     """
     if type(value) in _PLAIN:
         return value
-    if isinstance(value, FrozenDict | FrozenList):
+    if isinstance(value, FrozenDict | FrozenList | LazyDict):
         return value
     if isinstance(value, Mapping):
         return FrozenDict(value)

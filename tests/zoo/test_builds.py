@@ -9,7 +9,7 @@ from torch import nn
 
 import cifarzoo
 from cifarzoo import ModelCard
-from cifarzoo.zoo.builds import BUILDERS, describe, other_sizes, plan
+from cifarzoo.zoo.builds import describe, find_builder, other_sizes, plan
 from cifarzoo.zoo.card import attach_card
 from cifarzoo.zoo.classifier import find_classifier
 
@@ -17,7 +17,7 @@ from cifarzoo.zoo.classifier import find_classifier
 @pytest.mark.parametrize("name", MODELS)
 def test_the_last_layer_of_every_model_is_known(name: str) -> None:
     before = torch.get_rng_state()
-    planned = plan(BUILDERS[name], {})
+    planned = plan(find_builder(name), {})
     assert torch.equal(torch.get_rng_state(), before)
     assert planned is not None
     model = cifarzoo.create_model(name, num_classes=7, seed=0)
@@ -27,8 +27,8 @@ def test_the_last_layer_of_every_model_is_known(name: str) -> None:
 
 
 def test_options_that_change_the_size_are_listed() -> None:
-    assert other_sizes(BUILDERS["resnet20"]) == {"shortcut='conv'": 272_474}
-    assert other_sizes(BUILDERS["resnet18_cifar"]) == {}
+    assert other_sizes(find_builder("resnet20")) == {"shortcut='conv'": 272_474}
+    assert other_sizes(find_builder("resnet18_cifar")) == {}
 
 
 @pytest.mark.usefixtures("own_registries")

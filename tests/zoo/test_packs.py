@@ -77,7 +77,7 @@ def test_a_pack_does_not_replace_what_the_package_knows(
     shipped = packs.indexed_weights("simple")["default"]
     with caplog.at_level(logging.WARNING):
         install({"simple": {"default": {"file": "other.safetensors", "sha256": "0" * 64}}})
-        assert packs.indexed_weights("simple")["default"] == shipped
+        assert dict(packs.indexed_weights("simple"))["default"] == shipped
     assert "their-weights brings other weights of the name simple.default" in caplog.text
 
 

@@ -1,22 +1,33 @@
-"""The networks, one file per family; importing this package registers them all."""
+"""The networks, one file per family.
 
-from cifarzoo.models import elsewhere as elsewhere  # registers timm and torchvision
-from cifarzoo.models.airbench import AirBench, ConvGroup
-from cifarzoo.models.deep_bn import DeepBN
-from cifarzoo.models.densenet import DenseLayer, DenseNet, Transition
-from cifarzoo.models.ensemble import Ensemble
-from cifarzoo.models.mobile import mobilenetv2, shufflenetv2
-from cifarzoo.models.patches import CCT, ConvMixer, vit
-from cifarzoo.models.preact import PreActBlock, PreActBottleneck, PreActResNet
-from cifarzoo.models.pyramidnet import PyramidBlock, PyramidNet
-from cifarzoo.models.repvgg import RepVGG, RepVGGBlock, fuse_branches
-from cifarzoo.models.resnet import BasicBlock, Bottleneck, ResNet
-from cifarzoo.models.resnet9 import ResNet9
-from cifarzoo.models.resnext import ResNeXt
-from cifarzoo.models.shakeshake import ShakeBlock, ShakeShake
-from cifarzoo.models.simple import Simple
-from cifarzoo.models.small_resnet import SEBlock, SmallResNet, SqueezeExcitation
-from cifarzoo.models.vgg import VGG
+A family's file registers its models when it is imported, and it is imported when somebody asks for
+one of them, or for all.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cifarzoo.zoo.known import modules_of
+
+if TYPE_CHECKING:  # each of these is imported when it is first asked for, see __getattr__
+    from cifarzoo.models.airbench import AirBench, ConvGroup
+    from cifarzoo.models.deep_bn import DeepBN
+    from cifarzoo.models.densenet import DenseLayer, DenseNet, Transition
+    from cifarzoo.models.ensemble import Ensemble
+    from cifarzoo.models.mobile import mobilenetv2, shufflenetv2
+    from cifarzoo.models.patches import CCT, ConvMixer, vit
+    from cifarzoo.models.preact import PreActBlock, PreActBottleneck, PreActResNet
+    from cifarzoo.models.pyramidnet import PyramidBlock, PyramidNet
+    from cifarzoo.models.repvgg import RepVGG, RepVGGBlock, fuse_branches
+    from cifarzoo.models.resnet import BasicBlock, Bottleneck, ResNet
+    from cifarzoo.models.resnet9 import ResNet9
+    from cifarzoo.models.resnext import ResNeXt
+    from cifarzoo.models.shakeshake import ShakeBlock, ShakeShake
+    from cifarzoo.models.simple import Simple
+    from cifarzoo.models.small_resnet import SEBlock, SmallResNet, SqueezeExcitation
+    from cifarzoo.models.vgg import VGG
 
 __all__ = [
     "CCT",
@@ -52,3 +63,76 @@ __all__ = [
     "shufflenetv2",
     "vit",
 ]
+
+_HOMES = {
+    "airbench": (
+        "AirBench",
+        "ConvGroup",
+    ),
+    "deep_bn": ("DeepBN",),
+    "densenet": (
+        "DenseLayer",
+        "DenseNet",
+        "Transition",
+    ),
+    "ensemble": ("Ensemble",),
+    "mobile": (
+        "mobilenetv2",
+        "shufflenetv2",
+    ),
+    "patches": (
+        "CCT",
+        "ConvMixer",
+        "vit",
+    ),
+    "preact": (
+        "PreActBlock",
+        "PreActBottleneck",
+        "PreActResNet",
+    ),
+    "pyramidnet": (
+        "PyramidBlock",
+        "PyramidNet",
+    ),
+    "repvgg": (
+        "RepVGG",
+        "RepVGGBlock",
+        "fuse_branches",
+    ),
+    "resnet": (
+        "BasicBlock",
+        "Bottleneck",
+        "ResNet",
+    ),
+    "resnet9": ("ResNet9",),
+    "resnext": ("ResNeXt",),
+    "shakeshake": (
+        "ShakeBlock",
+        "ShakeShake",
+    ),
+    "simple": ("Simple",),
+    "small_resnet": (
+        "SEBlock",
+        "SmallResNet",
+        "SqueezeExcitation",
+    ),
+    "vgg": ("VGG",),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def load(model: str | None = None) -> None:
+    """Import what registers ``model``; what registers any model at all for None."""
+    for module in modules_of(model):
+        importlib.import_module(f"{__name__}.{module}")
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        """A public class or function, at its first use (PEP 562)."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import itertools
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -18,14 +19,37 @@ from cifarzoo.frozen import FrozenDict
 from cifarzoo.names import keyword_options
 from cifarzoo.zoo.card import ModelCard, get_card, names_of_outputs, unwrap
 
-__all__ = ["BUILDERS", "Builder", "Plan", "describe", "other_sizes", "plan", "sketch", "variants"]
+__all__ = [
+    "BUILDERS",
+    "Builder",
+    "Plan",
+    "describe",
+    "find_builder",
+    "load_models",
+    "other_sizes",
+    "plan",
+    "sketch",
+    "variants",
+]
 
 Builder = Callable[..., nn.Module]
 
 _OPERATIONS = 200_000
 
 BUILDERS: dict[str, Builder] = {}
-"""The builder of each registered model; the registry, which knows more of them, fills it."""
+"""The builders of the models that were registered so far; the registry fills it."""
+
+
+def load_models(name: str | None = None) -> None:
+    """Let the zoo's model called ``name`` register itself; all of them for None."""
+    importlib.import_module("cifarzoo.models").load(name)  # which imports this module
+
+
+def find_builder(name: str) -> Builder | None:
+    """The builder of a registered model; None where no model has this name."""
+    if name not in BUILDERS:
+        load_models(name)
+    return BUILDERS.get(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +130,9 @@ def describe(model: nn.Module) -> ModelCard:
     builder could not have built is one made elsewhere: it has the name of its class.
     """
     card, inner = get_card(model), unwrap(model)
-    planned = None
-    if card.name in BUILDERS:
-        planned = plan(BUILDERS[card.name], card.options)
+    planned, builder = None, find_builder(card.name)
+    if builder is not None:
+        planned = plan(builder, card.options)
         if planned is None or not planned.head:
             return card
     tensors = {n: t for n, t in inner.state_dict().items() if isinstance(t, Tensor)}

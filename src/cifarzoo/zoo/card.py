@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Interval, Len
 from torch import Tensor, nn
-from typing_extensions import NotRequired, TypedDict  # pydantic takes typing's from Python 3.12 on
 
 from cifarzoo.errors import ArgumentError
 from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
 from cifarzoo.names import real_number, whole_number
-from cifarzoo.plain import Real, problem_of, shorten
+from cifarzoo.plain import problem_of, shorten
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -144,14 +142,21 @@ class ModelCard:
         return data
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ModelCard:
+    def from_dict(cls, data: Mapping[str, Any], *, is_intact: bool = False) -> ModelCard:
         """Read what `to_dict` wrote.
+
+        Args:
+            data: Plain data.
+            is_intact: Whether it is of a file that was compared with a checksum already.
 
         Raises:
             ArgumentError: It is something else; the field is named.
         """
-        if problem := problem_of(data, _CardData):
-            raise ArgumentError(f"this is no card of a model: {problem}")
+        if not is_intact:
+            from cifarzoo.zoo.facts import CardData
+
+            if problem := problem_of(data, CardData):
+                raise ArgumentError(f"this is no card of a model: {problem}")
         return cls(
             name=data["name"],
             num_classes=data["num_classes"],
@@ -159,24 +164,6 @@ class ModelCard:
             preprocessing=Preprocessing(*(data["preprocessing"][name] for name in ("mean", "std"))),
             classes=data.get("classes") or None,
         )
-
-
-_Three = Annotated[Sequence[Real], Len(3, 3)]
-
-
-class _PreprocessingData(TypedDict):
-    mean: _Three
-    std: _Three
-
-
-class _CardData(TypedDict):
-    """A card as plain data."""
-
-    name: str
-    num_classes: Annotated[int, Interval(ge=1, le=2**53)]
-    options: dict[str, Any]
-    preprocessing: _PreprocessingData
-    classes: NotRequired[Sequence[str] | None]
 
 
 def attach_card(model: nn.Module, card: ModelCard) -> None:

@@ -14,7 +14,7 @@ from cifarzoo.compute.seeding import own_generator
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.names import whole_number
-from cifarzoo.zoo.builds import BUILDERS, describe
+from cifarzoo.zoo.builds import describe, find_builder
 from cifarzoo.zoo.card import ModelCard, attach_card, unwrap
 
 __all__ = ["find_classifier", "get_classifier", "reset_classifier"]
@@ -110,7 +110,7 @@ def reset_classifier(
     if isinstance(classes, str) or (names is not None and len(names) != count):
         raise ArgumentError(f"classes must be {count} names, one for each output; got {classes!r}")
     inner, card = unwrap(model), describe(model)
-    own = _method(inner, "reset_classifier") if card.name not in BUILDERS else None
+    own = _method(inner, "reset_classifier") if find_builder(card.name) is None else None
     found = _find(inner) if own is None else None  # a pass, in which attention may draw numbers
     with own_generator(seed_number):
         if own is not None:
@@ -140,8 +140,9 @@ def _replace(
     model: nn.Module, card: ModelCard, count: int, name: str, auxiliary: Sequence[str]
 ) -> None:
     old = {each: model.get_submodule(each) for each in (name, *auxiliary)}
-    if card.name in BUILDERS:  # its builder knows which numbers the last layer begins with
-        built = BUILDERS[card.name](num_classes=count, **card.options)
+    builder = find_builder(card.name)
+    if builder is not None:  # it knows which numbers the last layer begins with
+        built = builder(num_classes=count, **card.options)
         new = {name: built.get_submodule(name).to(_tensor(old[name])).train(old[name].training)}
     else:
         new = {each: _widened(layer, count) for each, layer in old.items()}

@@ -1,16 +1,29 @@
-"""What files say of where a network comes from: the fields that are known, and what they hold."""
+"""What files say of a network: the fields that are known, and what they hold.
+
+This module is imported when a file of unknown origin is read. Files that were compared with the
+checksum in the index need none of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from annotated_types import Ge, Interval
-from typing_extensions import TypedDict  # pydantic does not take typing's before Python 3.12
+from annotated_types import Ge, Interval, Len
+from typing_extensions import NotRequired, TypedDict  # pydantic takes typing's from Python 3.12 on
 
 from cifarzoo.plain import Real, problem_of
 
-__all__ = ["Count", "Metadata", "Record", "metadata_problem"]
+__all__ = [
+    "CardData",
+    "CheckpointData",
+    "Count",
+    "IndexEntry",
+    "Metadata",
+    "Record",
+    "WeightsHeader",
+    "metadata_problem",
+]
 
 Count = Annotated[int, Interval(ge=0, le=2**53)]
 
@@ -47,6 +60,74 @@ class Metadata(TypedDict, total=False):
     validation_accuracy: dict[str, Real]
     test_accuracy: dict[str, Real]
     sample_accuracy: dict[str, Real]
+
+
+class WeightsHeader(TypedDict):
+    """What the header of a weights file of this library holds, its card aside."""
+
+    format: int
+    sha256: str
+    versions: dict[str, str]
+    metadata: Metadata
+
+
+_Three = Annotated[Sequence[Real], Len(3, 3)]
+
+
+class _Preprocessing(TypedDict):
+    mean: _Three
+    std: _Three
+
+
+class CardData(TypedDict):
+    """A card, as ``ModelCard.to_dict`` writes it."""
+
+    name: str
+    num_classes: Annotated[int, Interval(ge=1, le=2**53)]
+    options: dict[str, Any]
+    preprocessing: _Preprocessing
+    classes: NotRequired[Sequence[str] | None]
+
+
+class _Learner(TypedDict):
+    model: dict[str, Any]
+    ema: NotRequired[dict[str, Any] | None]
+    lookahead: NotRequired[list[Any] | None]
+
+
+class CheckpointData(TypedDict):
+    """What is read of a run's checkpoint, as one of its weights files."""
+
+    card: dict[str, Any]
+    recipe: dict[str, Any]
+    learner: _Learner
+    records: NotRequired[list[Record]]
+
+
+class _Machine(TypedDict):
+    bfloat16: bool
+
+
+class _Seed(TypedDict):
+    seed: Count
+    test_accuracy: dict[str, Real]
+    train_seconds: Real
+    machine: _Machine
+
+
+class IndexEntry(TypedDict):
+    """Of one file, in the index of a pack."""
+
+    file: str
+    sha256: str
+    size: NotRequired[Count]
+    url: NotRequired[str]
+    license: NotRequired[str]
+    citation: NotRequired[str]
+    recipe: NotRequired[str]
+    val_size: NotRequired[Count]
+    calibration_error: NotRequired[Real]
+    seeds: NotRequired[list[_Seed]]
 
 
 def metadata_problem(metadata: Mapping[str, Any]) -> str:

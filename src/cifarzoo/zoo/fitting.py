@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.names import keyword_options
-from cifarzoo.zoo.builds import BUILDERS, Builder, describe, plan, sketch, variants
+from cifarzoo.zoo.builds import Builder, describe, find_builder, plan, sketch, variants
 from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card, get_card, unwrap
 from cifarzoo.zoo.foreign import Reading, is_average, read_names
 
@@ -32,6 +32,7 @@ class Content:
         facts: What `read_metadata` returns; empty for files of others.
         key: Where in it the weights lie.
         rename: Names in it, or their beginnings, and what the network calls them.
+        is_intact: Whether the whole file was compared with a checksum already.
     """
 
     name: str
@@ -39,11 +40,14 @@ class Content:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     key: str | None = None
     rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    is_intact: bool = False
 
     @property
     def card(self) -> ModelCard | None:
         """The card in it; None for files of others."""
-        return parse_card(self.facts["card"], self.name) if self.facts else None
+        if not self.facts:
+            return None
+        return parse_card(self.facts["card"], self.name, is_intact=self.is_intact)
 
     def read(self, network: nn.Module) -> Reading:
         """Find ``network`` in it by its names.
@@ -74,10 +78,10 @@ class Content:
         return reading
 
 
-def parse_card(data: Any, name: str) -> ModelCard:
+def parse_card(data: Any, name: str, *, is_intact: bool = False) -> ModelCard:
     """The card in a file's facts; raises WeightsError when it is none."""
     try:
-        return ModelCard.from_dict(data)
+        return ModelCard.from_dict(data, is_intact=is_intact)
     except ArgumentError as error:
         raise WeightsError(f"{name} is damaged: its card cannot be read: {error}") from error
 
@@ -88,15 +92,25 @@ def fill(
     *,
     preprocessing: Preprocessing | None,
     new_head: bool,
+    is_as_built: bool = False,
 ) -> dict[str, Any]:
-    """Put tensors into a network, and what is known of them on its card; see `load_weights`."""
+    """Put tensors into a network, and what is known of them on its card; see `load_weights`.
+
+    Args:
+        model: The network.
+        content: The file.
+        preprocessing: As there.
+        new_head: As there.
+        is_as_built: Whether nobody can have changed the network since it was built.
+    """
     is_said = preprocessing is not None
     reading, tensors = check_fit(model, content, is_said=is_said, new_head=new_head)
     inner, card, made_by = unwrap(model), get_card(model), content.card
     state = inner.state_dict()
     inner.load_state_dict({**state, **tensors})
     attach_card(model, _new_card(card, made_by, preprocessing, new_head=new_head))
-    attach_card(model, describe(model))
+    if not is_as_built:
+        attach_card(model, describe(model))
     if made_by is None or is_average(reading.prefix, content.tensors):
         is_said = made_by is not None or preprocessing is not None
         _tell(content, reading, get_card(model), is_said=is_said)
@@ -259,9 +273,10 @@ def _advice(content: Content, card: ModelCard) -> str:
             "create_model(name, pretrained=..., num_classes=...)"
         )
         return f"; build it {'by' if differ else 'with'} {how}"
-    if card.name not in BUILDERS:
+    builder = find_builder(card.name)
+    if builder is None:
         return ""
-    options, count = choose_options(BUILDERS[card.name], content, {})
+    options, count = choose_options(builder, content, {})
     if count is None:
         return ""
     if count != card.num_classes:
@@ -317,7 +332,7 @@ def _check_foreign(
     is_said: bool,
 ) -> None:
     """Refuse what fits by name and shape and yet is known to be something else."""
-    builder = BUILDERS.get(card.name)
+    builder = find_builder(card.name)
     other = _other_options(inner, builder, card.options, tensors) if builder else {}
     # whoever gives an option means it: only the defaults may be wrong
     other = {name: value for name, value in other.items() if name not in card.options}

@@ -1,31 +1,35 @@
 """What is known of the library's own models, read from ``index/*.toml`` and ``recipes/*.toml``.
 
-A file of ``index`` holds a family, a table for each model: its facts, its ``sizes``, which are what
-the family's builder makes it from, and the names of its recipes. A recipe may begin with another
-one, its ``base``, and state what differs.
+A file of ``index`` holds a family: the ``modules`` of `cifarzoo.models` that build it, and a table
+for each model with its facts, its ``sizes``, which are what the family's builder makes it from, and
+the names of its recipes. A recipe may begin with another one, its ``base``, and state what differs.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
-from cifarzoo.recipe import Recipe
+from cifarzoo.frozen import LazyDict
 from cifarzoo.zoo.packs import indexed_weights
 from cifarzoo.zoo.registry import register_model
+
+if TYPE_CHECKING:
+    from cifarzoo.recipe import Recipe
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["known", "read_recipe", "register_family"]
+__all__ = ["known", "modules_of", "read_recipe", "register_family"]
 
 _FOLDER = Path(__file__).parent
 _Builder = TypeVar("_Builder", bound=Callable[..., nn.Module])
@@ -33,9 +37,19 @@ _Builder = TypeVar("_Builder", bound=Callable[..., nn.Module])
 
 def known(model: str) -> dict[str, Any]:
     """The facts about ``model``, its recipes and its weights, as `register_model` takes them."""
-    facts = dict(_index()[model])
-    recipes = {name: read_recipe(file) for name, file in facts.pop("recipes", {}).items()}
+    family = _families()[model]
+    facts = {**_read_family(family)[model], "family": family}
+    files = facts.pop("recipes", {})
+    recipes = LazyDict(lambda: {name: read_recipe(file) for name, file in files.items()})
     return {**facts, "recipes": recipes, "weights": indexed_weights(model)}
+
+
+def modules_of(model: str | None) -> list[str]:
+    """Names of the modules that register ``model``; all of them for None, none for another name."""
+    families = _families()
+    wanted = families.values() if model is None else filter(None, [families.get(model)])
+    named = (module for family in wanted for module in _read_family(family)["modules"])
+    return list(dict.fromkeys(named))
 
 
 def register_family(family: str) -> Callable[[_Builder], _Builder]:
@@ -50,11 +64,10 @@ def register_family(family: str) -> Callable[[_Builder], _Builder]:
     """
 
     def register(builder: _Builder) -> _Builder:
-        for name, stated in _index().items():
-            if stated["family"] == family:
-                facts = known(name)
-                build = _sized(builder, name, facts.pop("sizes"))
-                register_model(name=name, **facts)(build)
+        for name in (each for each in _read_family(family) if each != "modules"):
+            facts = known(name)
+            build = _sized(builder, name, facts.pop("sizes"))
+            register_model(name=name, **facts)(build)
         return builder
 
     return register
@@ -77,17 +90,26 @@ def _sized(builder: _Builder, name: str, sizes: Mapping[str, Any]) -> Callable[.
 @functools.cache
 def read_recipe(name: str) -> Recipe:
     """The recipe of the file ``recipes/NAME.toml``."""
+    from cifarzoo.recipe import Recipe
+
     data = _read(_FOLDER / "recipes" / f"{name}.toml")
     base = data.pop("base", None)
     return Recipe.from_dict(data) if base is None else read_recipe(base).replace(**data)
 
 
 @functools.cache
-def _index() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for file in sorted((_FOLDER / "index").glob("*.toml")):
-        found |= {name: {**facts, "family": file.stem} for name, facts in _read(file).items()}
-    return found
+def _families() -> dict[str, str]:
+    """The family of each model. The tables' names are looked for: to parse all takes a while."""
+    return {
+        name: file.stem
+        for file in sorted((_FOLDER / "index").glob("*.toml"))
+        for name in re.findall(r"^\[(\w+)\]$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+
+@functools.cache
+def _read_family(family: str) -> dict[str, Any]:
+    return _read(_FOLDER / "index" / f"{family}.toml")
 
 
 def _read(file: Path) -> dict[str, Any]:

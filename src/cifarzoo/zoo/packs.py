@@ -12,16 +12,20 @@ import functools
 import importlib.util
 import json
 import logging
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Mapping
 from pathlib import Path
-
-from typing_extensions import NotRequired, TypedDict  # pydantic takes typing's from Python 3.12 on
+from typing import TYPE_CHECKING, Any
 
 from cifarzoo.errors import CifarZooError
+from cifarzoo.frozen import LazyDict
 from cifarzoo.names import printable
-from cifarzoo.plain import Real, parse_json, problem_of
-from cifarzoo.zoo.facts import Count
+from cifarzoo.plain import parse_json, problem_of
 from cifarzoo.zoo.registry import WeightsInfo
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from cifarzoo.zoo.facts import IndexEntry
 
 __all__ = ["FOLDER", "GROUP", "INDEX_NAME", "find_in_packs", "indexed_weights"]
 
@@ -36,35 +40,17 @@ INDEX_NAME = "index.json"
 _log = logging.getLogger("cifarzoo")
 
 
-class _Machine(TypedDict):
-    bfloat16: bool
+def indexed_weights(model: str) -> Mapping[str, WeightsInfo]:
+    """The weights of ``model`` that the index or an installed pack knows, by tag.
 
-
-class _Seed(TypedDict):
-    seed: Count
-    test_accuracy: dict[str, Real]
-    train_seconds: Real
-    machine: _Machine
-
-
-class _Entry(TypedDict):
-    """Of one file."""
-
-    file: str
-    sha256: str
-    size: NotRequired[Count]
-    url: NotRequired[str]
-    license: NotRequired[str]
-    citation: NotRequired[str]
-    recipe: NotRequired[str]
-    val_size: NotRequired[Count]
-    calibration_error: NotRequired[Real]
-    seeds: NotRequired[list[_Seed]]
-
-
-def indexed_weights(model: str) -> dict[str, WeightsInfo]:
-    """The weights of ``model`` that the index or an installed pack knows, by tag."""
-    return _everything().get(model, {})
+    Packs are looked for when somebody asks for more than the package itself brings.
+    """
+    own = {
+        tag: _info(FOLDER, entry)
+        for tag, entry in _own_index().get(model, {}).items()
+        if "pack" not in entry
+    }
+    return LazyDict(lambda: _everything().get(model, {}), first=own)
 
 
 def find_in_packs(name: str) -> Path | None:
@@ -80,11 +66,10 @@ def _everything() -> dict[str, dict[str, WeightsInfo]]:
     """By model and tag. What the package itself knows cannot be replaced by a pack."""
     found: dict[str, dict[str, WeightsInfo]] = {}
     packs = dict(_folders())
-    index = json.loads((FOLDER / INDEX_NAME).read_text(encoding="utf-8"))
-    for model, tags in index.items():
+    for model, tags in _own_index().items():
         for tag, entry in tags.items():
-            folder = packs.get(entry.get("pack"), FOLDER)
-            found.setdefault(model, {})[tag] = _info(folder, entry, entry.get("pack"))
+            pack = entry.get("pack")
+            found.setdefault(model, {})[tag] = _info(packs.get(pack, FOLDER), entry, pack)
     ours = {info.pack for tags in found.values() for info in tags.values()}
     for pack, folder in packs.items():
         for model, tags in _read_pack(pack, folder).items() if pack not in ours else ():
@@ -101,17 +86,25 @@ def _everything() -> dict[str, dict[str, WeightsInfo]]:
     return found
 
 
-def _info(folder: Path, entry: _Entry, pack: str | None) -> WeightsInfo:
+@functools.cache
+def _own_index() -> dict[str, dict[str, Any]]:
+    index: dict[str, dict[str, Any]] = json.loads((FOLDER / INDEX_NAME).read_text(encoding="utf-8"))
+    return index
+
+
+def _info(folder: Path, entry: Mapping[str, Any], pack: str | None = None) -> WeightsInfo:
     path = Path(entry["file"]) if "url" in entry else folder / entry["file"]
     facts = {key: value for key, value in entry.items() if key not in ("file", "sha256", "url")}
     return WeightsInfo(path, entry["sha256"], entry.get("url"), pack, facts)
 
 
-def _read_pack(pack: str, folder: Path) -> dict[str, dict[str, _Entry]]:
+def _read_pack(pack: str, folder: Path) -> dict[str, dict[str, IndexEntry]]:
     """The index of a pack; empty, with a warning, where it is none."""
+    from cifarzoo.zoo.facts import IndexEntry
+
     try:
-        index: dict[str, dict[str, _Entry]] = parse_json((folder / INDEX_NAME).read_bytes())
-        problem = problem_of(index, dict[str, dict[str, _Entry]])
+        index: dict[str, dict[str, IndexEntry]] = parse_json((folder / INDEX_NAME).read_bytes())
+        problem = problem_of(index, dict[str, dict[str, IndexEntry]])
         for tags in index.values() if not problem else ():
             for entry in tags.values():
                 if Path(entry["file"]).name != entry["file"]:
@@ -129,6 +122,8 @@ def _read_pack(pack: str, folder: Path) -> dict[str, dict[str, _Entry]]:
 
 def _folders() -> list[tuple[str, Path]]:
     """Names of the installed packs and where their files lie, in the order of the names."""
+    from importlib.metadata import entry_points
+
     found = {}
     for entry in entry_points(group=GROUP):
         folder = _folder_of(entry)

@@ -8,17 +8,19 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
 from cifarzoo.display.html import render
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
-from cifarzoo.frozen import freeze_fields
+from cifarzoo.frozen import LazyDict, freeze_fields
 from cifarzoo.names import keyword_options, near_names, one_line, unknown_name
-from cifarzoo.recipe import Recipe
 from cifarzoo.zoo.about import about, as_text
-from cifarzoo.zoo.builds import BUILDERS
+from cifarzoo.zoo.builds import BUILDERS, load_models
+
+if TYPE_CHECKING:
+    from cifarzoo.recipe import Recipe
 
 __all__ = [
     "ModelSpec",
@@ -160,10 +162,25 @@ _SOURCES: dict[str, _Source] = {}
 _FOREIGN_SPECS: dict[str, ModelSpec] = {}  # of those that were asked for
 
 
-def _all_specs() -> dict[str, ModelSpec]:
-    """The zoo's own models register themselves as they are imported, which is done here, once."""
-    importlib.import_module("cifarzoo.models")  # which imports this module
+def _specs(name: str | None = None) -> dict[str, ModelSpec]:
+    """The models, ``name`` among them if there is one; all of them for None.
+
+    The zoo's own models register themselves as their modules are imported.
+    """
+    if name is None or name not in _SPECS:
+        load_models(name)
     return _SPECS
+
+
+def _plain_recipe() -> Recipe:
+    from cifarzoo.recipe import Recipe
+
+    return Recipe()
+
+
+def _sources() -> dict[str, _Source]:
+    importlib.import_module("cifarzoo.models.elsewhere")  # which imports this module
+    return _SOURCES
 
 
 def register_source(
@@ -224,7 +241,7 @@ def register_model(
 
     def register(builder: _Builder) -> _Builder:
         model_name = name or builder.__name__
-        if model_name in _all_specs():
+        if model_name in _specs(model_name):
             raise DuplicateNameError(f"model {model_name!r} is already registered; choose another")
         if ":" in model_name:
             raise ArgumentError(
@@ -242,8 +259,8 @@ def register_model(
             macs=macs,
             image_size=image_size,
             stated_accuracy=stated_accuracy,
-            recipes={"default": Recipe(), **(recipes or {})},
-            weights=weights or {},
+            recipes=LazyDict(lambda: {"default": _plain_recipe(), **(recipes or {})}),
+            weights={} if weights is None else weights,
             family=family,
         )
         return builder
@@ -263,12 +280,12 @@ def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[s
         >>> list_models("resnet18*")
         ['resnet18', 'resnet18_cifar']
     """
-    specs = _all_specs()
     package, colon, _ = pattern.partition(":")
     if colon:
-        source = _SOURCES.get(package)
+        source = _sources().get(package)
         theirs = [] if source is None or pretrained else source.names()
         return sorted(fnmatch.filter((f"{package}:{name}" for name in theirs), pattern))
+    specs = _specs()
     return [
         name
         for name in sorted(fnmatch.filter(specs, pattern))
@@ -291,26 +308,26 @@ def get_model_info(name: str) -> ModelSpec:
         >>> get_model_info("simple").parameters
         80090
     """
-    specs = _all_specs()
     package, colon, theirs = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if colon and package in _SOURCES:
+    if colon and package in _sources():
         return _foreign_spec(package, theirs)
     try:
-        return specs[name]
+        return _specs(name)[name]
     except (KeyError, TypeError):
         raise _unknown_model(name) from None
 
 
 def _unknown_model(name: Any) -> UnknownNameError:
     """The error for a name that no model of the zoo has; other packages may have it."""
-    theirs = [f"{package}:{name}" for package, source in _SOURCES.items() if name in source.names()]
+    sources, specs = _sources(), _specs()
+    theirs = [f"{package}:{name}" for package, source in sources.items() if name in source.names()]
     if theirs:
-        near = "".join(f"did you mean {n!r}? " for n in near_names(name, _SPECS, least=0.8)[:1])
+        near = "".join(f"did you mean {n!r}? " for n in near_names(name, specs, least=0.8)[:1])
         names = " and ".join(map(repr, theirs))
         return UnknownNameError(
             f"unknown model {name!r}; {near}other packages have a network of this name: {names}."
         )
-    return unknown_name("model", name, _SPECS, hint="See list_models().")
+    return unknown_name("model", name, specs, hint="See list_models().")
 
 
 def _foreign_spec(package: str, theirs: str) -> ModelSpec:

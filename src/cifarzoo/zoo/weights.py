@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import NotRequired, TypedDict  # pydantic takes typing's from Python 3.12 on
 
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files.paths import user_path
@@ -23,7 +22,6 @@ from cifarzoo.plain import parse_json, problem_of
 from cifarzoo.version import __version__
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, Preprocessing, unwrap
-from cifarzoo.zoo.facts import Metadata, Record, metadata_problem
 from cifarzoo.zoo.fitting import Content, fill, parse_card
 from cifarzoo.zoo.foreign import flatten
 from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
@@ -49,30 +47,6 @@ _FORMAT = 2
 _HEADER = {"format", "card", "sha256", "versions", "metadata"}
 _COVER = "facts_sha256"  # over all other facts; files of format 1 have none
 _CHECKPOINT = {"format", "card", "recipe", "learner"}  # what a checkpoint of a run has, and more
-
-
-class _Facts(TypedDict):
-    """What the header of a weights file of this library holds, its card aside."""
-
-    format: int
-    sha256: str
-    versions: dict[str, str]
-    metadata: Metadata
-
-
-class _Learner(TypedDict):
-    model: dict[str, Any]
-    ema: NotRequired[dict[str, Any] | None]
-    lookahead: NotRequired[list[Any] | None]
-
-
-class _Checkpoint(TypedDict):
-    """What is read of a run's checkpoint, as one of its weights files."""
-
-    card: dict[str, Any]
-    recipe: dict[str, Any]
-    learner: _Learner
-    records: NotRequired[list[Record]]
 
 
 def save_weights(
@@ -107,6 +81,8 @@ def save_weights(
 
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ArgumentError(f"dtype must be a floating-point torch.dtype; got {dtype!r}")
+    from cifarzoo.zoo.facts import metadata_problem
+
     if problem := metadata_problem(metadata or {}):
         raise ArgumentError(f"metadata: {problem}; give it another name")
     card = describe(model)
@@ -285,12 +261,18 @@ def _read_header(path: Path, *, is_intact: bool = False) -> dict[str, Any]:
             covered = {key: text for key, text in header.items() if key != _COVER}
             if facts.get(_COVER) != facts_sha256(covered):
                 raise ValueError("the sha256 of its facts differs from the one it carries")
-        if not is_intact and (problem := problem_of(facts, _Facts)):
+        if not is_intact and (problem := _header_problem(facts)):
             raise ValueError(problem)
     except ValueError as error:
         raise WeightsError(f"{path} is damaged: {error}; copy or fetch it again") from error
-    parse_card(facts["card"], str(path))
+    parse_card(facts["card"], str(path), is_intact=is_intact)
     return facts
+
+
+def _header_problem(facts: dict[str, Any]) -> str:
+    from cifarzoo.zoo.facts import WeightsHeader
+
+    return problem_of(facts, WeightsHeader)
 
 
 def facts_sha256(header: Mapping[str, str]) -> str:
@@ -340,7 +322,7 @@ def _read_safetensors(path: Path, *, is_intact: bool) -> Content:
             "would not be noticed; save it again with save_weights",
             path,
         )
-    return Content(str(path), tensors, facts)
+    return Content(str(path), tensors, facts, is_intact=is_intact)
 
 
 def _from_tree(tree: Any, name: str) -> Content:
@@ -351,7 +333,9 @@ def _from_tree(tree: Any, name: str) -> Content:
         raise WeightsError(f"{name} holds no state dict: there is no tensor in it ({keys})")
     if not (isinstance(tree, Mapping) and tree.keys() >= _CHECKPOINT):
         return Content(name, tensors)
-    if problem := problem_of(dict(tree), _Checkpoint):
+    from cifarzoo.zoo.facts import CheckpointData
+
+    if problem := problem_of(dict(tree), CheckpointData):
         raise WeightsError(f"{name} is damaged: {problem}; take an earlier checkpoint")
     parse_card(tree["card"], name)
     facts = {
