@@ -23,6 +23,8 @@ from cifarzoo.recipe.augmentation import registry as augmentations
 from cifarzoo.recipe.schedulers import registry as schedulers
 from cifarzoo.zoo import registry
 
+cifarzoo.list_models()  # the registry is full before a test has its own
+
 hypothesis.settings.register_profile(
     "default",
     max_examples=25,

@@ -124,6 +124,8 @@ class LazyDict(Mapping[str, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return FrozenDict, (dict(self),)
 
+    __setitem__ = __delitem__ = FrozenDict._refuse
+
 
 def freeze(value: Any) -> Any:
     """A copy of nested data that cannot be changed: mappings, lists, sets, arrays.

@@ -14,7 +14,7 @@ from torch import nn
 
 from cifarzoo.display.html import render
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
-from cifarzoo.frozen import LazyDict, freeze_fields
+from cifarzoo.frozen import LazyDict, freeze, freeze_fields
 from cifarzoo.names import keyword_options, near_names, one_line, unknown_name
 from cifarzoo.zoo.about import about, as_text
 from cifarzoo.zoo.builds import BUILDERS, load_models
@@ -249,6 +249,7 @@ def register_model(
                 "choose another"
             )
         _check_builder(model_name, builder)
+        given = freeze({} if recipes is None else recipes)
         BUILDERS[model_name] = builder
         _SPECS[model_name] = ModelSpec(
             name=model_name,
@@ -259,7 +260,7 @@ def register_model(
             macs=macs,
             image_size=image_size,
             stated_accuracy=stated_accuracy,
-            recipes=LazyDict(lambda: {"default": _plain_recipe(), **(recipes or {})}),
+            recipes=LazyDict(lambda: {"default": _plain_recipe(), **given}),
             weights={} if weights is None else weights,
             family=family,
         )
