@@ -9,33 +9,59 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 import cifarzoo
 from cifarzoo.models.input import check_input
-from cifarzoo.zoo.builds import plan
 
-__all__ = ["KINDS", "MODELS", "create_short"]
+__all__ = [
+    "KINDS",
+    "MODELS",
+    "create_short",
+    "each_kind",
+    "each_kind_slowly",
+    "each_model",
+]
 
 MODELS = cifarzoo.list_models()
 
+KINDS = [
+    "airbench94",
+    "cct_7_3x1",
+    "convmixer256_8",
+    "deep_bn",
+    "densenet_bc40_k12",
+    "mobilenetv2_x0_5",
+    "preresnet164",
+    "preresnet20",
+    "pyramidnet110_a48",
+    "repvgg_a0",
+    "resnet18",
+    "resnet18_cifar",
+    "resnet20",
+    "resnet50_cifar",
+    "resnet9",
+    "resnext29_32x4d",
+    "seresnet20",
+    "shakeshake26_2x32d",
+    "shufflenetv2_x0_5",
+    "simple",
+    "vgg11_bn",
+    "vit_tiny_patch4",
+    "wrn40_1",
+]
+"""A test of theirs compares the list with the registry."""
 
-def _kind(name: str) -> tuple[str | None, frozenset[str]]:
-    spec = cifarzoo.get_model_info(name)
-    planned = plan(spec.builder, {})
-    assert planned is not None
-    return spec.family, frozenset(type(module).__name__ for module in planned.model.modules())
+_FEW = ("airbench94", "resnet20", "simple")
 
-
-def _cheapest() -> list[str]:
-    found: dict[tuple[str | None, frozenset[str]], str] = {}
-    for name in sorted(MODELS, key=lambda name: cifarzoo.get_model_info(name).macs):
-        found.setdefault(_kind(name), name)
-    return sorted(found.values())
-
-
-KINDS = _cheapest()
+each_model = pytest.mark.parametrize("name", MODELS)
+each_kind = pytest.mark.parametrize("name", KINDS)
+each_kind_slowly = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in _FEW else pytest.mark.slow) for n in KINDS]
+)
+"""Three of them in ``make test``, all in ``make test-all``."""
 
 _SHORT: dict[str, dict[str, Any]] = {
     "cct_7_3x1": {"depth": 2, "width": 64, "heads": 2, "hidden": 128},

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 import typer
+from kinds import each_kind
 
 import cifarzoo
 from cifarzoo import cli
@@ -80,7 +81,7 @@ def test_every_command_has_its_help_in_the_page(pages: ModuleType) -> None:
     assert cli.app.rich_markup_mode == "markdown"
 
 
-@pytest.mark.parametrize("name", cifarzoo.list_models())
+@each_kind
 def test_every_model_has_a_page(name: str, pages: ModuleType) -> None:
     spec = cifarzoo.get_model_info(name)
     text = pages.model_page(name)

@@ -16,7 +16,7 @@ from cifarzoo.errors import ArgumentError, InputError, MissingExtraError
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("name", ["simple", "resnet18_cifar"])
+@pytest.mark.parametrize("name", ["simple", pytest.param("resnet18_cifar", marks=pytest.mark.slow)])
 def test_onnx_takes_pixels_and_agrees(name: str, tmp_path: Path, sample_test: ImageSet) -> None:
     model = cifarzoo.create_model(name, seed=0).train()
     path = cifarzoo.export_onnx(model, tmp_path / "model.onnx")
@@ -49,6 +49,7 @@ def test_an_opset_that_cannot_be_written_is_refused(opset: object, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_an_opset_that_torch_does_not_reach_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -111,6 +111,7 @@ def test_every_public_name_is_where_the_package_looks_for_it() -> None:
     modules_after(code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["zoo.registry", "zoo.summary", "training", "models", "data"])
 def test_each_module_can_be_the_first_that_is_imported(module: str) -> None:
     code = (

@@ -46,6 +46,7 @@ def test_shipped_weights_hold_what_they_state(name: str, tag: str, cifar_test: I
     assert found.passed, found.problems
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "tag"), SHIPPED)
 def test_shipped_weights_work_out_their_own_normalization(
     name: str, tag: str, sample_test: ImageSet

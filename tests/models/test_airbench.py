@@ -83,6 +83,7 @@ def test_groups_hold_what_is_trained(name: str) -> None:
     assert not model.group1.norm1.weight.requires_grad
 
 
+@pytest.mark.slow
 def test_the_trainer_prepares_trains_and_freezes(sample_train: ImageSet) -> None:
     images = sample_train.subset(range(400))
     model = build()

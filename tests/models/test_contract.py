@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from kinds import KINDS, MODELS, create_short
+from kinds import KINDS, create_short, each_kind, each_kind_slowly, each_model
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
@@ -20,12 +20,16 @@ from cifarzoo.models.listing import plain_listing
 from cifarzoo.models.patches import SelfAttention
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-each_model = pytest.mark.parametrize("name", MODELS)
-each_kind = pytest.mark.parametrize("name", KINDS)
 
 
 def noise(count: int, *, seed: int = 0) -> Tensor:
     return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def halved(images: Tensor, name: str) -> Tensor:
+    """Images of 16 pixels for networks that take them: a quarter of the work."""
+    spec = cifarzoo.get_model_info(name)
+    return F.avg_pool2d(images, 2) if spec.image_size is None and spec.family != "vgg" else images
 
 
 def describe(model: nn.Module) -> str:
@@ -91,7 +95,7 @@ def test_output_is_one_row_of_finite_logits_for_each_image(
 def test_every_parameter_gets_a_gradient_and_a_step_along_it_lowers_the_loss(name: str) -> None:
     model = cifarzoo.create_model(name, seed=0)
     without_chance(model)
-    images, labels = noise(4), torch.arange(4)
+    images, labels = halved(noise(4), name), torch.arange(4)
     loss = F.cross_entropy(model(images), labels)
     loss.backward()
     for parameter_name, parameter in model.named_parameters():
@@ -119,17 +123,14 @@ def without_chance(model: nn.Module) -> None:
             module.dropout = 0.0
 
 
-@each_kind
+@each_kind_slowly
 def test_it_learns_64_images_by_heart(name: str) -> None:
     model = create_short(name)
     without_chance(model)
     data = cifarzoo.load_sample("train")
     images = cifarzoo.CIFAR10_PREPROCESSING.normalize(data.images[:64])
-    spec = cifarzoo.get_model_info(name)
-    if spec.image_size is None and spec.family != "vgg":
-        images = F.avg_pool2d(images, 2)
-    labels = data.labels[:64]
-    rate = 3e-3 if spec.family in ("cct", "vit") else 1e-3
+    images, labels = halved(images, name), data.labels[:64]
+    rate = 3e-3 if cifarzoo.get_model_info(name).family in ("cct", "vit") else 1e-3
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     for _ in range(200):
         logits = model(images)
@@ -152,7 +153,7 @@ def test_evaluation_of_an_image_does_not_depend_on_its_batch(name: str) -> None:
     torch.testing.assert_close(together / scale, alone / scale, rtol=1e-4, atol=1e-4)
 
 
-@each_kind
+@each_kind_slowly
 def test_state_dict_survives_a_weights_file(name: str, tmp_path: Path) -> None:
     model = cifarzoo.create_model(name, seed=1)
     cifarzoo.save_weights(model, tmp_path / "w.safetensors")
@@ -161,7 +162,7 @@ def test_state_dict_survives_a_weights_file(name: str, tmp_path: Path) -> None:
         assert torch.equal(tensor, again.state_dict()[key]), key
 
 
-@each_kind
+@each_kind_slowly
 def test_exports_with_any_batch_size(name: str) -> None:
     model = create_short(name).eval()
     batch = torch.export.Dim("batch", min=1, max=1024)
@@ -174,7 +175,7 @@ def test_exports_with_any_batch_size(name: str) -> None:
     torch.testing.assert_close(exported.module()(images) / scale, expected / scale)
 
 
-@each_kind
+@each_kind_slowly
 def test_seed_decides_the_parameters_and_leaves_the_global_generator(name: str) -> None:
     state = torch.get_rng_state()
     first, same, other = (cifarzoo.create_model(name, seed=s) for s in (0, 0, 1))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch.fx
-from kinds import KINDS, MODELS, create_short
+from kinds import create_short, each_kind, each_kind_slowly, each_model
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
@@ -16,8 +16,6 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 import cifarzoo
 from cifarzoo.zoo.builds import plan
 
-each_model = pytest.mark.parametrize("name", MODELS)
-each_kind = pytest.mark.parametrize("name", KINDS)
 PLAIN = ("torch.nn.modules.", "cifarzoo.models.", "torchvision.", "timm.")
 
 
@@ -66,7 +64,7 @@ def test_features_can_be_taken_at_every_stage(name: str, images: Tensor) -> None
     assert all(len(feature) == len(images) for feature in features.values())
 
 
-@each_kind
+@each_kind_slowly
 def test_it_can_be_scripted(name: str, images: Tensor, deprecated: None) -> None:
     if name == "vit_tiny_patch4":
         pytest.skip("timm's network takes masks, which a scripted check of the images would need")
@@ -75,7 +73,7 @@ def test_it_can_be_scripted(name: str, images: Tensor, deprecated: None) -> None
     torch.testing.assert_close(scripted(images), model(images))
 
 
-@each_kind
+@each_kind_slowly
 def test_static_quantization_reaches_every_convolution(
     name: str, images: Tensor, deprecated: None
 ) -> None:
@@ -101,7 +99,7 @@ def test_static_quantization_reaches_every_convolution(
     assert quantized(images).shape == (2, 10)
 
 
-@each_kind
+@each_kind_slowly
 def test_second_gradients_do_not_depend_on_the_memory_format(name: str, images: Tensor) -> None:
     results = []
     for memory_format in (torch.contiguous_format, torch.channels_last):

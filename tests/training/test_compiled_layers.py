@@ -19,6 +19,7 @@ RECIPE = Recipe(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet20", "deep_bn", "airbench94"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_run_is_that_of_torchs_layers(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kinds import MODELS
+from kinds import KINDS, each_model
 from torch import nn
 
 import cifarzoo
@@ -14,7 +14,7 @@ from cifarzoo.zoo.card import attach_card
 from cifarzoo.zoo.classifier import find_classifier
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each_model
 def test_the_last_layer_of_every_model_is_known(name: str) -> None:
     before = torch.get_rng_state()
     planned = plan(find_builder(name), {})
@@ -24,6 +24,18 @@ def test_the_last_layer_of_every_model_is_known(name: str) -> None:
     assert {each.rpartition(".")[0] for each in planned.head} == {find_classifier(model)}
     assert planned.count_classes(model.state_dict()) == 7
     assert describe(model) == cifarzoo.get_card(model)
+
+
+@pytest.mark.slow
+def test_the_kinds_that_tests_take_are_the_cheapest_of_each() -> None:
+    cheapest: dict[tuple[str | None, frozenset[str]], str] = {}
+    specs = [cifarzoo.get_model_info(name) for name in cifarzoo.list_models()]
+    for spec in sorted(specs, key=lambda spec: spec.macs):
+        planned = plan(spec.builder, {})
+        assert planned is not None
+        classes = frozenset(type(module).__name__ for module in planned.model.modules())
+        cheapest.setdefault((spec.family, classes), spec.name)
+    assert sorted(cheapest.values()) == KINDS
 
 
 def test_options_that_change_the_size_are_listed() -> None:

@@ -9,15 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from kinds import KINDS, create_short
+from kinds import create_short, each_kind, each_kind_slowly
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import cifarzoo
 from cifarzoo.compute.cpu import cpu_kernels
 from cifarzoo.models.patches import SelfAttention
-
-each_kind = pytest.mark.parametrize("name", KINDS)
 
 
 def classes(model: nn.Module) -> list[type[nn.Module]]:
@@ -56,7 +54,7 @@ def without_kinks(module: nn.Module) -> None:
         module.dropout = 0.0
 
 
-@each_kind
+@each_kind_slowly
 def test_gradients_are_those_of_the_stock_layers(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
