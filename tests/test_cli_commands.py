@@ -119,7 +119,7 @@ def test_export_writes_what_another_runtime_computes_alike(
 def test_export_refuses_what_it_cannot_write() -> None:
     assert "must be an .onnx or a .pt2 file" in run("export", "simple", "-o", "x.pt", code=1).stderr
     program = ("export", "simple", "-o", "x.pt2", "--opset", 18)
-    assert "--opset is for .onnx files" in run(*program, code=1).stderr
+    assert "--opset applies to .onnx files" in run(*program, code=1).stderr
     assert "at least 1" in run("export", "simple", "--image-size", 0, code=1).stderr
     assert "needs 32x32 images" in run("export", "simple", "--image-size", 48, code=1).stderr
 

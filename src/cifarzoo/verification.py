@@ -97,7 +97,7 @@ def verify_weights(
         model: A name of ``list_models(pretrained=True)``.
         images: The test images of CIFAR-10, or those of the embedded sample.
         tag: Which of the model's weights.
-        device: Where; where the model is unless given. "auto" takes the fastest device.
+        device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: "auto" takes that of the weights: float32, or bfloat16 where the device computes
             it natively.
 
