@@ -179,7 +179,7 @@ def test_accuracy_is_measured_in_the_precision_it_was_stated_in(
         ({"sample_accuracy": {"none": 0.9}}, "states 90.00% on cifar10 sample test, reaches"),
         ({"parameters": 80_091}, "states 80,091 parameters, has 80,090"),
         ({"history": []}, "does not tell its history"),
-        ({"history": [RECORD, RECORD]}, "tells of 2 of 1 epochs"),
+        ({"history": [RECORD, RECORD]}, "has a history of 2 of 1 epochs"),
         ({"model": "deep_bn"}, "was trained as 'deep_bn'"),
         ({"machine": None, "command": ""}, "does not tell its machine, command"),
     ],
@@ -200,7 +200,7 @@ def test_weights_of_all_training_images_need_no_validation_accuracy(
     assert cifarzoo.verify_weights("simple", sample_test).passed
     stated["metadata"].update(val_size=5000)
     stated["write"]()
-    assert "does not tell its validation_accuracy" in problems(sample_test)
+    assert "does not state its validation_accuracy" in problems(sample_test)
 
 
 def test_a_damaged_file_is_named(stated: dict[str, Any], sample_test: ImageSet) -> None:

@@ -277,7 +277,7 @@ def embeddings(
         Float32 (N, features) on the CPU.
 
     Raises:
-        InputError: There are no images, or the network has no last layer that could be told.
+        InputError: There are no images, or the last layer of the network cannot be found.
 
     Example:
         >>> from cifarzoo import create_model, load_sample

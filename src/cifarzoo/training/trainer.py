@@ -358,8 +358,8 @@ class Trainer:
         there = self.checkpoint
         if there is not None and there.exists() and not found.samefile(there):
             raise CheckpointError(
-                f"{there} would be replaced by what continues {found}; move it away, or "
-                "choose another output folder"
+                f"to continue {found} would replace {there}; move that file away, or choose "
+                "another output folder"
             )
         saved = check_saved(read_checkpoint(found))
         try:
