@@ -26,7 +26,10 @@ def shown_weights() -> list[tuple[str, str]]:
 
 
 def ten_best() -> list[tuple[str, str]]:
-    """Those than which none is better and cheaper, filled up to ten by accuracy; the best first."""
+    """Ten models or more, the best first: those that no other beats in both accuracy and cost.
+
+    The most accurate of the others fill the list up to ten.
+    """
     points = {}
     for name, tag in shown_weights():
         spec = cifarzoo.get_model_info(name)

@@ -151,14 +151,14 @@ def report(
     views: Annotated[
         Literal["none", "flip", "flip_shift"],
         typer.Option(
-            help="Also show the accuracy when the answers to several views of each image are "
-            "averaged: two views (flip) or six (flip_shift), which take three times as long."
+            help="Views of each image for a second accuracy, which averages over them: two (flip) "
+            "or six (flip_shift), which take three times as long."
         ),
     ] = "flip",
     robustness: Annotated[
         bool,
         typer.Option(
-            help="Also measure the accuracy on corrupted images, such as blurred and noisy ones; "
+            help="Measure the accuracy on corrupted images too, such as blurred and noisy ones; "
             "this takes 75 more passes over the test images."
         ),
     ] = False,
