@@ -178,10 +178,10 @@ def test_accuracy_is_measured_in_the_precision_it_was_stated_in(
     [
         ({"sample_accuracy": {"none": 0.9}}, "states 90.00% on cifar10 sample test, reaches"),
         ({"parameters": 80_091}, "states 80,091 parameters, has 80,090"),
-        ({"history": []}, "does not tell its history"),
+        ({"history": []}, "does not state its history"),
         ({"history": [RECORD, RECORD]}, "has a history of 2 of 1 epochs"),
         ({"model": "deep_bn"}, "was trained as 'deep_bn'"),
-        ({"machine": None, "command": ""}, "does not tell its machine, command"),
+        ({"machine": None, "command": ""}, "does not state its machine, command"),
     ],
 )
 def test_what_does_not_hold_is_named(
