@@ -15,7 +15,6 @@ from cifarzoo.cli.application import (
     AsJson,
     Device,
     Download,
-    PrecisionName,
     Root,
     app,
     load_set,
@@ -47,7 +46,13 @@ def verify(
     root: Root = None,
     download: Download = True,
     device: Device = "auto",
-    precision: PrecisionName = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(
+            help="Number format of the computation; auto takes the one that the stated accuracy "
+            "was measured in."
+        ),
+    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Check pretrained weights, and measure their accuracy again.
