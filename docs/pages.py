@@ -38,9 +38,9 @@ from cifarzoo.zoo.builds import other_sizes
 SECTIONS = {
     "train": "training, images/s",
     "compile": "ten epochs with torch.compile, images/s",
-    "loader": "batches alone, images/s",
+    "loader": "loading batches, images/s",
     "evaluation": "evaluation, images/s",
-    "precision": "both precisions",
+    "precision": "float32 and bfloat16",
     "start": "start-up",
     "memory": "peak memory",
 }
@@ -113,7 +113,7 @@ def model_page(name: str) -> str:
         ("parameters", "".join((f"{spec.parameters:,}", *others))),
         ("MACs", f"{spec.macs:,} for one 3x32x32 image"),
         ("images", size),
-        ("options", options or "none beside `num_classes`"),
+        ("options", options or "only `num_classes`"),
     ]
     parts = [
         f"# {name}",
@@ -123,17 +123,17 @@ def model_page(name: str) -> str:
         *_about(network),
         *weights_section(spec),
         "## Recipes",
-        "As `cifarzoo train " + name + " --recipe NAME` takes them, and as `Recipe.load` reads "
-        "them. Every field is explained at {py:class}`cifarzoo.Recipe`.",
+        f"`cifarzoo train {name} --recipe NAME` trains by one of these {{term}}`recipes <recipe>`. "
+        "{py:class}`cifarzoo.Recipe` explains every field.",
     ]
     for recipe_name, recipe in spec.recipes.items():
         parts += [f"### {recipe_name}", _block("toml", recipe.to_toml())]
     parts += [
         "## Layers",
-        "`print(model)`:",
+        "`print(model)` shows them:",
         _block("text", str(model), css="wide"),
-        f"## Summary\n\n`cifarzoo summary {name}`: output shapes, parameters and "
-        "multiply-accumulates of every layer.",
+        f"## Summary\n\n`cifarzoo summary {name}` prints the output shape, the parameters and the "
+        "{term}`multiply-accumulates <MAC>` of every layer.",
         _block("text", str(cifarzoo.summary(model)), css="wide"),
     ]
     return "\n\n".join(parts) + "\n"
@@ -160,7 +160,7 @@ def scheduler_table() -> str:
         shown = ", ".join(f"`{option.name}={option.default!r}`" for option in options)
         rows.append((f"`{name}`", inspect.getdoc(factory).splitlines()[0], shown))
     theirs = ", ".join(f"`timm.{name}`" for name in timm.NAMES)
-    text = f"\n\nFurther names are timm's, with timm's options: {theirs}."
+    text = f"\n\nThese schedules are timm's, with timm's options: {theirs}."
     return table(("name", "schedule", "options"), rows) + text + "\n"
 
 
@@ -176,7 +176,7 @@ def speed_tables(measured: Path) -> str:
             for what, contenders in found.items()
             for name, value in contenders.items()
         ]
-        header = (SECTIONS[section], "", "median", "spread", "ratio")
+        header = (SECTIONS[section], "contender", "median", "spread", "ratio")
         parts.append(table(header, rows, numbers=(2, 3, 4)))
     return "\n\n".join(parts) + "\n"
 
@@ -194,7 +194,8 @@ def tune_94_table(measured: Path) -> str:
             for tta in ("none", "flip_shift")
         ]
         rows.append((run["name"], str(run["seed"]), *settings, sizes or "32", *shown, *losses))
-    header = "trial,seed,epochs,batch,rate,image sizes,one view,six views,loss,loss of six views"
+    header = "trial,seed,epochs,batch size,learning rate,image sizes,one view,six views"
+    header += ",loss (one view),loss (six views)"
     return table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4, 6, 7, 8, 9)) + "\n"
 
 

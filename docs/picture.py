@@ -81,7 +81,7 @@ def their_points() -> list[Point]:
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:
-    """The points than which none is better and cheaper, by rising cost."""
+    """The points that no other beats in both accuracy and cost, by rising cost."""
     best: list[Point] = []
     for point in sorted(points, key=lambda p: (p.cost, -p.accuracy)):
         if not best or point.accuracy > best[-1].accuracy:

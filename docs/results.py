@@ -26,7 +26,10 @@ def shown_weights() -> list[tuple[str, str]]:
 
 
 def ten_best() -> list[tuple[str, str]]:
-    """Those than which none is better and cheaper, filled up to ten by accuracy; the best first."""
+    """Ten models or more, the best first: those that no other beats in both accuracy and cost.
+
+    The most accurate of the others fill the list up to ten.
+    """
     points = {}
     for name, tag in shown_weights():
         spec = cifarzoo.get_model_info(name)
@@ -65,8 +68,8 @@ def results_table(shown: Sequence[tuple[str, str]] | None = None) -> str:
                 ", ".join(sorted(precisions)),
             )
         )
-    header = "model,report,ours,six views,seeds,trained on,published by others,parameters,MACs"
-    header += ",training,precision"
+    header = "model,report's accuracy,our accuracy,with six views,seeds,training images"
+    header += ",published by others,parameters,MACs,training time,precision"
     return table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4, 5, 7, 8, 9)) + "\n"
 
 
@@ -98,7 +101,8 @@ def tuning_tables(measured: Path) -> str:
             )
             for trial in trials
         ]
-        header = "trial,epochs,validation,with the mirror image,training,validation loss"
+        header = "trial,epochs,validation accuracy,with the mirror image,training accuracy"
+        header += ",validation loss"
         parts += [f"### {model}", table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4, 5))]
     return "\n\n".join(parts) + "\n"
 
@@ -134,7 +138,8 @@ def to_94_table(measured: Path) -> str:
                 *ratios,
             )
         )
-    header = "machine,in,training,epochs,seeds,one view,six views,time,PFLOP,of plain,of reference"
+    header = "machine,precision,training,epochs,seeds,one view,six views,time,PFLOP"
+    header += ",time / plain,time / reference"
     return table(tuple(header.split(",")), rows, numbers=(3, 4, 5, 6, 7, 8, 9, 10)) + "\n"
 
 
@@ -164,7 +169,8 @@ def int8_table(measured: Path) -> str:
                     f"{small['speed_of_own']:.2f}",
                 )
             )
-    header = "network,by,float32 %,int8 %,change,times as fast as float32,as cifarzoo"
+    header = "network,runtime,float32 accuracy,int8 accuracy,change,speed / float32"
+    header += ",speed / cifarzoo"
     machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
     numbers = (2, 3, 4, 5, 6)
     return f"{table(tuple(header.split(',')), rows, numbers=numbers)}\n\nMachine: {machine}.\n"
@@ -173,7 +179,8 @@ def int8_table(measured: Path) -> str:
 def why_71_tables(measured: Path) -> dict[str, str]:
     """The runs of research/why_71.py, in percent of the held-out images: a table a budget."""
     everything = json.loads(measured.read_text(encoding="utf-8"))
-    header = "run,network,images,epochs,training,validation,change,from"
+    header = "run,network,images,epochs,training accuracy,validation accuracy,difference"
+    header += ",compared with"
     tables = {}
     for budget, runs in _budgets(everything).items():
         rows = []
@@ -240,16 +247,16 @@ def _budgets(runs: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 PARTS = {
-    "kills": "trainings killed at any moment, then continued",
-    "records": "weights and checkpoints, changed by bits, disks and strangers",
+    "kills": "trainings killed",
+    "records": "changed files",
     "recipes": "recipes drawn by Hypothesis",
     "commands": "odd command lines",
-    "servers": "downloads from broken servers",
-    "disk": "disks that become full",
-    "ranks": "trainings of two processes that lose one",
-    "threads": "many threads at once",
-    "growth": "one long training",
-    "fuzz": "files changed by libFuzzer, guided by coverage",
+    "servers": "broken servers",
+    "disk": "full disks",
+    "ranks": "one of two processes lost",
+    "threads": "many threads",
+    "growth": "a long training",
+    "fuzz": "fuzzing",
 }
 """What each part of benchmarks/soak does, and benchmarks/fuzz.py."""
 
@@ -276,7 +283,7 @@ def reliability_tables(measured: Path) -> str:
     }
     parts = [
         table(("attack", "what was done", "problems", "seed", "time"), done, numbers=(2, 3, 4)),
-        "Problems of all attacks together, by their kind:",
+        "This table counts the problems of all attacks together, by kind:",
         table(tuple(kinds), [totals], numbers=tuple(range(len(kinds)))),
         f"Machine: {'; '.join(sorted(machines))}.",
     ]

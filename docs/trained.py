@@ -39,12 +39,14 @@ def weights_section(spec: cifarzoo.ModelSpec) -> list[str]:
                 f"`{info.sha256[:12]}`",
             )
         )
-    header = "tag,one view,two views,six views,calibration error,comes with,sha256 begins"
+    header = "tag,one view,two views,six views,calibration error,package,sha256 starts with"
     parts = [
         "## Pretrained weights",
-        "Accuracy on the 10,000 test images, the mean over the seeds. *Two views* averages over "
-        "each image and its mirror image, *six* over these moved by a pixel too. The *calibration "
-        "error* tells how far the network's confidence lies from its accuracy, on average.",
+        "The table shows the accuracy on the 10,000 test images, as the mean over the {term}`seeds "
+        "<seed>`. *Two views* averages the answers to each image and to its mirror image. "
+        "{term}`Six views` averages over six versions of each image, some of them moved by a "
+        "pixel. The {term}`calibration error` says how far the network's confidence lies from its "
+        "accuracy, on average. `create_model` takes the *tag* as `pretrained=`.",
         table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4)),
     ]
     for tag, info in spec.weights.items():
@@ -87,16 +89,17 @@ def _training(spec: cifarzoo.ModelSpec, tag: str, facts: Mapping[str, Any]) -> l
     shares = spread([seed["test_accuracy"]["none"] for seed in facts["seeds"]])
     parts = [
         f"### How `{tag}` was trained",
-        f"{spec.get_recipe(recipe).epochs} epochs on {50_000 - facts['val_size']:,} images. "
-        f"Accuracy after the last epoch, in one view: {shares} %.",
+        f"The training took {spec.get_recipe(recipe).epochs} epochs on "
+        f"{50_000 - facts['val_size']:,} images. After the last epoch, the accuracy on the test "
+        f"images was {shares} % in one view.",
         table(tuple(header.split(",")), rows, numbers=(0, 1, 2)),
-        "To train it again:",
+        "This command trains the network again:",
         f"```console\n$ {command}\n```",
     ]
     if (DETAILS / f"{spec.name}-{tag}.json").exists():
         parts += [
             f"![Loss and accuracy of {spec.name} after every epoch]({spec.name}-{tag}-curves.svg)",
-            f"![Which classes {spec.name} takes for which]({spec.name}-{tag}-confusion.svg)",
+            f"![Confusion matrix of {spec.name}]({spec.name}-{tag}-confusion.svg)",
         ]
     return parts
 

@@ -1,7 +1,7 @@
-"""What a trained network can and cannot do: report, confusion matrix, curves.
+"""Evaluate a trained network: report, confusion matrix, curves.
 
-Shows `evaluate` with and without the mirrored image, what stands in its report, and how to write
-it as text, JSON, Markdown and a picture.
+Shows `evaluate` with and without the mirror image, the contents of its report, and how to write
+the report as text, JSON, Markdown and a picture.
 
 Run: python examples/evaluate_and_plot.py [output folder]
 """
@@ -13,7 +13,7 @@ import cifarzoo
 
 
 def main(output: Path) -> None:
-    """Train for a moment, evaluate, and write the report in all its forms."""
+    """Train for a short time, evaluate, and write the report in all its forms."""
     train, test = cifarzoo.load_sample("train"), cifarzoo.load_sample("test")
     train, val = train.split(200, seed=0)
     model = cifarzoo.create_model("simple", seed=0)
@@ -24,7 +24,7 @@ def main(output: Path) -> None:
     mirrored = cifarzoo.evaluate(model, test, tta="flip")
     low, high = plain.accuracy_interval
     print(f"accuracy {plain.accuracy:.1%}, 95 % interval {low:.1%} to {high:.1%}")
-    print(f"with the mirrored image {mirrored.accuracy:.1%}")
+    print(f"averaged with the mirror image {mirrored.accuracy:.1%}")
     print(f"calibration error {plain.expected_calibration_error:.3f}")
 
     worst = min(plain.classes, key=lambda score: score.recall)

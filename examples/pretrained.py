@@ -1,4 +1,4 @@
-"""Pretrained weights: load them, read where they come from, prove them, look at what they confuse.
+"""Pretrained weights: load them, read how they were trained, verify them, see what they confuse.
 
 Shows `list_models`, `create_model(pretrained=True)`, `read_metadata`, `verify_weights`, `evaluate`.
 Nothing is downloaded: weights and sample come with the package.
@@ -28,17 +28,17 @@ def main(output: Path) -> None:
         found.append(verified)
         print(
             f"{name} {tag}: {facts['recipe']['epochs']} epochs in {facts['train_seconds']:.0f} s, "
-            f"{facts['test_accuracy']['none']:.2%} on CIFAR-10; states {verified.stated:.1%} on "
-            f"the sample and reaches {verified.accuracy:.1%}: "
-            f"{'holds' if verified.passed else verified.problems}"
+            f"{facts['test_accuracy']['none']:.2%} on CIFAR-10; {verified.stated:.1%} stated on "
+            f"the sample, {verified.accuracy:.1%} measured: "
+            f"{'passed' if verified.passed else verified.problems}"
         )
 
     best = max(found, key=lambda each: each.accuracy)
     model = cifarzoo.create_model(best.model, pretrained=best.tag)
     report = cifarzoo.evaluate(model, test, tta="flip")
-    print(f"\n{best.model}, averaged with the mirrored image: {report.accuracy:.1%}")
+    print(f"\n{best.model}, averaged with the mirror image: {report.accuracy:.1%}")
     for error in report.confident_errors(3):
-        print(f"surest errors: image {error.index}, a {error.label}, taken for a {error.predicted}")
+        print(f"confident error: image {error.index} is a {error.label}, not a {error.predicted}")
 
     output.mkdir(parents=True, exist_ok=True)
     print(f"written: {report.save(output / 'report.md')}")

@@ -1,4 +1,4 @@
-"""The first result: build a network, train it for a moment, see what it has learned.
+"""A first result: build a network, train it for a short time, and see what it has learned.
 
 Shows `get_model_info`, `create_model`, `Trainer`, `evaluate`, `predict` and the pictures. It runs
 on the sample of CIFAR-10 that comes with the package, so its numbers are not CIFAR-10 results.
@@ -13,7 +13,7 @@ import cifarzoo
 
 
 def main(output: Path) -> None:
-    """Train `simple` on the sample and write what came out to ``output``."""
+    """Train `simple` on the sample, and write the results to ``output``."""
     spec = cifarzoo.get_model_info("simple")
     print(f"{spec.name}: {spec.description} {spec.parameters:,} parameters")
 

@@ -1,8 +1,8 @@
 """A training run that can be stopped and continued, with logs, a checkpoint and weights.
 
-Trains on CIFAR-10 when its files are on this machine ($CIFARZOO_DATA or the cache folder), else
-on the sample that comes with the package. Stop it with Ctrl-C and start it again: it goes on where
-it stopped.
+Trains on CIFAR-10 if its files are on this machine ($CIFARZOO_DATA or the cache folder), else
+on the sample that comes with the package. Stop it with Ctrl-C and start it again: it continues
+where it stopped.
 
 Run: python examples/train.py [output folder]
 """
@@ -20,7 +20,7 @@ SEED = 0
 
 
 def load_data() -> tuple[cifarzoo.ImageSet, cifarzoo.ImageSet]:
-    """CIFAR-10 when it is here, else the sample; training images, then test images."""
+    """Training and test images of CIFAR-10 if the files are here, else of the sample."""
     try:
         load = cifarzoo.load_cifar10
         return load("train", download=False), load("test", download=False)
@@ -36,7 +36,7 @@ def main(output: Path) -> None:
     if "sample" in train.name:
         recipe = recipe.replace(epochs=EPOCHS_ON_SAMPLE)
     folder = output / f"{MODEL} {train.name}".replace(" ", "-")
-    # held-out training images show how it goes; the test images are looked at once, at the end
+    # held-out training images show how the training goes; test images are used once, at the end
     train, val = train.split(len(train) // 10, seed=SEED)
 
     model = cifarzoo.create_model(MODEL, seed=SEED)

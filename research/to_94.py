@@ -134,7 +134,7 @@ def show(runs: list[dict[str, Any]]) -> None:
     table = Table()
     columns = ("runs", "accuracy", "with TTA", "seconds", *PARTS, "PFLOP", "GFLOP/s")
     table.add_column("")
-    for column in (*columns, "of plain", "of reference"):
+    for column in (*columns, "time / plain", "time / reference"):
         table.add_column(column, justify="right")
     groups = {r["name"]: [x for x in runs if x["name"] == r["name"]] for r in runs}
     for name, group in groups.items():

@@ -1,4 +1,6 @@
-"""Why did ResNet18 stay at 71 %? One change at a time, from the report's training and from ours.
+"""Why did the report's ResNet-18 stay at 71 %? One change at a time, from its training and ours.
+
+The report is "Convolutional NN for CIFAR10 image classification (PyTorch)".
 
 Usage: python research/why_71.py [--only NAME ...] [--output FILE]
 

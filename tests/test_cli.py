@@ -162,7 +162,10 @@ def test_a_recipe_file_is_a_recipe(tmp_path: Path) -> None:
         (("train", "simple", "--data", "sample", "--recipe", "orig"), "did you mean 'original'?"),
         (("train", "simple", "--data", "sample", "--val-size", "9999"), "--val-size must be"),
         (("train", "--resume", "nowhere"), "there is no checkpoint"),
-        (("train", "simple", "--resume", "x", "--set", "a=1"), "as it was; leave out --set, model"),
+        (
+            ("train", "simple", "--resume", "x", "--set", "a=1"),
+            "started with; leave out --set, model",
+        ),
         (("evaluate", "lost.safetensors", "--data", "sample"), "there is no weights file"),
         (("evaluate", "airbench96", "--data", "sample"), "has no pretrained weights"),
         (("evaluate", "simple.safetensors", "--data", "sample"), "there is no weights file"),
@@ -201,7 +204,7 @@ def test_files_that_a_run_would_replace_are_kept(tmp_path: Path) -> None:
     mine = tmp_path / "recipe.toml"
     mine.write_text("# mine\nepochs = 1\n")
     arguments = ("train", "simple", "--data", "sample", "--recipe", mine, "--output", tmp_path)
-    assert "or its recipe.toml" in run(*arguments, code=1).stderr
+    assert "(its recipe.toml)" in run(*arguments, code=1).stderr
     assert mine.read_text().startswith("# mine")
     assert list(tmp_path.iterdir()) == [mine]
 
@@ -260,7 +263,7 @@ def test_a_run_without_a_checkpoint_says_what_to_do(
     (tmp_path / "run" / "run.json").write_text("{}")
     Recipe().save(tmp_path / "run" / "recipe.toml")
     refused = run(*arguments, code=1).stderr
-    assert "ended before; remove its run.json, recipe.toml in that case" in refused
+    assert "if it ended, remove its run.json, recipe.toml, or choose" in refused
 
 
 def test_resume_refuses_other_images(trained: Path, tmp_path: Path) -> None:
@@ -271,13 +274,13 @@ def test_resume_refuses_other_images(trained: Path, tmp_path: Path) -> None:
     assert set(facts["versions"]) == {"cifarzoo", "torch", "python"}
     note.write_text(json.dumps({**facts, "val_size": 100}))
     errors = run("train", "--resume", tmp_path / "run", code=1).stderr
-    assert "the images are not those that" in errors
+    assert "the images found here differ from those that" in errors
 
 
 def test_a_run_without_a_model_or_with_two_things_to_measure_is_refused() -> None:
     assert "name the model" in run("train", code=1).stderr
     both = ("train", "simple", "--data", "sample", "--val-size", "100", "--watch-test")
-    assert "choose one" in run(*both, code=1).stderr
+    assert "give one of them" in run(*both, code=1).stderr
 
 
 def test_a_run_that_fails_at_once_leaves_nothing(tmp_path: Path) -> None:
@@ -323,7 +326,7 @@ def test_weights_for_other_classes_are_not_measured(command: str, tmp_path: Path
     cifarzoo.Trainer(pets, recipe).fit(cifarzoo.ImageSet(images, labels, ("cat", "dog")))
     path = cifarzoo.save_weights(pets, tmp_path / "pets.safetensors")
     refused = run(command, path, "--data", "sample", code=1)
-    assert "tells apart cat, dog, which are not the classes of sample" in refused.stderr
+    assert "(cat, dog) are not those of the image set 'sample'" in refused.stderr
 
 
 def test_test_images_set_no_learning_rate() -> None:
@@ -358,7 +361,7 @@ def test_temperature_is_fitted_on_what_was_held_out(trained: Path, tmp_path: Pat
     # of a run that held none out
     refused = run("calibrate", trained, code=1).stderr
     assert "was trained on all training images" in refused
-    assert "train with --val-size" in refused
+    assert "the same recipe and --val-size 5000" in refused
 
 
 @pytest.mark.slow
@@ -433,4 +436,4 @@ def test_a_teacher_stays_the_same_for_a_whole_run(
     assert metadata["teacher_sha256"] == sha256
     teach(2)
     result = run("train", "--resume", folder, code=1)
-    assert "the weights of 'simple' are not those" in result.stderr
+    assert "the weights of the teacher 'simple' differ from those" in result.stderr

@@ -54,7 +54,8 @@ def test_compare_says_what_python_says(networks: tuple[Path, Path]) -> None:
     low, high = (100 * end for end in expected.difference_interval)
     assert f"{100 * expected.difference:+.2f} points" in text
     assert f"95 % interval {low:+.2f} to {high:+.2f}" in text
-    assert f"{expected.only_first:,} and {expected.only_second:,}" in text
+    first, second = expected.only_first, expected.only_second
+    assert f"only the first is right on {first:,} images, only the second on {second:,}" in text
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -76,7 +77,7 @@ def test_reports_need_no_images(networks: tuple[Path, Path], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("simple",), "name two models or more"),
+        (("simple",), "name two or more models"),
         (("simple", "lost.json"), "cannot read a report from lost.json"),
         (("list.json", "dict.json"), "cannot read a report from list.json"),
         (("dict.json", "list.json"), "cannot read a report from dict.json"),
@@ -116,9 +117,9 @@ def test_export_writes_what_another_runtime_computes_alike(
 
 
 def test_export_refuses_what_it_cannot_write() -> None:
-    assert "is an .onnx or a .pt2 file" in run("export", "simple", "-o", "x.pt", code=1).stderr
+    assert "must be an .onnx or a .pt2 file" in run("export", "simple", "-o", "x.pt", code=1).stderr
     program = ("export", "simple", "-o", "x.pt2", "--opset", 18)
-    assert "--opset is for .onnx files" in run(*program, code=1).stderr
+    assert "--opset applies to .onnx files" in run(*program, code=1).stderr
     assert "at least 1" in run("export", "simple", "--image-size", 0, code=1).stderr
     assert "needs 32x32 images" in run("export", "simple", "--image-size", 48, code=1).stderr
 

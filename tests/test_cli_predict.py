@@ -51,7 +51,7 @@ def names(result: Result) -> list[str]:
 def test_a_folder_is_answered_with_all_in_it(weights: Path, photos: Path) -> None:
     result = run("predict", weights, photos)
     assert names(result) == ["a.JPG", "b.png", "c.webp"]
-    assert f"{photos}: files passed over, for they are no images: 1" in result.stderr
+    assert f"{photos}: left out, because they are not images: 1 files" in result.stderr
 
 
 def test_one_bad_file_is_reported_and_the_others_are_answered(weights: Path, photos: Path) -> None:
@@ -90,13 +90,13 @@ def test_patterns_that_the_shell_left_are_expanded(weights: Path, photos: Path) 
     odd = photos / "[1].png"
     Image.new("RGB", (4, 4)).save(odd)
     assert names(run("predict", weights, odd)) == ["[1].png"]
-    assert "no file fits" in run("predict", weights, photos / "*.bmp", code=1).stderr
+    assert "no file matches" in run("predict", weights, photos / "*.bmp", code=1).stderr
 
 
 def test_a_folder_without_images_is_an_error(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
     result = run("predict", weights, tmp_path, code=1)
-    assert f"there are no images in the folder {tmp_path}; other files in it: 1" in result.stderr
+    assert f"the folder {tmp_path} holds no images; other files in it: 1" in result.stderr
 
 
 def test_more_files_than_go_at_once_keep_their_order(weights: Path, tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ def test_as_many_classes_are_told_as_are_asked_for(weights: Path, photos: Path) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--csv", "--json"), "--csv and --json are two ways"),
-        (("--output", "x.md"), "--output is a .csv, .json or .txt file; got x.md"),
-        (("--output", "x.csv", "--json"), "--json asks for JSON, and x.csv is no such file"),
+        (("--csv", "--json"), "--csv and --json exclude each other"),
+        (("--output", "x.md"), "--output must be a .csv, .json or .txt file; got x.md"),
+        (("--output", "x.csv", "--json"), "--output is a .csv file: x.csv"),
         (("--top", "0"), "top must be a whole number of at least 1"),
     ],
 )

@@ -313,12 +313,12 @@ def test_a_report_leaves_out_what_is_no_finished_run(
     page = tmp_path / "page.html"
     result = run("report", *everything, "-o", page)
     for name, reason in {
-        "stopped": "not finished",
-        "begun": "has not come to a checkpoint yet",
-        "pictures": "not the folder of a run",
-        "notes.txt": "not a weights file",
+        "stopped": "is not finished",
+        "begun": "has no checkpoint yet",
+        "pictures": "is not the folder of a run",
+        "notes.txt": "is not a weights file",
     }.items():
-        assert f"left out {tmp_path / name}: {reason}" in result.stderr
+        assert f"left out: {tmp_path / name} {reason}" in result.stderr
     assert result.stdout.count("simple: ") == 1
     assert page.exists()
     nothing = run("report", tmp_path / "stopped", tmp_path / "notes.txt", code=1).stderr

@@ -1,7 +1,7 @@
-"""An image set of your own, by name: its classes, its normalization, its files.
+"""Register an image set of your own: its classes, its normalization, its files.
 
-The command line knows it too: `cifarzoo --import dataset train simple --data stripes`. A folder of
-images needs no program: `cifarzoo train simple --data folder:PATH`.
+The command line can use it too: `cifarzoo --import dataset train simple --data stripes`. A folder
+of images needs no program: `cifarzoo train simple --data folder:PATH`.
 
 Run: python examples/extend/dataset.py [output folder]
 """
@@ -19,10 +19,10 @@ COUNTS = {"train": 600, "test": 200}
 @cifarzoo.register_dataset(
     "stripes",
     preprocessing=cifarzoo.Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
-    description="Lying and standing stripes, in noise.",
+    description="Horizontal and vertical stripes with noise.",
 )
 def stripes(split: str, *, root: object = None, download: bool = True) -> cifarzoo.ImageSet:
-    """Made here; yours would be read from files in ``root``."""
+    """Make the images here; a real set would read them from files in ``root``."""
     generator = torch.Generator().manual_seed(len(split))
     labels = torch.arange(COUNTS[split]) % 2
     wave = (torch.arange(32) % 8 < 4) * 120

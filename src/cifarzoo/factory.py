@@ -97,7 +97,7 @@ def create_model(
     said = {"key": key, "rename": rename}
     if weights is None and any(value is not None for value in said.values()):
         about = ", ".join(name for name, value in said.items() if value is not None)
-        raise ArgumentError(f"{about} is about weights; give them as pretrained=")
+        raise ArgumentError(f"{about} needs weights to be loaded; pass them as pretrained=")
     content = _read(weights, key=key, rename=rename) if weights is not None else None
     trained_for = None
     if content is not None:

@@ -64,7 +64,7 @@ class Verification:
         stated: The accuracy that the file states for these images, 0..1; None when it cannot tell.
         accuracy: The accuracy just measured; None when it could not be.
         seconds: What that took.
-        problems: What is wrong; empty for weights that hold what they state.
+        problems: What is wrong; empty for weights that pass.
     """
 
     model: str
@@ -97,12 +97,12 @@ def verify_weights(
         model: A name of ``list_models(pretrained=True)``.
         images: The test images of CIFAR-10, or those of the embedded sample.
         tag: Which of the model's weights.
-        device: Where; where the model is unless given. "auto" takes the fastest device.
+        device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: "auto" takes that of the weights: float32, or bfloat16 where the device computes
             it natively.
 
     Returns:
-        What was found; weights that do not hold, or cannot be fetched, are no error here.
+        What was found. Weights that do not pass, or cannot be downloaded, raise no error.
 
     Raises:
         UnknownNameError: No model or weights tag has this name.
@@ -152,11 +152,11 @@ def _check_provenance(metadata: Mapping[str, Any], model: str) -> list[str]:
     if metadata.get("val_size") == 0:  # told, and nothing was left to validate on
         missing = [key for key in missing if key not in ("val_size", "validation_accuracy")]
     if missing:
-        return [f"does not tell its {', '.join(missing)}"]
+        return [f"does not state its {', '.join(missing)}"]
     problems = []
     if metadata["model"] != model:
         problems.append(f"was trained as {metadata['model']!r}")
     epochs = Recipe.from_dict(metadata["recipe"]).epochs
     if len(metadata["history"]) != epochs:
-        problems.append(f"tells of {len(metadata['history'])} of {epochs} epochs")
+        problems.append(f"has a history of {len(metadata['history'])} of {epochs} epochs")
     return problems

@@ -183,6 +183,6 @@ class NoHead(nn.Module):
 
 
 def test_a_network_without_a_last_layer_says_so(few: ImageSet) -> None:
-    with pytest.raises(InputError, match="NoHead has no last layer that could be told"):
+    with pytest.raises(InputError, match="the last layer of NoHead cannot be found"):
         embeddings(NoHead(), few)
     assert probabilities(NoHead(), few).shape == (200, 10)

@@ -101,7 +101,7 @@ def test_teacher_and_recipe_must_agree(model: nn.Module, teacher: nn.Module) -> 
 
 def test_a_teacher_of_other_classes_is_refused(model: nn.Module, few: ImageSet) -> None:
     teacher = cifarzoo.create_model("simple", num_classes=7)
-    with pytest.raises(ArgumentError, match="tells 7 classes apart, the model 10"):
+    with pytest.raises(ArgumentError, match="teacher has 7 classes, and the model has 10"):
         Trainer(model, LEARNS, teacher=teacher, device="cpu").fit(few)
 
 

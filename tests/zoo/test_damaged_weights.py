@@ -94,7 +94,7 @@ def test_a_header_without_one_of_its_facts_is_no_file_of_others(path: Path, name
     path.write_bytes(
         path.read_bytes().replace(f'"{name}":"'.encode(), f'"{name[:-1]}_":"'.encode())
     )
-    with pytest.raises(WeightsError, match=rf"is damaged: .*does not tell its {name}"):
+    with pytest.raises(WeightsError, match=rf"is damaged: .*does not state its {name}"):
         cifarzoo.read_metadata(path)
 
 
@@ -203,5 +203,5 @@ def test_a_builder_that_cannot_be_planned_is_given_no_more_classes_than_there_ar
     path = cifarzoo.save_weights(model, tmp_path / "w.safetensors")
     assert cifarzoo.get_card(cifarzoo.load_model(path)).num_classes == 3
     rewrite(path, {"card": {**CARD, "name": "reads_numbers", "num_classes": 500}})
-    with pytest.raises(WeightsError, match="card tells of 500 classes"):
+    with pytest.raises(WeightsError, match="card states 500 classes"):
         cifarzoo.load_model(path)

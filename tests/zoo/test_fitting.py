@@ -222,7 +222,9 @@ def test_a_network_is_no_state_dict(simple: nn.Module) -> None:
 
 
 def test_how_to_read_weights_is_said_with_weights() -> None:
-    with pytest.raises(ArgumentError, match="rename is about weights; give them as pretrained="):
+    with pytest.raises(
+        ArgumentError, match="rename needs weights to be loaded; pass them as pretrained="
+    ):
         cifarzoo.create_model("simple", rename={"a": "b"})
 
 

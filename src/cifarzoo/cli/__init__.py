@@ -41,7 +41,7 @@ __all__ = [
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; what nobody foresaw is a message too, and a traceback with --debug.
+    """Run the command line. Every error becomes a message; with --debug it is a traceback.
 
     Args:
         arguments: In place of those that the program was started with.

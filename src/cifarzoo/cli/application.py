@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cifarzoo import ImageSet
 
 __all__ = [
+    "SETS",
     "AsJson",
     "Data",
     "Device",
@@ -138,36 +139,49 @@ def complete_model(incomplete: str) -> list[str]:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-_SETS = "cifar10, cifar100, sample, folder:PATH, or one that is registered."
-Data = Annotated[str, typer.Option("--data", help=f"Which image set: {_SETS}")]
+SETS = "cifar10, cifar100, sample, folder:PATH, or the name of a registered set."
+Data = Annotated[str, typer.Option("--data", help=f"Image set to use: {SETS}")]
 TestData = Annotated[
     str,
     typer.Option(
         "--data",
         show_default=False,
-        help=f"Which images, instead of those it was trained for: cifar10.1, {_SETS}",
+        help=f"Image set to test on: cifar10.1, {SETS} [default: the set of the training]",
     ),
 ]
 Weights = Annotated[
     str, typer.Argument(help="Weights file, run folder, or pretrained model: MODEL or MODEL.TAG.")
 ]
-Model = Annotated[str, typer.Argument(help="Name.", autocompletion=complete_model)]
+Model = Annotated[
+    str,
+    typer.Argument(help="Name of a model, as `models` lists it.", autocompletion=complete_model),
+]
 Root = Annotated[
     Path | None,
-    typer.Option(help="Folder of the data set. [default: $CIFARZOO_DATA, else the cache folder]"),
+    typer.Option(
+        help="Folder that holds the data set. [default: $CIFARZOO_DATA, else the cache folder]"
+    ),
 ]
-Download = Annotated[bool, typer.Option(help="Fetch the data set when it is missing.")]
+Download = Annotated[bool, typer.Option(help="Download the data set if it is missing.")]
 Temperature = Annotated[
-    float, typer.Option(help="What logits are divided by, as calibrate finds it.")
+    float,
+    typer.Option(help="Number that divides the logits; `calibrate` finds a good one."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Device = Annotated[str, typer.Option(help="Device that computes: auto, cpu, cuda, cuda:1 or mps.")]
 PrecisionName = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
-    typer.Option("--precision", help="Of the computation."),
+    typer.Option(
+        "--precision",
+        help="Number format of the computation; auto takes bfloat16 where the device computes "
+        "it in hardware, else float32.",
+    ),
 ]
 Views = Annotated[
     Literal["none", "flip", "flip_shift", "flip_shift_unsure"],
-    typer.Option(help="Average views: the mirror image too, or six; unsure: six for a quarter."),
+    typer.Option(
+        help="Views of each image to average over: flip adds the mirror image, flip_shift takes "
+        "six views, flip_shift_unsure takes six for the least confident quarter of the images."
+    ),
 ]
 
 
@@ -184,7 +198,9 @@ def _options(
     ] = False,
     modules: Annotated[
         list[str] | None,
-        typer.Option("--import", help="A module of yours that registers models and more."),
+        typer.Option(
+            "--import", help="Import a Python module of yours that registers models or more."
+        ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error happened.")] = False,
 ) -> None:
@@ -213,8 +229,9 @@ def load_test(networks: Sequence[nn.Module], name: str, root: Path | None, fetch
         if card.classes is not None and not {*test_set.classes} <= {*card.classes}:
             some = ", ".join([*card.classes[:3], "..."][: len(card.classes)])
             raise ArgumentError(
-                f"{card.name} tells apart {some}, which are not the classes of {name}; choose its "
-                "--data, or evaluate it in Python on its own images"
+                f"the classes of {card.name} ({some}) are not those of the image set {name!r}; "
+                "name the set it was trained on with --data, or evaluate it in Python on its own "
+                "images"
             )
     return test_set
 
@@ -225,8 +242,8 @@ def choose_data(context: typer.Context, weights: str, facts: dict[str, Any], dat
         return data
     if "data" not in facts and "data_name" in facts:
         raise ArgumentError(
-            f"{weights} was trained on {facts['data_name']!r}, which is no set of --data; name the "
-            "set to measure it on with --data, or evaluate it in Python on its own images"
+            f"{weights} was trained on {facts['data_name']!r}, which --data does not know; name "
+            "the image set to test on with --data, or evaluate it in Python on its own images"
         )
     found = facts.get("data")
     return str(found) if found is not None else data

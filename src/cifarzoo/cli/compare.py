@@ -47,7 +47,7 @@ def compare(
     weights: Annotated[
         list[str],
         typer.Argument(
-            help="Two or more weights files, run folders, pretrained models, or .json reports."
+            help="Two or more weights files, run folders, pretrained models or .json reports."
         ),
     ],
     data: TestData = "cifar10",
@@ -58,14 +58,14 @@ def compare(
     precision: PrecisionName = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Say which model is better on the same images, and how sure that is.
+    """Say which model is better on the same images.
 
-    All are compared with the first one.
+    Every model is compared with the first one. The output says how certain each difference is.
     """
     from cifarzoo.evaluation.views import count_views
 
     if len(weights) < 2:
-        raise ArgumentError("name two models or more to compare")
+        raise ArgumentError("name two or more models to compare")
     saved = {each: _read_report(each) for each in weights if _is_report(each)}
     opened = {each: open_weights(each) for each in weights if each not in saved}
     names = [
@@ -144,7 +144,7 @@ def _describe(
             "",
             f"{ours} minus {theirs}: {100 * each.difference:+.2f} points",
             f"  95 % interval {low:+.2f} to {high:+.2f}, McNemar's p-value {each.p_value:.2g}",
-            f"  right on images that the other is wrong on: {each.only_first:,} and "
+            f"  only the first is right on {each.only_first:,} images, only the second on "
             f"{each.only_second:,}",
             f"  {one_line(each.verdict)}",
         ]

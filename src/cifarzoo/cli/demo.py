@@ -15,17 +15,23 @@ __all__ = ["demo"]
 def demo(
     model: Annotated[
         str | None,
-        typer.Argument(help="Weights file, run folder, or pretrained model, to begin with."),
+        typer.Argument(help="Weights file, run folder or pretrained model to show first."),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port. [default: a free one from 7860]")
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Port of the page. [default: the first free one from 7860 on]"
+        ),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines connect.")
     ] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
-    """Show a page: drop or photograph an image, see what a network makes of it, and why."""
+    """Show a network in the browser.
+
+    The page takes an image or a photo. It shows what the network recognizes in it, and where.
+    """
     from cifarzoo.demo import launch_demo
 
     launch_demo(model, host=host, port=port, browser=browser)

@@ -55,13 +55,16 @@ def evaluate(
     temperature: Temperature = 1.0,
     save: Annotated[
         list[Path] | None,
-        typer.Option(help="Also write to a .json, .md, .txt, .png, .svg or .pdf file."),
+        typer.Option(
+            help="Write the report to a .json, .md or .txt file too, or the confusion matrix to a "
+            ".png, .svg or .pdf file. Can be repeated."
+        ),
     ] = None,
     device: Device = "auto",
     precision: PrecisionName = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Measure weights on the test images."""
+    """Measure the accuracy of a model on the test images."""
     from cifarzoo.evaluation.report.report import check_report_path
     from cifarzoo.evaluation.views import count_views
 
@@ -96,23 +99,30 @@ def calibrate(
     precision: PrecisionName = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Fit the temperature of a run on the images it held out (train --val-size)."""
+    """Make the confidence of a model fit its accuracy.
+
+    One number is fitted, the temperature, which divides the logits. The images for it are those
+    that were held out from training (`train --val-size`).
+    """
     opened = open_weights(weights)
     network, facts = opened.network, opened.facts
     if facts.get("val_size") == 0:
         raise ArgumentError(
             f"{weights} was trained on all training images, and a temperature that is fitted on "
-            "those is too low; train with --val-size 5000, by the same recipe, and use the "
+            "those is too low; train with the same recipe and --val-size 5000, and use the "
             "temperature of that run"
         )
     if not (facts.get("val_size") and "data" in facts and "data_sha256" in facts):
         raise ArgumentError(
-            f"{weights} names no images that were held out from training, and a temperature is "
-            "fitted on no others; train with --val-size 5000"
+            f"{weights} does not say which images were held out from its training, and only those "
+            "can be used to fit a temperature; train with --val-size 5000"
         )
     train_set, held_out = load_set(facts["data"], "train", root, download).split(facts["val_size"])
     if train_set.sha256() != facts["data_sha256"]:
-        raise DataError(f"the images are not those that {weights} was trained on; see --root")
+        raise DataError(
+            f"the images found here differ from those that {weights} was trained on; name the "
+            "folder of the original ones with --root"
+        )
     found = cifarzoo.calibrate(network, held_out, tta=tta, device=device, precision=precision)
     if as_json:
         print_json(dataclasses.asdict(found))
@@ -121,8 +131,8 @@ def calibrate(
     views = "" if tta == "none" else f" --tta {tta}"
     typer.echo(
         f"temperature {found.temperature:.4f}, fitted on {found.num_images:,} held-out images\n"
-        f"loss {loss:.4f} to {cooled_loss:.4f}, calibration error {error:.4f} to "
-        f"{cooled_error:.4f}\n"
+        f"loss: {loss:.4f} before, {cooled_loss:.4f} after\n"
+        f"calibration error: {error:.4f} before, {cooled_error:.4f} after\n"
         f"use it: cifarzoo evaluate {weights}{views} --temperature {found.temperature:.4f}"
     )
 
@@ -135,20 +145,28 @@ def report(
     weights: Annotated[
         list[str], typer.Argument(help="Weights files, run folders, or pretrained models.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="HTML file to write the page to.")
+    ] = Path("report.html"),
     views: Annotated[
         Literal["none", "flip", "flip_shift"],
         typer.Option(
-            help="Also the mean over several views of each image: two (flip) or six, which takes "
-            "three times as long."
+            help="Views of each image for a second accuracy, which averages over them: two (flip) "
+            "or six (flip_shift), which take three times as long."
         ),
     ] = "flip",
     robustness: Annotated[
-        bool, typer.Option(help="Also on corrupted images: 75 passes more.")
+        bool,
+        typer.Option(
+            help="Measure the accuracy on corrupted images too, such as blurred and noisy ones; "
+            "this takes 75 more passes over the test images."
+        ),
     ] = False,
     cifar10_c: Annotated[
         Path | None,
-        typer.Option(help="Robustness by the CIFAR-10-C files of this folder."),
+        typer.Option(
+            help="Folder with the official CIFAR-10-C files; corrupted images are taken from it."
+        ),
     ] = None,
     data: TestData = "cifar10",
     root: Root = None,
@@ -156,11 +174,11 @@ def report(
     device: Device = "auto",
     precision: PrecisionName = "auto",
 ) -> None:
-    """Evaluate one or more models and write one HTML page about them."""
+    """Evaluate one or more models, and write one HTML page about them."""
     from cifarzoo.evaluation import write_page
 
     if output.suffix.lower() not in (".html", ".htm"):
-        raise ArgumentError(f"the page is an .html file; got {output}")
+        raise ArgumentError(f"--output must be an .html file; got {output}")
     weights = _leave_out_what_has_no_weights(weights)
     make_directory(output.parent)
     opened = [open_weights(each) for each in weights]
@@ -224,19 +242,19 @@ def _leave_out_what_has_no_weights(weights: list[str]) -> list[str]:
         folder = RunFolder(path)
         if path.is_dir() and not folder.weights.is_file():
             if folder.checkpoint.is_file():
-                problems[each] = f"not finished; `cifarzoo train --resume {each}` goes on"
+                problems[each] = f"is not finished; `cifarzoo train --resume {each}` continues it"
             elif folder.is_run():
-                problems[each] = "has not come to a checkpoint yet, or ended before"
+                problems[each] = "has no checkpoint yet, or ended before it wrote one"
             else:
-                problems[each] = "not the folder of a run"
+                problems[each] = "is not the folder of a run"
         elif path.is_file() and path.suffix not in SUFFIXES and not _is_safetensors(path):
-            problems[each] = "not a weights file"
+            problems[each] = "is not a weights file"
     found = [each for each in weights if each not in problems]
     if not found:
-        reasons = "\n  ".join(f"{each}: {reason}" for each, reason in problems.items())
+        reasons = "\n  ".join(f"{each} {reason}" for each, reason in problems.items())
         raise WeightsError(f"there is nothing to report on:\n  {reasons}")
     for each, reason in problems.items():
-        typer.secho(f"left out {each}: {reason}", err=True, fg="yellow")
+        typer.secho(f"left out: {each} {reason}", err=True, fg="yellow")
     return found
 
 

@@ -25,20 +25,25 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="The file: .onnx, or .pt2 for a program of torch.export. [default: MODEL.onnx]",
+            help="File to write: .onnx, or .pt2 for a program of torch.export. "
+            "[default: MODEL.onnx]",
         ),
     ] = None,
-    image_size: Annotated[int, typer.Option(help="Height and width of the images.")] = 32,
+    image_size: Annotated[int, typer.Option(help="Height and width of the images in pixels.")] = 32,
     opset: Annotated[
-        int | None, typer.Option(help="Version of ONNX's operators, for an older runtime.")
+        int | None,
+        typer.Option(help="Version of the ONNX operators; older runtimes need a lower one."),
     ] = None,
 ) -> None:
-    """Write a network for other programs; it takes images as they are: uint8, in 0..255."""
+    """Write a network to a file for other programs.
+
+    The network in the file takes images as bytes in 0..255: normalization is part of it.
+    """
     if output is not None and output.suffix.lower() not in (".onnx", ".pt2"):
-        raise ArgumentError(f"--output is an .onnx or a .pt2 file; got {output}")
+        raise ArgumentError(f"--output must be an .onnx or a .pt2 file; got {output}")
     is_program = output is not None and output.suffix.lower() == ".pt2"
     if is_program and opset is not None:
-        raise ArgumentError("--opset is for .onnx files; leave it out")
+        raise ArgumentError("--opset applies to .onnx files only; leave it out")
     if image_size < 1:
         raise ArgumentError(f"--image-size must be at least 1; got {image_size}")
     network = open_weights(weights).network

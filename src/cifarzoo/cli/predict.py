@@ -51,22 +51,26 @@ def predict(
     weights: Weights,
     images: Annotated[
         list[str],
-        typer.Argument(help="Image files, folders with all in them, or - for standard input."),
+        typer.Argument(help="Image files, folders of images, or - for standard input."),
     ],
     top: Annotated[
-        int, typer.Option(help="How many classes to tell, the most probable first.")
+        int, typer.Option(help="Number of classes to show, the most probable first.")
     ] = 5,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to a .csv, .json or .txt file.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write the answers to this .csv, .json or .txt file."),
     ] = None,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV, a line for each image.")
+        bool, typer.Option("--csv", help="Print CSV, with one line for each image.")
     ] = False,
     temperature: Temperature = 1.0,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Say what is on pictures. One that cannot be read is reported, and the exit code is 1."""
+    """Say what images show.
+
+    An image that cannot be read is reported, and the exit code is then 1.
+    """
     from cifarzoo.evaluation.inference import check_temperature
     from cifarzoo.evaluation.predict import check_top
 
@@ -125,15 +129,15 @@ def _choose_kind(output: Path | None, *, as_csv: bool, as_json: bool) -> str:
     """How the answers are written: "csv", "json" or "txt"."""
     asked = [kind for kind, is_asked in (("csv", as_csv), ("json", as_json)) if is_asked]
     if len(asked) > 1:
-        raise ArgumentError("--csv and --json are two ways to write the answers; choose one")
+        raise ArgumentError("--csv and --json exclude each other; give one of them")
     if output is None:
         return asked[0] if asked else "txt"
     kind = output.suffix.lower().removeprefix(".")
     if kind not in _WRITERS:
-        raise ArgumentError(f"--output is a .csv, .json or .txt file; got {output}")
+        raise ArgumentError(f"--output must be a .csv, .json or .txt file; got {output}")
     if asked and asked[0] != kind:
         raise ArgumentError(
-            f"--{asked[0]} asks for {asked[0].upper()}, and {output} is no such file"
+            f"--{asked[0]} asks for {asked[0].upper()}, but --output is a .{kind} file: {output}"
         )
     make_directory(output.parent)
     return kind
@@ -191,12 +195,12 @@ def _find_files(name: str) -> list[tuple[str, CifarZooError | None]]:
     elif name and path.is_dir():
         found, others = find_images(path)
         files = [str(each) for each in found]
-        reason = f"there are no images in the folder {name}; other files in it: {others}"
+        reason = f"the folder {name} holds no images; other files in it: {others}"
         if found and others:
-            typer.echo(f"{name}: files passed over, for they are no images: {others}", err=True)
+            typer.echo(f"{name}: left out, because they are not images: {others} files", err=True)
     elif name and not path.exists() and glob.has_magic(name):  # which the shell has not expanded
         files = sorted(each for each in glob.glob(name, recursive=True) if Path(each).is_file())
-        reason = f"no file fits {name}"
+        reason = f"no file matches {name}"
     return [(each, None) for each in files] or [(name, InputError(reason))]
 
 

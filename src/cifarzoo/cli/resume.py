@@ -37,7 +37,7 @@ def read_run(path: Path) -> tuple[Path, dict[str, Any], Recipe]:
     folder = checkpoint.parent
     run = RunFolder(folder)
     if not run.note.exists():
-        raise _only_in_python(folder, "there is no run.json in it, which tells of the run")
+        raise _only_in_python(folder, "the folder has no run.json, which describes a run")
     facts, recipe = run.read()
     facts = name_data(facts)
     resuming = facts.get("resuming")
@@ -48,9 +48,9 @@ def read_run(path: Path) -> tuple[Path, dict[str, Any], Recipe]:
     _check_told(run, resuming, "card", "network_sha256", "only_in_python")
     reasons = [f"it has {reason}" for reason in resuming["only_in_python"]]
     if facts["model"] not in cifarzoo.list_models():
-        reasons.append(f"its model {facts['model']!r} is not of the zoo")
+        reasons.append(f"its model {facts['model']!r} does not belong to the zoo")
     if "data" not in facts and "data_name" in facts:
-        reasons.append(f"it trains on {facts['data_name']!r}, no set of --data")
+        reasons.append(f"it trains on {facts['data_name']!r}, which --data does not know")
     elif "val_size" not in facts and "val_name" in facts:
         reasons.append(f"it measures {facts['val_name']!r} every epoch")
     if reasons:
@@ -64,8 +64,8 @@ def _check_told(run: RunFolder, facts: dict[str, Any], *names: str) -> None:
     missing = [name for name in names if facts.get(name) is None]
     if missing:
         raise CheckpointError(
-            f"{run.note} is damaged: it says nothing of {', '.join(missing)}; copy it again, or "
-            "begin the run again in another folder"
+            f"{run.note} is damaged: it does not state {', '.join(missing)}; copy the file again, "
+            "or begin the run again in another folder"
         )
 
 
@@ -79,10 +79,11 @@ def check_images(
             continue
         if facts.get("resuming") is None:
             raise DataError(
-                f"the images are not those that {checkpoint} was started with; see --root"
+                f"the images found here differ from those that {checkpoint} was started with; name "
+                "the folder of the original ones with --root"
             )
         raise _only_in_python(
-            checkpoint.parent, f"its images are not those of {facts['data']}, or a part of them"
+            checkpoint.parent, f"its images are neither {facts['data']} nor a part of it"
         )
 
 
@@ -94,7 +95,9 @@ def build_network(checkpoint: Path, facts: dict[str, Any], recipe: Recipe) -> nn
         card.name, num_classes=card.num_classes, seed=recipe.seed, **card.options
     )
     if resuming["network_sha256"] != network_sha256(network):
-        raise _only_in_python(checkpoint.parent, f"its {card.name!r} is not as the zoo builds it")
+        raise _only_in_python(
+            checkpoint.parent, f"the program changed its {card.name!r} after the zoo had built it"
+        )
     built = cifarzoo.get_card(network)
     attach_card(network, dataclasses.replace(built, preprocessing=card.preprocessing))
     return network
@@ -103,7 +106,7 @@ def build_network(checkpoint: Path, facts: dict[str, Any], recipe: Recipe) -> nn
 def _only_in_python(folder: Path, reason: str) -> CheckpointError:
     """The error that says how a run of a program goes on."""
     return CheckpointError(
-        f"the run in {folder} was begun by a Python program, and only that can continue it: "
-        f"{reason}. In the program, write Trainer(model, recipe, ..., output={str(folder)!r})"
+        f"the run in {folder} was started by a Python program, and only that program can continue "
+        f"it: {reason}. In the program, write Trainer(model, recipe, ..., output={str(folder)!r})"
         ".fit(train, ..., resume=True), with the same model, recipe and data"
     )

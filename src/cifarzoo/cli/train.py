@@ -47,39 +47,67 @@ __all__ = ["train"]
 def train(
     context: typer.Context,
     model: Annotated[
-        str | None, typer.Argument(help="Name.", autocompletion=complete_model)
+        str | None,
+        typer.Argument(
+            help="Name of a model, as `models` lists it.", autocompletion=complete_model
+        ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe of the model, or a .toml or .json file.")
+        str | None,
+        typer.Option(help="Name of one of the model's recipes, or a .toml or .json file."),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a field of the recipe: NAME=VALUE, repeatable."),
+        typer.Option(
+            "--set", help="Change one field of the recipe, as NAME=VALUE. Can be repeated."
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of parameters, order, draws.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of the random numbers: the first parameters, the order of the images, and "
+            "the augmentation. [default: the recipe's]"
+        ),
+    ] = None,
     data: Data = "cifar10",
     root: Root = None,
     download: Download = True,
     val_size: Annotated[
-        int, typer.Option(help="Training images held out and measured every epoch.")
+        int,
+        typer.Option(
+            help="Number of training images to hold out; accuracy on them is measured after every "
+            "epoch."
+        ),
     ] = 0,
     watch_test: Annotated[
-        bool, typer.Option(help="Measure the test images every epoch; nothing depends on it.")
+        bool,
+        typer.Option(
+            help="Measure the accuracy on the test images after every epoch; it changes nothing "
+            "in the training."
+        ),
     ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the run. [default: a new one in runs/]")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Folder of a run to continue, as it was started.")
+        Path | None,
+        typer.Option(help="Folder of a run to continue, with the settings it was started with."),
     ] = None,
-    tensorboard: Annotated[bool, typer.Option(help="Also write TensorBoard logs.")] = False,
+    tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard logs too.")] = False,
     device: Device = "auto",
     precision: PrecisionName = "auto",
     compile_network: Annotated[
-        bool, typer.Option("--compile", help="Fuse the network with torch.compile; for GPUs.")
+        bool,
+        typer.Option(
+            "--compile", help="Compile the network with torch.compile, which can pay on a GPU."
+        ),
     ] = False,
 ) -> None:
-    """Train a model, evaluate its last epoch on all test images, and keep everything."""
+    """Train a model, and evaluate it on all test images.
+
+    It is evaluated once, after the last epoch. One folder keeps everything: weights, curves,
+    reports, and a checkpoint to continue from.
+    """
     from cifarzoo.cli.resume import build_network, check_images, read_run
     from cifarzoo.compute.place import Place
     from cifarzoo.evaluation import log_report
@@ -95,15 +123,18 @@ def train(
     elif model is None:
         raise ArgumentError("name the model to train; `cifarzoo models` lists them")
     elif val_size and watch_test:
-        raise ArgumentError("--val-size and --watch-test both say what to measure; choose one")
+        raise ArgumentError(
+            "--val-size and --watch-test both choose the images to measure after every epoch; "
+            "give one of them"
+        )
     else:
         if output is not None and is_first_process():
             _refuse_another_run(output)
         chosen = _choose_recipe(cifarzoo.get_model_info(model), recipe, changes or [], seed)
         if watch_test and chosen.scheduler == "plateau":
             raise ArgumentError(
-                "the scheduler 'plateau' follows what is measured, and test images decide nothing; "
-                "use --val-size instead of --watch-test"
+                "the scheduler 'plateau' follows the measured loss, and the test images must not "
+                "decide anything; use --val-size instead of --watch-test"
             )
         facts = {
             "model": model,
@@ -254,8 +285,8 @@ def _load_teacher(recipe: Recipe, facts: dict[str, Any], resume: Path | None) ->
     found = cifarzoo.get_model_info(recipe.teacher).weights["default"].sha256
     if facts.setdefault("teacher_sha256", found) != found:
         raise WeightsError(
-            f"the weights of {recipe.teacher!r} are not those that {resume} was started with; "
-            "begin a new run, or install the cifarzoo it was started by"
+            f"the weights of the teacher {recipe.teacher!r} differ from those that {resume} was "
+            "started with; begin a new run, or install the version of cifarzoo that started it"
         )
     return network
 
@@ -268,12 +299,13 @@ def _refuse_another_run(folder: Path) -> None:
     found = run.files()
     if run.note.exists() and not run.weights.exists() and not run.checkpoint.exists():
         raise CheckpointError(
-            f"{folder} holds a run without a checkpoint: it has not come to one yet, or ended "
-            f"before; remove its {', '.join(found)} in that case, or choose another --output"
+            f"{folder} holds a run without a checkpoint: the run has not written one yet, or it "
+            f"ended before it could; if it ended, remove its {', '.join(found)}, or choose another "
+            "--output"
         )
     if found:
         raise CheckpointError(
-            f"{folder} holds a run already, or its {found[0]}; continue it with --resume, or "
+            f"{folder} holds a run already (its {found[0]}); continue it with --resume, or "
             "choose another --output"
         )
 
@@ -287,15 +319,21 @@ def _refuse_with_resume(context: typer.Context) -> None:
         if name not in free and is_given(context, name)
     ]
     if given:
-        raise ArgumentError(f"--resume continues a run as it was; leave out {', '.join(given)}")
+        raise ArgumentError(
+            "--resume continues a run with the settings it was started with; leave out "
+            f"{', '.join(given)}"
+        )
 
 
 def _show_run(reports: list[EvaluationReport], history: History, written: list[Path]) -> None:
     plain, mirrored = reports
     typer.echo(str(plain))
-    typer.echo(f"\nwith the mirrored image (tta=flip): {mirrored.accuracy:.2%}")
+    typer.echo(f"\naveraged with the mirror image (--tta flip): {mirrored.accuracy:.2%}")
     typer.echo(f"training took {history.seconds:.1f} s\n")
     for path in written:
         typer.echo(f"written: {path}")
     if not any(path.suffix == ".png" for path in written):
-        typer.echo("no pictures: they need matplotlib: pip install 'cifarzoo[plots]'", err=True)
+        typer.echo(
+            "no pictures were drawn, because matplotlib is missing: pip install 'cifarzoo[plots]'",
+            err=True,
+        )

@@ -15,7 +15,6 @@ from cifarzoo.cli.application import (
     AsJson,
     Device,
     Download,
-    PrecisionName,
     Root,
     app,
     load_set,
@@ -34,25 +33,37 @@ __all__ = ["verify"]
     "`cifarzoo verify --all --data sample`"
 )
 def verify(
-    models: Annotated[list[str] | None, typer.Argument(help="MODEL or MODEL.TAG.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Pretrained models: MODEL or MODEL.TAG.")
+    ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="All pretrained weights that are installed.")
+        bool, typer.Option("--all", help="Verify all pretrained weights that are installed.")
     ] = False,
     data: Annotated[
-        Literal["cifar10", "sample"], typer.Option(help="Which test images; the sample is small.")
+        Literal["cifar10", "sample"],
+        typer.Option(help="Image set to test on; the sample is small and needs no download."),
     ] = "cifar10",
     root: Root = None,
     download: Download = True,
     device: Device = "auto",
-    precision: PrecisionName = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(
+            help="Number format of the computation; auto takes the one that the stated accuracy "
+            "was measured in."
+        ),
+    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Prove pretrained weights: checksum, provenance, and the stated accuracy measured again."""
+    """Check pretrained weights, and measure their accuracy again.
+
+    Their checksum and what they say about their training are checked too.
+    """
     from cifarzoo.verification import tolerance
     from cifarzoo.zoo.locate import split_tag
 
     if bool(models) == every:
-        raise ArgumentError("name the models to verify, or ask for --all of them")
+        raise ArgumentError("name the models to verify, or give --all; not both")
     chosen: list[tuple[str, str]] = []
     for name, tag in map(split_tag, models or cifarzoo.list_models(pretrained=True)):
         spec = cifarzoo.get_model_info(name)
@@ -65,7 +76,9 @@ def verify(
         for each in [tag] if tag else spec.weights:
             info = spec.weights[each]
             if every and info.pack and not info.path.is_file():
-                typer.echo(f"{name} {each} is left out: pip install {info.pack}", err=True)
+                typer.echo(
+                    f"left out: {name} {each} is not installed; pip install {info.pack}", err=True
+                )
             else:
                 chosen.append((name, each))
     test_set = load_set(data, "test", root, download)
@@ -90,8 +103,11 @@ def _show(found: list[Verification], apart: float) -> None:
     table.add_column("")
     for each in found:
         shares = ["" if x is None else f"{x:.2%}" for x in (each.stated, each.accuracy)]
-        verdict = "holds" if each.passed else escape("; ".join(each.problems))
+        verdict = "passed" if each.passed else escape("; ".join(each.problems))
         table.add_row(each.model, each.tag, *shares, f"{each.seconds:.1f}", verdict)
     Console().print(table)
     count = sum(each.passed for each in found)
-    typer.echo(f"{count} of {len(found)} hold, accuracies to within {100 * apart:g} points")
+    typer.echo(
+        f"{count} of {len(found)} passed; accuracies may differ by {100 * apart:g} percentage "
+        "points at most"
+    )

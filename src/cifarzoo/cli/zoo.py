@@ -10,6 +10,7 @@ from rich.table import Table
 
 import cifarzoo
 from cifarzoo.cli.application import (
+    SETS,
     AsJson,
     Download,
     Model,
@@ -29,9 +30,12 @@ __all__ = ["data", "info", "models", "recipes", "short_count", "summary"]
 @app.command(epilog='Example: `cifarzoo models "resnet*"`')
 def models(
     pattern: Annotated[
-        str, typer.Argument(help="Shell-style pattern; timm:* lists timm's networks.")
+        str,
+        typer.Argument(help="Pattern that the names must match; timm:* lists timm's networks."),
     ] = "*",
-    pretrained: Annotated[bool, typer.Option(help="Only models with weights.")] = False,
+    pretrained: Annotated[
+        bool, typer.Option(help="List only models with pretrained weights.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the models of the zoo."""
@@ -67,7 +71,7 @@ def models(
 
 @app.command(epilog="Example: `cifarzoo info deep_bn`")
 def info(model: Model, as_json: AsJson = False) -> None:
-    """Tell what is known about a model: size, source, recipes, weights."""
+    """Show the size, source, recipes and weights of a model."""
     from cifarzoo.zoo.about import about, as_text
     from cifarzoo.zoo.locate import mean_accuracy
 
@@ -82,9 +86,12 @@ def info(model: Model, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: `cifarzoo summary deep_bn`")
 def summary(
     model: Model,
-    num_classes: Annotated[int, typer.Option(help="Size of the output.")] = 10,
+    num_classes: Annotated[int, typer.Option(help="Number of classes of the network.")] = 10,
 ) -> None:
-    """Print layers, output shapes, parameters and multiply-accumulates."""
+    """Print the layers of a model.
+
+    Each has its output shape, its parameters and its multiply-accumulates (MACs).
+    """
     typer.echo(str(cifarzoo.summary(cifarzoo.create_model(model, num_classes=num_classes))))
 
 
@@ -95,12 +102,18 @@ def summary(
 def recipes(
     model: Annotated[
         str | None,
-        typer.Argument(help="Name; without one, all are listed.", autocompletion=complete_model),
+        typer.Argument(
+            help="Name of a model; without it, all models are listed.",
+            autocompletion=complete_model,
+        ),
     ] = None,
-    recipe: Annotated[str, typer.Argument(help="Which of its recipes.")] = "default",
+    recipe: Annotated[str, typer.Argument(help="Name of the recipe to print.")] = "default",
     as_json: AsJson = False,
 ) -> None:
-    """Print a recipe as TOML, as --recipe reads it, or list the recipes of all models."""
+    """Print a recipe, or list the recipes of all models.
+
+    A recipe is printed as TOML, which `train --recipe` reads.
+    """
     if model is None:
         specs = [cifarzoo.get_model_info(name) for name in cifarzoo.list_models()]
         if as_json:
@@ -122,12 +135,12 @@ def recipes(
 
 @app.command(epilog="Example: `cifarzoo data cifar10 --root ~/data`")
 def data(
-    name: Annotated[str, typer.Argument(help="Which image set.")] = "cifar10",
+    name: Annotated[str, typer.Argument(help=f"Image set: {SETS}")] = "cifar10",
     root: Root = None,
     download: Download = True,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch a data set when it is missing, and check every file."""
+    """Download a data set if it is missing, and check every file."""
     sets = [load_set(name, split, root, download) for split in ("train", "test")]
     if as_json:
         facts = [

@@ -27,7 +27,7 @@ class Place:
 
     Args:
         device: Where tensors lie.
-        precision: Of mixed precision; parameters stay float32.
+        precision: Dtype that networks compute in; parameters stay float32.
         kernels: Whether an evaluation there lets layers compute as `cpu_kernels` does.
     """
 

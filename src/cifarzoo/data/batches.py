@@ -108,8 +108,8 @@ def check_extra(extra: Any) -> None:
     are_whole = all(isinstance(x, int) and not isinstance(x, bool) for x in values)
     if extra.ndim != 1 or not are_whole or len(set(values)) < len(values):
         raise InputError(
-            "of three things the last must be the numbers or names of the images, each another; "
-            "else nothing says which are the labels: pass pairs (images, labels)"
+            "in a batch of three things, the last must be the numbers or names of the images, all "
+            "different, or it is not known which are the labels: pass pairs (images, labels)"
         )
 
 
@@ -150,8 +150,8 @@ def as_images(images: Any) -> Tensor:
             return found.permute(0, 3, 1, 2)
         if isinstance(images, np.ndarray):
             raise InputError(
-                f"an array {tuple(found.shape)} may have its channels first or last; pass a "
-                "tensor, which has them first"
+                f"an array of shape {tuple(found.shape)} could have its channels first or last; "
+                "pass a tensor, which has them first"
             )
     return found
 

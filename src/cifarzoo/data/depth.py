@@ -36,8 +36,8 @@ def reduce_depth(values: Tensor, bits: int | None = None) -> tuple[Tensor, tuple
         high = int(values.max()) if values.numel() else 0
         if 0 < high <= 255:
             raise InputError(
-                f"an image of 16 bits must use them; this one ends at {high} of 65535, which is "
-                "black: convert it to uint8 if its values are meant for 8 bits, else brighten it"
+                f"the largest value of this 16-bit image is {high} of 65535, so it is black: "
+                "convert it to uint8 if its values are meant for 8 bits, else brighten it"
             )
         return ((values + 128) // 257).to(torch.uint8), ("scaled from 16 bits to 8",)
     # written so that NaN fails too

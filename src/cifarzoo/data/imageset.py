@@ -97,7 +97,10 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if not hasattr(index, "__index__"):
-            raise ArgumentError(f"an image has a whole number; got {index!r}: see subset()")
+            raise ArgumentError(
+                f"the index of an image must be a whole number; got {index!r}: subset() takes "
+                "several"
+            )
         return self.images[index], int(self.labels[index])
 
     def __repr__(self) -> str:

@@ -164,13 +164,13 @@ class Loader:
             InputError: It is no such state, or of more batches; nothing is changed.
         """
         if problem := problem_of(state, _State):
-            raise InputError(f"this is no state of a Loader: {problem}")
+            raise InputError(f"this is not the state of a Loader: {problem}")
         if state["next_batch"] >= len(self):
             raise InputError(f"next_batch {state['next_batch']} lies beyond {len(self)} batches")
         try:
             torch.Generator().set_state(state["generator"])
         except (RuntimeError, TypeError) as error:
-            raise InputError(f"this is no state of a Loader's generator: {error}") from error
+            raise InputError(f"this is not the state of a Loader's generator: {error}") from error
         self._epoch = state["epoch"]
         self._next_batch = self._resume_at = state["next_batch"]
         self._epoch_state = state["generator"]

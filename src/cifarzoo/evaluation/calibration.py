@@ -23,10 +23,10 @@ class Calibration:
     """A temperature, and what it does on the images it was fitted on.
 
     Args:
-        temperature: What logits are divided by; above 1 where the network was too sure.
+        temperature: Number that divides the logits; above 1 if the network was too confident.
         loss: Mean cross-entropy in nats, before and after.
-        expected_calibration_error: Over 15 equal-width bins, before and after.
-        num_images: Images it was fitted on.
+        expected_calibration_error: Calibration error over 15 equal-width bins, before and after.
+        num_images: Number of images that it was fitted on.
     """
 
     temperature: float
@@ -46,16 +46,17 @@ def calibrate(
     device: Device = None,
     precision: Precision = "auto",
 ) -> Calibration:
-    """Fit a temperature on images held out from training; never on those it is reported on.
+    """Fit a temperature, so that the confidence of a network fits its accuracy.
 
-    One number that divides all logits: the accuracy stays, the confidence changes (Guo et al. 2017,
-    arXiv:1706.04599, section 4.2). Give it to ``evaluate(..., temperature=...)``.
+    The temperature is one number that divides all logits. It changes the confidence and not the
+    accuracy (Guo et al. 2017, arXiv:1706.04599, section 4.2). Fit it on images that were held out
+    from training, never on those of the report. Give it to ``evaluate(..., temperature=...)``.
 
     Args:
         model: The network.
         images: Held-out images, as `evaluate` takes them.
-        tta: Test-time augmentation, the one that will be used.
-        device: Where; where the model is unless given. "auto" takes the fastest device.
+        tta: Test-time augmentation; take the one that you will evaluate with.
+        device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:

@@ -28,14 +28,14 @@ class Comparison:
     """The difference of two models on the same images.
 
     Args:
-        names: Both models; with a number behind it where they are called the same.
-        accuracy: Of both, 0..1.
-        difference: Accuracy of the first minus that of the second.
-        difference_interval: Its 95 % interval by a paired bootstrap.
-        only_first: Images that only the first model gets right.
-        only_second: Images that only the second gets right.
-        p_value: Of McNemar's exact test: how likely a split of those images at least as uneven
-            would be if the models were equally good.
+        names: Names of both models; numbers are added if the names are equal.
+        accuracy: Accuracy of each model, 0..1.
+        difference: Accuracy of the first model minus that of the second.
+        difference_interval: 95 % interval of the difference, by a paired bootstrap.
+        only_first: Number of images that only the first model gets right.
+        only_second: Number of images that only the second model gets right.
+        p_value: Result of McNemar's exact test: if the models were equally good, the probability
+            of a split of these images that is at least as uneven.
     """
 
     names: tuple[str, str]
@@ -109,7 +109,7 @@ def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0)
     Args:
         first: A report of `evaluate`.
         second: Another one.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Raises:
         InputError: The reports are of different images.

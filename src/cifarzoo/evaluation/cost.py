@@ -57,7 +57,7 @@ def measure_cost(
 
     Args:
         model: A network for 3x32x32 images; its modes stay as they are.
-        device: Where; where the model is unless given. "auto" takes the fastest device.
+        device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Example:

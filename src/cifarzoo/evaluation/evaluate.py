@@ -42,8 +42,8 @@ def evaluate(
             mirror image; "flip_shift" also moves both by a pixel, up and left or down and right,
             at half the weight (Jordan 2024, arXiv:2404.00498, section 3.5); "flip_shift_unsure"
             does so for the least confident quarter of the images only.
-        temperature: What the logits are divided by, as `calibrate` finds it on held-out images.
-        device: Where; where the model is unless given. "auto" takes the fastest device.
+        temperature: Number that divides the logits; `calibrate` finds it on held-out images.
+        device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: "auto" takes bfloat16 where the device computes it natively.
         batch_size: Images at once, for an ImageSet.
         advance: Called after each batch, with how many views it had, for a progress bar; a set of

@@ -58,9 +58,9 @@ def compare_with_humans(
         images: The images the people saw.
         humans: Float (N, C), a distribution over the classes for each image, as ``load_cifar10h()``
             gives it for the CIFAR-10 test images.
-        temperature: What the logits are divided by; see `calibrate`.
+        temperature: Number that divides the logits; see `calibrate`.
         tta: Test-time augmentation, as in `evaluate`.
-        device: Where; where the model is unless given. "auto" takes the fastest device.
+        device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:

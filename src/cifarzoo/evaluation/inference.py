@@ -232,8 +232,8 @@ def probabilities(
         images: An `ImageSet`, a tensor (N, 3, H, W), or batches of them, with labels or without:
             uint8 images are normalized as the model's card says, float ones taken as normalized.
         tta: Test-time augmentation, as for `evaluate`.
-        temperature: What the logits are divided by, as `calibrate` finds it.
-        device: Where; where the model is unless given.
+        temperature: Number that divides the logits; `calibrate` finds it.
+        device: Device to compute on; None for the model's own.
         precision: "auto" takes bfloat16 where the device computes it natively.
         batch_size: Images at once, for a set or tensor.
 
@@ -269,7 +269,7 @@ def embeddings(
         model: The network; it is left as it is. Its last layer is the one that has an output for
             each class.
         images: As for `probabilities`.
-        device: Where; where the model is unless given.
+        device: Device to compute on; None for the model's own.
         precision: "auto" takes bfloat16 where the device computes it natively.
         batch_size: Images at once, for a set or tensor.
 
@@ -277,7 +277,7 @@ def embeddings(
         Float32 (N, features) on the CPU.
 
     Raises:
-        InputError: There are no images, or the network has no last layer that could be told.
+        InputError: There are no images, or the last layer of the network cannot be found.
 
     Example:
         >>> from cifarzoo import create_model, load_sample

@@ -34,7 +34,7 @@ _AT_ONCE = 500
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the model sees in one image.
+    """What a network recognizes in one image.
 
     Args:
         label: The most probable class.
@@ -109,9 +109,10 @@ def predict(
 ) -> Prediction | list[Prediction]:
     """Classify an image, or several.
 
-    A photo is turned as its EXIF field says, 16 bits are scaled to 8, what is transparent is put on
-    white, of an animation the first frame is taken, and another size than 32x32 is resized as a
-    whole, whatever its shape. The prediction notes all of this. Colour profiles are not applied.
+    A photo is turned as its EXIF field says. 16 bits are scaled to 8. Transparent parts become
+    white. Of an animation, the first frame is taken. An image of another size than 32x32 is resized
+    as a whole, whatever its shape. The note of the prediction says what was done. Colour profiles
+    are not applied.
 
     Args:
         model: A network for 32x32 images; normalization and class names come from its card.
@@ -120,9 +121,9 @@ def predict(
             of floats in 0..1, not normalized; or several of these: a list, tuple, generator or
             other iterable in order, a batch (N, 3, H, W) or (N, H, W, 3), an ImageSet, or a folder,
             whose images are taken with those of the folders in it, sorted by path.
-        temperature: What the logits are divided by, as `calibrate` finds it.
-        top: How many of the most probable classes to tell, at least 1; all where there are fewer.
-        device: Where; where the model is unless given. "auto" takes the fastest device.
+        temperature: Number that divides the logits; `calibrate` finds it.
+        top: Number of most probable classes to return, at least 1; all of them if there are fewer.
+        device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: As for ``evaluate``.
 
     Returns:

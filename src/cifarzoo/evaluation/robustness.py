@@ -63,7 +63,7 @@ class RobustnessReport:
         return list(zip(self.severities, map(statistics.mean, columns), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, a copy; `from_dict` reads it back."""
+        """A copy as plain data for JSON; `from_dict` reads it back."""
         data: dict[str, Any] = thaw(dataclasses.asdict(self))
         return data
 
@@ -138,7 +138,7 @@ def evaluate_robustness(
         severities: Of 1 to 5; all unless given.
         seed: Of the corruptions made here.
         files: Folder of the official files, as ``load_cifar10c`` takes it.
-        device: Where; where the model is unless given. "auto" takes the fastest device.
+        device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: "auto" takes bfloat16 where the device computes it natively.
         advance: Called after each batch, with how many images it had, for a progress bar.
 

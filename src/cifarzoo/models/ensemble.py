@@ -61,7 +61,7 @@ def ensemble(models: Sequence[nn.Module]) -> Ensemble:
         The ensemble in evaluation mode, with a card. Its outputs are logarithms of probabilities.
 
     Raises:
-        ArgumentError: There is none, or they tell different classes apart.
+        ArgumentError: There is no network, or their classes differ.
 
     Example:
         >>> from cifarzoo import create_model, evaluate, load_sample
@@ -81,8 +81,8 @@ def ensemble(models: Sequence[nn.Module]) -> Ensemble:
     for card in cards[1:]:
         if (card.num_classes, card.classes) != (first.num_classes, first.classes):
             raise ArgumentError(
-                f"the networks of an ensemble must tell the same classes apart; got "
-                f"{_classes(first)} of {first.name}, and {_classes(card)} of {card.name}"
+                f"the networks of an ensemble must have the same classes; {first.name} has "
+                f"{_classes(first)}, and {card.name} has {_classes(card)}"
             )
     together = Ensemble(members, [card.preprocessing for card in cards]).eval()
     parameter = next(together.parameters(), None)

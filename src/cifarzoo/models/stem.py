@@ -103,7 +103,7 @@ def _trace(model: nn.Module) -> list[_Pass]:
             return passes
     _refuse_patches(model)
     raise ArgumentError(
-        f"{_named(model)} takes no images of 224 to 320 pixels, for which its stem would be known"
+        f"{_named(model)} takes no images of 224 to 320 pixels, which are needed to find its stem"
         + "".join(f"\n  {reason}" for reason in reasons)
     )
 

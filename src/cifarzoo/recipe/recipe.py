@@ -30,50 +30,52 @@ _ALWAYS = ("epochs", "batch_size", "optimizer", "learning_rate", "scheduler", "a
 class Recipe:
     """How to train a network.
 
-    A recipe is a value: nothing in it can be changed, so it may be shared, compared and hashed;
-    `replace` and `override` return changed copies, `to_dict` a plain one.
+    A recipe cannot be changed, so it may be shared, compared and hashed. `replace` and `override`
+    return changed copies, and `to_dict` returns plain data.
 
     Args:
-        epochs: Passes over the training set.
-        batch_size: Images in one optimizer step, over all processes together.
+        epochs: Number of passes over the training images.
+        batch_size: Number of images in one optimizer step, over all processes together.
         model_options: Options of the model that the recipe is made for, as `create_model` takes
-            them; the `Trainer` refuses a model built with others.
+            them. The `Trainer` refuses a model that was built with other options.
         optimizer: A name of ``list_optimizers()``.
-        learning_rate: The peak of the schedule.
+        learning_rate: Highest learning rate of the schedule.
         momentum: Momentum, for the optimizers that have one.
-        weight_decay: Applied to weights, not to biases or normalization parameters unless
-            ``groups`` says so; "muon_sgd" applies none to filters.
+        weight_decay: Weight decay. It applies to weights, and not to biases or normalization
+            parameters, unless ``groups`` says so. "muon_sgd" applies none to filters.
         optimizer_options: Further keyword arguments of the optimizer.
-        groups: For single groups of parameters, by the names the model gives them: their own
-            ``learning_rate``, ``momentum`` or ``weight_decay``, and ``freeze_at``, a fraction of
-            the run after which the group is left as it is; this library's own schedules are passed
-            through whole by then, those of timm and of torch are not.
-            The groups of most models are "weights" and "biases".
-        label_smoothing: Fraction of the target spread over all classes, in [0, 1).
+        groups: Settings of single groups of parameters, by the names that the model gives them. A
+            group may have its own ``learning_rate``, ``momentum`` or ``weight_decay``. With
+            ``freeze_at``, its parameters no longer change after that fraction of the run; this
+            library's own schedules then come to their end at this point, those of timm and torch
+            do not. Most models have the groups "weights" and "biases".
+        label_smoothing: Share of the target that is spread over all classes, in [0, 1).
         scheduler: A name of ``list_schedulers()``.
         scheduler_options: Options of that scheduler; times are in epochs.
         augmentation: Random changes to the training images.
-        image_sizes: Progressive resolution: pairs ``[from, size]``, training at ``size`` pixels
-            from the fraction ``from`` of the run on; the first begins at 0. Empty trains at the
-            images' own size. Whole images are downsampled, with antialiasing.
-        mixup_alpha: Beta parameter of mixup (Zhang et al. 2018), from 0.001; 0 turns it off.
-        cutmix_alpha: Beta parameter of CutMix (Yun et al. 2019), likewise. With both on, each
-            batch takes one of the two.
+        image_sizes: Sizes for progressive resolution, as pairs ``[from, size]``. From the fraction
+            ``from`` of the run on, images have ``size`` pixels; the first pair begins at 0. Whole
+            images are downsampled, with antialiasing. Empty trains at the images' own size.
+        mixup_alpha: Beta parameter of mixup (Zhang et al. 2018), at least 0.001; 0 turns it off.
+        cutmix_alpha: Beta parameter of CutMix (Yun et al. 2019), at least 0.001; 0 turns it off.
+            With both on, each batch takes one of the two.
         ema_decay: Decay per step of an exponential moving average of the weights, which becomes
-            the result; 0 turns it off. Its batch normalization is measured anew, on some 10,000
-            training images.
-        lookahead_decay: Decay per step, at the end of the run, of slow weights that the network is
-            set back to every five steps (Zhang et al. 2019, arXiv:1907.08610); 0 turns it off.
-        teacher: A pretrained model to learn from, as `create_model` names it; "" for none. The
-            Trainer is given the network itself.
-        distillation_weight: Share of the teacher in the loss, in [0, 1], when there is one
+            the result; 0 turns it off. The statistics of its batch normalization are measured
+            again, on some 10,000 training images.
+        lookahead_decay: Decay per step, at the end of the run, of the slow weights of lookahead.
+            The network is set to them every five steps (Zhang et al. 2019, arXiv:1907.08610); 0
+            turns it off.
+        teacher: Name of a pretrained model to learn from, as `create_model` takes it; "" for none.
+            The Trainer gets the network itself.
+        distillation_weight: Share of the teacher in the loss, in [0, 1]
             (Hinton et al. 2015, arXiv:1503.02531).
-        distillation_temperature: What the logits of both are divided by, before they are compared.
-        clip_norm: Largest gradient norm; 0 turns clipping off.
-        accumulate: Parts that each batch is passed in, one after the other, where it does not fit
-            into memory at once; their gradients add up to those of the whole. Batch normalization
-            sees each part by itself.
-        seed: Seed of data order, augmentation and dropout.
+        distillation_temperature: Number that divides the logits of teacher and model before they
+            are compared.
+        clip_norm: Largest norm of the gradient; 0 turns clipping off.
+        accumulate: Number of parts in which each batch passes through the network, if it does not
+            fit into memory at once. Their gradients add up to those of the whole batch. Batch
+            normalization sees each part alone.
+        seed: Seed of the order of the images, the augmentation and dropout.
 
     Raises:
         ArgumentError: A field is out of range or names something unknown.

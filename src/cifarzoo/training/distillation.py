@@ -75,8 +75,8 @@ class Distillation:
         taught = outputs if numbers is None else len(numbers)
         if taught != num_classes:
             raise ArgumentError(
-                f"the teacher tells {taught} classes apart, the model {num_classes}; "
-                "choose a teacher trained on the same classes"
+                f"the teacher has {taught} classes, and the model has {num_classes}; "
+                "choose a teacher that was trained on the same classes"
             )
 
     def blend(self, loss: Tensor, logits: Tensor, images: Tensor) -> Tensor:

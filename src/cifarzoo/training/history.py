@@ -34,7 +34,7 @@ class EpochRecord:
             mixup or CutMix, against the label of the larger share.
         val_loss: Mean cross-entropy on the validation set after the epoch; None without one.
         val_accuracy: Accuracy on it, 0..1; None without one.
-        learning_rate: Of the first parameter group in the epoch's last step.
+        learning_rate: Learning rate of the first parameter group in the epoch's last step.
         seconds: Wall time of the epoch's training steps.
         images_per_second: Training images a second.
     """

@@ -108,14 +108,14 @@ class Logger:
 class EarlyStopping(Logger):
     """Ends a run that no longer gets better on the validation images.
 
-    A schedule that falls to the end of the run, as most do, has then not fallen all the way: with
-    one that stays or follows the loss ("constant", "plateau") early stopping is at home. It keeps
-    the last epoch's network; see ``Trainer(keep="best")`` for the best one's.
+    Most schedules lower the learning rate until the end of the run, and early stopping cuts this
+    off. So use it with a schedule that stays constant or follows the loss ("constant", "plateau").
+    It keeps the network of the last epoch; ``Trainer(keep="best")`` keeps that of the best one.
 
     Args:
-        patience: Epochs in a row without a better one before.
-        by: "val_accuracy", or "val_loss", which is better when it is lower.
-        least: By how much an epoch must be better to count.
+        patience: Number of epochs in a row without a better result, after which the run ends.
+        by: What is compared: "val_accuracy", or "val_loss", which is better when it is lower.
+        least: By how much an epoch must be better to count as better.
 
     Raises:
         ArgumentError: ``patience`` is below 1, or ``by`` is something else.

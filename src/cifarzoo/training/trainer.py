@@ -61,29 +61,30 @@ class Trainer:
     Args:
         model: Any module from images (B, 3, H, W) to logits (B, classes). It is moved to the
             device and trained in place.
-        recipe: How; the default recipe unless given.
+        recipe: Settings of the training; ``Recipe()`` unless given.
         optimizer: A name or a factory, instead of the recipe's.
         scheduler: A name or a factory ``(optimizer, epochs, steps_per_epoch) -> LRScheduler``,
             instead of the recipe's.
         device: "auto", or any torch device.
         precision: "auto" takes bfloat16 autocast where the device computes it natively.
-        compile: Fuse the network with torch.compile, which takes up to a minute at first. "auto"
-            does so on a GPU when the run is long enough to win that back; on CPUs it was slower.
-        loggers: Told of the run's start, progress, epochs and end.
-        output: Folder of the run, as the command line leaves and reads it: ``run.json`` and
+        compile: Whether to compile the network with torch.compile, which takes up to a minute at
+            first. "auto" does so on a GPU if the run is long enough to win this time back. On CPUs
+            it was slower.
+        loggers: Objects that hear of the run's start, progress, epochs and end.
+        output: Folder of the run, as the command line writes and reads it: ``run.json`` and
             ``recipe.toml`` from the beginning, the checkpoint after every epoch, and at the end
-            ``weights.safetensors`` and ``history.json``. Nothing is written unless given.
+            ``weights.safetensors`` and ``history.json``. Without it, nothing is written.
         loss: A function of float32 logits (B, C) and targets to a number, in place of
             cross-entropy, such as ``nn.CrossEntropyLoss(weight=...)``. Targets are int64 (B,), or
             shares of the classes, float (B, C), of mixed images. The validation loss is by it too.
         transform: A further change of the training images of an ImageSet, after the recipe's own:
             any function from uint8 (B, 3, H, W) to the same, such as a torchvision v2 transform.
-        keep: "last" hands over the network of the last epoch. "best" that of the epoch with the
-            best accuracy on the validation images, averaged weights where the recipe averages;
-            never choose by test images.
+        keep: Which network the run ends with. "last" takes that of the last epoch. "best" takes
+            that of the epoch with the best accuracy on the validation images, with averaged
+            weights if the recipe averages. Never choose by test images.
         teacher: The trained network that ``recipe.teacher`` names, to learn from.
-        kernels: Let layers compute in the way that is fastest on a CPU, see `cpu_kernels`; results
-            are equal but for rounding. False leaves everything to torch.
+        kernels: Whether layers compute in the way that is fastest on a CPU; see `cpu_kernels`.
+            Results are equal except for rounding. False leaves everything to torch.
         metadata: Further facts to keep with the run, as `save_weights` takes them.
 
     Raises:
@@ -181,17 +182,19 @@ class Trainer:
         resume: bool | str | Path = False,
         steps_per_epoch: int | None = None,
     ) -> History:
-        """Train for the recipe's epochs; the model is handed back in the mode it came in.
+        """Train for the recipe's epochs. Afterwards the model is in the mode it was in before.
 
         Args:
             train: An ImageSet (augmented as the recipe says), a Loader, or any iterable of
                 ``(images, labels)`` batches; uint8 images are normalized, float ones taken as
                 normalized. A first batch is checked before any step.
-            val: Measured after every epoch; only the scheduler "plateau" acts on it.
-            resume: True continues from the checkpoint in ``output``, a path from that one: with
-                the same data the result is the same as without the interruption. Not so with
-                ``steps_per_epoch`` and a source that has no ``state_dict``: it begins anew.
-            steps_per_epoch: Optimizer steps in an epoch, for data without a length.
+            val: Images to measure after every epoch. Only the scheduler "plateau" and
+                ``keep="best"`` act on the result.
+            resume: True continues from the checkpoint in ``output``, and a path continues from
+                that checkpoint. With the same data, the result is the same as without the
+                interruption, except with ``steps_per_epoch`` and a source without ``state_dict``,
+                which begins again at its start.
+            steps_per_epoch: Number of optimizer steps in an epoch, for data without a length.
 
         Returns:
             A record for each epoch, those before a resumed checkpoint included.
@@ -199,8 +202,8 @@ class Trainer:
         Raises:
             ArgumentError: A Trainer is at work in another thread.
             InputError: The data is not as described.
-            CheckpointError: The checkpoint is damaged, belongs to another run, or a run is in
-                ``output`` already and ``resume`` is off, or at work there.
+            CheckpointError: The checkpoint is damaged or belongs to another run; or ``output``
+                holds a run already and ``resume`` is off; or a run is at work there.
             OutputError: The disk is full, or ``output`` was deleted or replaced meanwhile.
             NonFiniteLossError: The loss became NaN or infinite; the last checkpoint is kept.
             PeerError: Under ``torchrun``, another process has ended or does not answer.
@@ -355,8 +358,8 @@ class Trainer:
         there = self.checkpoint
         if there is not None and there.exists() and not found.samefile(there):
             raise CheckpointError(
-                f"{there} would be replaced by what continues {found}; move it away, or "
-                "choose another output folder"
+                f"to continue {found} would replace {there}; move that file away, or choose "
+                "another output folder"
             )
         saved = check_saved(read_checkpoint(found))
         try:

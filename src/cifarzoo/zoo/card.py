@@ -137,7 +137,7 @@ class ModelCard:
             object.__setattr__(self, "classes", tuple(names))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, a copy; `from_dict` reads it back."""
+        """A copy as plain data for JSON; `from_dict` reads it back."""
         data: dict[str, Any] = thaw(dataclasses.asdict(self))
         return data
 

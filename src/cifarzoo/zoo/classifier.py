@@ -61,7 +61,9 @@ def get_classifier(model: nn.Module) -> nn.Module:
     if isinstance(found, tuple | list):
         return nn.ModuleList(found)
     if not isinstance(found, nn.Module):
-        raise InputError(f"get_classifier() of {type(inner).__name__} gives {found!r}, no layer")
+        raise InputError(
+            f"get_classifier() of {type(inner).__name__} must return a layer; it returned {found!r}"
+        )
     return found
 
 
@@ -89,7 +91,7 @@ def reset_classifier(
 
     Raises:
         ArgumentError: ``num_classes`` is below 1, or ``classes`` are more or fewer.
-        InputError: The network has no last layer that could be told; nothing is changed.
+        InputError: The last layer of the network cannot be found; nothing is changed.
 
     Example:
         >>> from cifarzoo import create_model, get_card
@@ -189,8 +191,8 @@ def _find(model: nn.Module) -> tuple[str, list[str]]:
                 ]
                 return name, unused
     raise InputError(
-        f"{type(model).__name__} has no last layer that could be told: its logits are not the "
-        "output of an nn.Linear or of an nn.Conv2d"
+        f"the last layer of {type(model).__name__} cannot be found: its logits are not the output "
+        "of an nn.Linear or of an nn.Conv2d"
     )
 
 

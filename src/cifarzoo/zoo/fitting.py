@@ -141,7 +141,7 @@ def check_build(
         )
         if not new_head and card.num_classes > most:
             raise WeightsError(
-                f"{content.name} is damaged: its card tells of {card.num_classes} classes, and no "
+                f"{content.name} is damaged: its card states {card.num_classes} classes, and no "
                 f"tensor in it has more than {most} entries in a row"
             )
         return
@@ -351,8 +351,8 @@ def _check_foreign(
     if len(values) == 2 and not is_said:
         text = ", ".join(f"{each} {[round(x, 4) for x in v]}" for each, v in values.items())
         raise WeightsError(
-            f"{content.name} holds what its images were normalized by, beside the network: {text}; "
-            "give it as preprocessing=Preprocessing(mean=..., std=...)"
+            f"{content.name} also states how its images were normalized: {text}; "
+            "pass this as preprocessing=Preprocessing(mean=..., std=...)"
         )
 
 

@@ -254,7 +254,7 @@ def _read_header(path: Path, *, is_intact: bool = False) -> dict[str, Any]:
     try:
         facts = {key: parse_json(value) for key, value in header.items()}
         if lost := _HEADER - ours:
-            raise ValueError(f"it does not tell its {', '.join(lost)}")
+            raise ValueError(f"it does not state its {', '.join(lost)}")
         if isinstance(facts["format"], int) and facts["format"] > _FORMAT:
             raise ValueError(f"its format {facts['format']} is of a newer version, or of none")
         if _COVER in header or facts["format"] != 1:

@@ -69,7 +69,7 @@ def register_dataset(
     md5: Mapping[str, str] | None = None,
     set_name: str = "",
 ) -> Callable[[_Load], _Load]:
-    """Register the decorated function as what loads the image set called ``name``.
+    """Register the decorated function as the one that loads the image set called ``name``.
 
     Args:
         name: The name; must be new.
@@ -160,6 +160,7 @@ def load_dataset(
     images = info.load(split, root=root, download=download)
     if not isinstance(images, ImageSet):
         raise InputError(
-            f"what loads {name!r} must return an ImageSet; it returned {type(images).__name__}"
+            f"the function that loads {name!r} must return an ImageSet; it returned "
+            f"{type(images).__name__}"
         )
     return dataclasses.replace(images, name=f"{info.set_name} {split}")

@@ -21,19 +21,21 @@ class Augmentation:
     """Random changes to training images, drawn anew for each image in each epoch.
 
     Args:
-        flip: Mirror left and right: "none", "random" (with probability one half) or "alternating"
-            (each image every other epoch; Jordan 2024, arXiv:2404.00498, section 3.6).
-        crop_padding: Pixels of reflection on each side before a random crop of the original size;
-            0 leaves the image in place.
-        cutout: Side in pixels of a square set to the mean colour; 0 for none
+        flip: Whether to exchange left and right: "none", "random" (with probability one half) or
+            "alternating" (each image in every other epoch; Jordan 2024, arXiv:2404.00498, section
+            3.6).
+        crop_padding: Pixels that are added on each side by reflection, before a random crop of the
+            original size; 0 leaves the image in place.
+        cutout: Side in pixels of a square that is set to the mean colour; 0 for none
             (DeVries & Taylor 2017, arXiv:1708.04552).
-        contrast: Each image's normalized pixels are multiplied by a number drawn from
-            [1 - contrast, 1 + contrast], in [0, 1). Both changes of light are those of the
-            speed run github.com/hiverge/cifar10-speedrun (2025).
-        brightness: Then a number from [-brightness, brightness] is added to all of them; its unit
-            is the standard deviation of the normalization.
-        policies: Augmentations of ``list_augmentations()``, one after the other, on the uint8
-            images that were cropped and mirrored: each its name, or a mapping of "name" and its
+        contrast: Strength of random changes of contrast, in [0, 1). The normalized pixels of each
+            image are multiplied by a number from [1 - contrast, 1 + contrast]. Contrast and
+            brightness follow the speed run github.com/hiverge/cifar10-speedrun (2025).
+        brightness: Strength of random changes of brightness. A number from
+            [-brightness, brightness] is added to all pixels of an image; its unit is the standard
+            deviation of the normalization.
+        policies: Augmentations of ``list_augmentations()``. They are applied one after the other to
+            the uint8 images, after crop and flip. Each is a name, or a mapping with "name" and
             options, as in ``["trivial_augment", {"name": "random_erasing", "probability": 0.1}]``.
     """
 

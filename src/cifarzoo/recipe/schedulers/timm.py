@@ -70,7 +70,9 @@ class TimmScheduler(LRScheduler):
         ):
             self._move_to(step)  # an option of another kind is not looked at before
             if not all(0 <= rate < math.inf for rate in self.get_last_lr()):
-                raise ArgumentError(f"the learning rate at step {step} would be no number")
+                raise ArgumentError(
+                    f"the learning rate at step {step} would be infinite, negative or NaN"
+                )
 
     def _move_to(self, step: int) -> None:
         self.last_epoch = step
