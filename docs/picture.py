@@ -97,7 +97,7 @@ def describe(ours: Sequence[Point], theirs: Sequence[Point]) -> str:
 def draw(path: Path, ours: Sequence[Point], theirs: Sequence[Point], *, cost: str) -> None:
     """Write the picture of ``ours``, and of ``theirs`` in grey, as SVG."""
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "cifarzoo"})
-    figure, axes = plt.subplots(figsize=(7.2, 5.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(4.9, 6.0), layout="constrained")
     best = frontier(ours)
     axes.step(
         [p.cost for p in best],
@@ -151,7 +151,7 @@ def _height(point: Point) -> float:
 def _label(axes: plt.Axes, ours: Sequence[Point], theirs: Sequence[Point]) -> None:
     """Name our points, and of the others the best for their cost where there is room."""
     labels = []
-    for points, color, size in ((ours, OURS, 8.5), (frontier(theirs), GREY, 7)):
+    for points, color, size in ((ours, OURS, 8.5), (frontier(theirs), GREY, 8)):
         for point in points:
             text = point.label if point.by else f"{point.label}  {point.accuracy:.1f}"
             left, up = (0, 6) if point.by else (8, -10)
