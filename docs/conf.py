@@ -73,7 +73,7 @@ nitpick_ignore_regex = [
 
 
 def mark_long_columns(app, doctree):
-    """Name the columns of tables that hold sentences: wide.css keeps a phone from squeezing them."""
+    """Name the columns of tables that hold sentences: wide.css keeps them from being squeezed."""
     for group in doctree.findall(nodes.tgroup):
         for column in zip(*(row.children for row in group.findall(nodes.row)), strict=False):
             length = max(len(cell.astext()) for cell in column)

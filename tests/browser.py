@@ -56,9 +56,9 @@ def open_browser() -> Iterator[Browser]:
 def faults(page: Page, address: str) -> list[str]:
     """What somebody with a phone could not read at ``address``; nothing where all is well.
 
-    The page is wider than the screen or much higher than on a desk, or something sticks out; a table
-    breaks words, has hardly a word in a line, or scrolls without a sign; a picture has small text or
-    cuts it off.
+    The page is wider than the screen or much higher than on a desk, or something sticks out; a
+    table breaks words, has hardly a word in a line, or scrolls without a sign; a picture has small
+    text or cuts it off.
     """
     page.set_viewport_size({"width": PHONE, "height": 844})
     page.goto(address)
