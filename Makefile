@@ -10,6 +10,9 @@ PACKS := $(wildcard packs/*)
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
+# before a command that only root may run
+ROOT = $(if $(filter 0,$(shell id -u)),,sudo env "CI=$$CI" "LD_LIBRARY_PATH=$$LD_LIBRARY_PATH")
+
 .DEFAULT_GOAL := help
 .PHONY: help environment quickstart test test-all browser machines check workflows site docs linkcheck bench soak fuzz floors dist packs release clean
 
@@ -34,7 +37,9 @@ browser: site $(VENV)/.installed-all ## Open the documentation, a report and the
 	$(PYTEST) -m browser
 
 machines: $(VENV)/.installed-test ## Train on two machines, which are network namespaces (needs root)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/training/test_several_machines.py
+	$(ROOT) ip netns add cifarzoo-probe
+	$(ROOT) ip netns delete cifarzoo-probe
+	$(ROOT) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/training/test_several_machines.py
 
 check: $(VENV)/.installed-dev ## Format, lint, types, direction of imports
 	$(BIN)/ruff format --check .
