@@ -9,6 +9,7 @@ function scrolls(element) {
 }
 
 // The words of a cell, where a hyphen or a slash ends one too, each with the lines it stands on.
+// measurePage lets a word of 40 letters be broken: it is a checksum.
 function* wordsOf(cell) {
   const range = document.createRange();
   const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
@@ -37,7 +38,7 @@ function measurePage() {
     const lines = new Set();
     let letters = 0;
     for (const [word, tops] of wordsOf(cell)) {
-      if (tops.size > 1) faults.push(`a table breaks the word ${word}`);
+      if (tops.size > 1 && word.length < 40) faults.push(`a table breaks the word ${word}`);
       for (const top of tops) lines.add(top);
       letters += word.length + 1;
     }

@@ -146,7 +146,7 @@ def test_the_html_of_a_history_has_every_epoch_and_its_curves() -> None:
 def test_the_html_of_robustness_and_calibration_has_their_numbers(values: dict[str, Any]) -> None:
     html = values["robustness"]._repr_html_()
     assert ">50.0</td>" in html
-    assert "40.00 %" in html
+    assert "40.00\u00a0%" in html
     html = values["calibration"]._repr_html_()
     for number in ("1.500", "0.7500", "0.0312", "1,000"):
         assert number in html

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 __all__ = ["Series", "learning_curves", "line_chart", "reliability_chart"]
 
 _WIDTH, _HEIGHT = 360, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 10, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 17, 10, 36
 _COLOURS = 6  # of the page; further lines take them again
 
 
