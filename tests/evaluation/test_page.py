@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import faults, find_chromium, open_browser
+from browser import PHONE, faults, find_chromium, open_browser
 from html_tags import Tags
 
 import cifarzoo
@@ -219,11 +219,12 @@ def test_the_page_can_be_read_on_a_phone(
     with open_browser() as browser:
         page = browser.new_page()
         assert faults(page, path.as_uri()) == []
-        matrix = page.locator(".scrolls").first
-        assert matrix.evaluate("e => e.scrollWidth > e.clientWidth")
         chart = "document.querySelector('.chart')"
         desk = page.evaluate(f"{chart}.clientWidth / {chart}.closest('.told').clientWidth")
         assert desk > 0.4
+        page.set_viewport_size({"width": PHONE, "height": 844})
+        matrix = page.locator(".scrolls").first
+        assert matrix.evaluate("e => e.scrollWidth > e.clientWidth")
 
 
 @pytest.mark.slow
