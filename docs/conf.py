@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pages
+from docutils import nodes
 
 import cifarzoo
 
@@ -71,5 +72,15 @@ nitpick_ignore_regex = [
 ]
 
 
+def mark_long_columns(app, doctree):
+    """Name the columns of tables that hold sentences: wide.css keeps them from being squeezed."""
+    for group in doctree.findall(nodes.tgroup):
+        for column in zip(*(row.children for row in group.findall(nodes.row)), strict=False):
+            length = max(len(cell.astext()) for cell in column)
+            for cell in column:
+                cell["classes"] += ["long"] * (length > 20) + ["longer"] * (length > 90)
+
+
 def setup(app):
     app.connect("builder-inited", lambda app: pages.write(Path(app.srcdir)))
+    app.connect("doctree-read", mark_long_columns)

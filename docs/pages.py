@@ -60,6 +60,7 @@ def write(docs: Path) -> None:
         "_tune_zoo.md": tuning_tables(research / "tune_zoo.json"),
         "_results.md": results_table(),
         "_ten_best.md": results_table(ten_best()),
+        "why-71.svg": plot_why_71(research / "why_71.json"),
         **{
             f"_why_71_{budget}.md": text
             for budget, text in why_71_tables(research / "why_71.json").items()
@@ -68,7 +69,6 @@ def write(docs: Path) -> None:
     _write_folder(docs / "explanation/generated", explanation)
     howto = {"_int8.md": int8_table(results / "int8.json")}
     _write_folder(docs / "howto/generated", howto)
-    plot_why_71(research / "why_71.json", docs / "explanation/generated/why-71.png")
     _run_quickstart(docs.parent / "examples/quickstart.py", docs / "generated")
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import matplotlib
 import matplotlib.ticker
 from matplotlib import pyplot as plt
+from matplotlib.transforms import Bbox
 
 import cifarzoo
 from cifarzoo.cli.zoo import short_count
@@ -97,7 +98,7 @@ def describe(ours: Sequence[Point], theirs: Sequence[Point]) -> str:
 def draw(path: Path, ours: Sequence[Point], theirs: Sequence[Point], *, cost: str) -> None:
     """Write the picture of ``ours``, and of ``theirs`` in grey, as SVG."""
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "cifarzoo"})
-    figure, axes = plt.subplots(figsize=(7.2, 5.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(4.9, 6.0), layout="constrained")
     best = frontier(ours)
     axes.step(
         [p.cost for p in best],
@@ -136,7 +137,7 @@ def draw(path: Path, ours: Sequence[Point], theirs: Sequence[Point], *, cost: st
     axes.grid(color="#eceff3")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="upper left", frameon=False, fontsize=9)
     _label(axes, ours, theirs)
     content = describe(ours, theirs)
     figure.savefig(path, format="svg", metadata={"Date": None, "Description": content})
@@ -150,8 +151,9 @@ def _height(point: Point) -> float:
 
 def _label(axes: plt.Axes, ours: Sequence[Point], theirs: Sequence[Point]) -> None:
     """Name our points, and of the others the best for their cost where there is room."""
-    labels = []
-    for points, color, size in ((ours, OURS, 8.5), (frontier(theirs), GREY, 7)):
+    places = [axes.transData.transform((p.cost, _height(p))) for p in ours]
+    labels = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in places]
+    for points, color, size in ((ours, OURS, 8.5), (frontier(theirs), GREY, 8)):
         for point in points:
             text = point.label if point.by else f"{point.label}  {point.accuracy:.1f}"
             left, up = (0, 6) if point.by else (8, -10)

@@ -1,11 +1,14 @@
 """The tables of results, made from the index of the weights and from benchmarks/results."""
 
+import io
 import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+from matplotlib import pyplot as plt
 from picture import Point, frontier, published
 
 import cifarzoo
@@ -208,13 +211,11 @@ def why_71_tables(measured: Path) -> dict[str, str]:
     return tables
 
 
-def plot_why_71(measured: Path, target: Path) -> None:
-    """Validation accuracy after every epoch, a panel for each budget."""
-    from matplotlib.figure import Figure
-
+def plot_why_71(measured: Path) -> str:
+    """Validation accuracy after every epoch, a panel for each budget, as wide as a phone."""
     budgets = _budgets(json.loads(measured.read_text(encoding="utf-8")))
-    figure = Figure(figsize=(7 * len(budgets), 6), layout="constrained")
-    panels = figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0]
+    figure = plt.figure(figsize=(4.9, 6.2 * len(budgets)), layout="constrained")
+    panels = figure.subplots(len(budgets), squeeze=False)[:, 0]
     for axes, runs in zip(panels, budgets.values(), strict=True):
         bases = {run["base"] for run in runs.values()}
         for number, (name, run) in enumerate(runs.items()):
@@ -230,11 +231,19 @@ def plot_why_71(measured: Path, target: Path) -> None:
             )
         axes.set_title(f"{next(iter(runs.values()))['images']:,} images, one change at a time")
         axes.set_xlabel("epoch")
+        axes.set_ylabel("validation accuracy, %")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, loc="lower right")
-    figure.axes[0].set_ylabel("validation accuracy, %")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=130)
+        axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(0, -0.16), frameon=False)
+    return svg(figure)
+
+
+def svg(figure: plt.Figure) -> str:
+    """The same text each time, so that a page that has not changed is not written again."""
+    with matplotlib.rc_context({"svg.hashsalt": "cifarzoo", "svg.fonttype": "none"}):
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return text.getvalue()
 
 
 def _budgets(runs: dict[str, Any]) -> dict[str, dict[str, Any]]:

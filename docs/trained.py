@@ -4,15 +4,13 @@ Read from the index of the weights, and from benchmarks/results/zoo/MODEL-TAG.js
 is opened.
 """
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib import pyplot as plt
-from results import duration, spread, table
+from results import duration, spread, svg, table
 
 import cifarzoo
 from cifarzoo.evaluation.report.plots import plot_confusion_matrix
@@ -62,9 +60,9 @@ def pictures(spec: cifarzoo.ModelSpec) -> dict[str, str]:
         file = DETAILS / f"{spec.name}-{tag}.json"
         if file.exists():
             details = json.loads(file.read_text(encoding="utf-8"))
-            drawn[f"{spec.name}-{tag}-curves.svg"] = _svg(_curves(details))
+            drawn[f"{spec.name}-{tag}-curves.svg"] = svg(_curves(details))
             confusion = plot_confusion_matrix(details["confusion"], details["classes"])
-            drawn[f"{spec.name}-{tag}-confusion.svg"] = _svg(confusion)
+            drawn[f"{spec.name}-{tag}-confusion.svg"] = svg(confusion)
     return drawn
 
 
@@ -121,12 +119,3 @@ def _curves(details: Mapping[str, Any]) -> plt.Figure:
     accuracy.set_ylabel("accuracy, %")
     accuracy.set_xlabel("epoch")
     return figure
-
-
-def _svg(figure: plt.Figure) -> str:
-    """The same text each time, so that a page that has not changed is not written again."""
-    with matplotlib.rc_context({"svg.hashsalt": "cifarzoo", "svg.fonttype": "none"}):
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    return text.getvalue()

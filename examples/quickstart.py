@@ -38,7 +38,8 @@ def main(output: Path) -> None:
         cifarzoo.save_weights(model, output / "simple.safetensors"),
         output / "curves.png",
     ]
-    cifarzoo.plot_history(history, title="simple on the sample").savefig(output / "curves.png")
+    figure = cifarzoo.plot_history(history, title="simple on the sample", columns=1)
+    figure.savefig(output / "curves.png")
     for path in written:
         print(f"written: {path}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from browser import find_chromium
 from html_tags import Tags
 
 import cifarzoo
 from cifarzoo import (
+    Calibration,
     Comparison,
     EpochRecord,
     EvaluationReport,
@@ -28,7 +29,6 @@ from cifarzoo import (
 from cifarzoo.display.html import picture
 from cifarzoo.evaluation import RobustnessReport
 
-CHROMIUM = next((found for n in ("chromium", "chrome") if (found := shutil.which(n))), None)
 BAD = "<img src=x onerror=alert(1)>\n\x1b[2J\ud800"
 
 
@@ -73,6 +73,8 @@ def values(report: EvaluationReport, few: ImageSet) -> dict[str, Any]:
         "history": history(3),
         "spec": spec(BAD),
         "prediction": prediction(BAD, BAD),
+        "robustness": RobustnessReport(BAD, BAD, 0.9, {BAD: (0.5, 0.3)}, (1, 2)),
+        "calibration": Calibration(1.5, (0.75, 0.5), (0.0625, 0.03125), 1000),
         "images": ImageSet(few.images, few.labels, [BAD] * len(few.classes), BAD),
     }
 
@@ -139,6 +141,15 @@ def test_the_html_of_a_history_has_every_epoch_and_its_curves() -> None:
     assert html.count("<tr><td") == 30
     assert html.count("<svg") == 2
     assert "Training history, 0 epochs" in History()._repr_html_()
+
+
+def test_the_html_of_robustness_and_calibration_has_their_numbers(values: dict[str, Any]) -> None:
+    html = values["robustness"]._repr_html_()
+    assert ">50.0</td>" in html
+    assert "40.00\u00a0%" in html
+    html = values["calibration"]._repr_html_()
+    for number in ("1.500", "0.7500", "0.0312", "1,000"):
+        assert number in html
 
 
 def test_a_comparison_says_whether_the_images_decide() -> None:
@@ -215,7 +226,7 @@ def test_a_recipe_in_a_line_says_what_is_on() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.browser
 @pytest.mark.parametrize("background", ["#ffffff", "#111111"])
 def test_every_value_fits_a_phone_and_can_be_read_on_any_background(
     values: dict[str, Any], report: EvaluationReport, tmp_path: Path, background: str
@@ -232,7 +243,7 @@ def test_every_value_fits_a_phone_and_can_be_read_on_any_background(
     ink = "#111111" if background == "#ffffff" else "#ffffff"
     path = tmp_path / "notebook.html"
     path.write_text(PROBE.format(ink=ink, background=background, parts=parts), encoding="utf-8")
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command = [find_chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     command += ["--window-size=500,900", f"--user-data-dir={tmp_path / 'profile'}", path.as_uri()]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     title = re.search(r"<title>(.*?)</title>", result.stdout)

@@ -31,6 +31,17 @@ def test_speed_is_images_by_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cifarzoo.evaluation.cost.time", clock)
     cost = measure_cost(cifarzoo.create_model("simple"), device="cpu", precision="float32")
     assert (cost.images_per_second_1, cost.images_per_second_256) == (8, 256 * 8)
+    assert (cost.middle_half_1, cost.middle_half_256) == ((8, 8), (256 * 8, 256 * 8))
+
+
+def test_half_of_the_repetitions_are_as_fast_as_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.accumulate(itertools.cycle([1 / 16, 1 / 8, 1 / 2, 1 / 4, 1 / 32]))
+    clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
+    monkeypatch.setattr("cifarzoo.evaluation.cost.time", clock)
+    cost = measure_cost(cifarzoo.create_model("simple"), device="cpu", precision="float32")
+    low, high = cost.middle_half_1
+    assert low < high
+    assert low <= cost.images_per_second_1 <= high
 
 
 class Hungry(nn.Module):

@@ -5,23 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import PHONE, faults, find_chromium, open_browser
 from html_tags import Tags
 
 import cifarzoo
 from cifarzoo import EvaluationReport, ImageSet
-from cifarzoo.display.charts import Series, line_chart
+from cifarzoo.display.charts import Series, line_chart, reliability_chart
 from cifarzoo.errors import ArgumentError, InputError, OutputError
 from cifarzoo.evaluation import PageEntry, make_entry, write_page
 from cifarzoo.evaluation.page import render_page, views_of_entry
 from cifarzoo.evaluation.robustness import RobustnessReport
-
-CHROMIUM = next((found for n in ("chromium", "chrome") if (found := shutil.which(n))), None)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +40,7 @@ def entries(images: ImageSet, sample_train: ImageSet, tmp_path_factory: Any) -> 
             "command": "cifarzoo train <b>simple</b>",
             "history": history.to_list(),
             "train_seconds": history.seconds,
+            "recipe": recipe.to_dict(),
         },
     )
     other = cifarzoo.create_model("simple", seed=1)
@@ -176,8 +175,60 @@ def test_a_run_validated_in_part_is_drawn_in_part(entries: list[PageEntry]) -> N
     assert "validation epoch 1: " not in page
 
 
+def test_the_recipe_is_a_table_in_words(page: str, entries: list[PageEntry]) -> None:
+    assert entries[0].recipe["learning rate"] == "0.02"
+    assert entries[0].recipe["augmentation"] == "flip random, crop_padding 4"
+    assert not {"label smoothing", "distillation weight"} & {*entries[0].recipe}  # not used
+    assert "<tr><th>learning rate</th><td>0.02</td></tr>" in page
+    assert "{&#34;" not in page
+
+
+def test_speeds_come_with_their_spread(page: str, entries: list[PageEntry]) -> None:
+    for entry in entries:
+        assert entry.cost
+        low, high = entry.cost.middle_half_256
+        assert low <= entry.cost.images_per_second_256 <= high
+        assert f"{entry.cost.images_per_second_256:,.0f}<small>{low:,.0f} to {high:,.0f}" in page
+
+
+def test_terms_are_explained_once(page: str) -> None:
+    for term in (
+        "cross-entropy",
+        "mean squared error",
+        "mirror image",
+        "share of right answers",
+    ):
+        assert page.count(term) == 1
+
+
+def test_a_bar_of_the_reliability_says_how_many_images_it_holds() -> None:
+    chart = reliability_chart(
+        [(7, 0.1, 0.2), (0, 0, 0), (9949, 0.9, 0.8), (12_345, 1, 1)], title="t"
+    )
+    shown = re.findall(r'text class="count".*?>(.*?)</text>', chart)
+    assert shown == ["images", "7", "9.9k", "12k"]
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.browser
+@pytest.mark.parametrize("shown", [1, 2])
+def test_the_page_can_be_read_on_a_phone(
+    entries: list[PageEntry], images: ImageSet, tmp_path: Path, shown: int
+) -> None:
+    path = write_page(tmp_path / "report.html", entries[:shown], images)
+    with open_browser() as browser:
+        page = browser.new_page()
+        assert faults(page, path.as_uri()) == []
+        chart = "document.querySelector('.chart')"
+        desk = page.evaluate(f"{chart}.clientWidth / {chart}.closest('.told').clientWidth")
+        assert desk > 0.4
+        page.set_viewport_size({"width": PHONE, "height": 844})
+        matrix = page.locator(".scrolls").first
+        assert matrix.evaluate("e => e.scrollWidth > e.clientWidth")
+
+
+@pytest.mark.slow
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [400, 1200])
 def test_a_browser_shows_every_image_and_reports_no_error(
     entries: list[PageEntry], images: ImageSet, tmp_path: Path, width: int
@@ -195,7 +246,7 @@ def test_a_browser_shows_every_image_and_reports_no_error(
     });
     </script>"""
     path.write_text(path.read_text().replace("<head>", "<head>" + probe))
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command = [find_chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     command += [f"--window-size={width},900", f"--user-data-dir={tmp_path / 'profile'}"]
     command += ["--enable-logging=stderr", path.as_uri()]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from browser import find_chromium, miss, open_browser
 from captum.attr import LayerGradCam
 from kinds import KINDS, create_short
 from PIL import Image
@@ -28,7 +28,6 @@ from cifarzoo.zoo.locate import mean_accuracy
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "build/demo/bin/python"  # see the Makefile
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -69,8 +68,9 @@ def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where `cifarzoo demo` serves its page."""
-    if not PYTHON.exists() or CHROMIUM is None:
-        pytest.skip("needs build/demo, which `make test-all` makes, and chromium")
+    find_chromium()
+    if not PYTHON.exists():
+        miss("build/demo, which `make test-all` makes")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -96,7 +96,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.parametrize("width", [390, 1000])
 def test_a_dropped_image_is_answered(width: int, address: str, tmp_path: Path) -> None:
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
     image = cifarzoo.load_sample("test").images[3]
     photo = tmp_path / "photo.png"
@@ -110,8 +110,7 @@ def test_a_dropped_image_is_answered(width: int, address: str, tmp_path: Path) -
         name: f"It is right about {mean_accuracy(info):.2%} of the test images."
         for name, info in weights.items()
     }
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": width, "height": 900})
         errors: list[str] = []
         asked: list[str] = []
@@ -139,7 +138,6 @@ def test_a_dropped_image_is_answered(width: int, address: str, tmp_path: Path) -
         if folder := os.environ.get("CIFARZOO_SCREENSHOTS"):
             page.wait_for_timeout(1000)  # until nothing fades
             page.screenshot(path=f"{folder}/demo-{width}.png", full_page=True)
-        browser.close()
     assert not errors
     assert {url for url in asked if not url.startswith((address, "data:", "blob:"))} == set()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from browser import miss
 from runs import PLAIN
 
 import cifarzoo
@@ -28,8 +29,10 @@ def ip(*words: str) -> None:
 @pytest.fixture
 def hosts() -> Iterator[list[str]]:
     """Names of two namespaces that a cable connects; nothing else is in their network."""
-    if sys.platform != "linux" or shutil.which("ip") is None:
-        pytest.skip("needs the command ip of Linux (package iproute2)")
+    if sys.platform != "linux":
+        pytest.skip("needs Linux")
+    if shutil.which("ip") is None:
+        miss("the command ip (Debian: apt-get install iproute2)")
     names = [f"cifarzoo{os.getpid()}{letter}" for letter in "ab"]
     with contextlib.ExitStack() as stack:
         for name in names:

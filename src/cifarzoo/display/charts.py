@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 __all__ = ["Series", "learning_curves", "line_chart", "reliability_chart"]
 
 _WIDTH, _HEIGHT = 360, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 10, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 17, 10, 36
 _COLOURS = 6  # of the page; further lines take them again
 
 
@@ -45,6 +45,7 @@ def line_chart(
     x_label: str,
     y_label: str,
     in_percent: bool = False,
+    x_in_percent: bool = False,
 ) -> Markup:
     """Lines over a common pair of axes; every point says its value on hovering.
 
@@ -54,14 +55,16 @@ def line_chart(
         x_label: Below the axis.
         y_label: Beside the axis.
         in_percent: Write y, a fraction, in percent.
+        x_in_percent: The same for x.
     """
     show, show_tick = (
         ("{:.2%}".format, "{:.0%}".format) if in_percent else ("{:.3g}".format, "{:g}".format)
     )
+    show_x = ("{:.0%}" if x_in_percent else "{:g}").format
     xs = [x for line in series for x, _ in line.points]
     ys = [y for line in series for _, y in line.points]
     x_axis, y_axis = _Axis(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT), _Axis.rounded(ys)
-    parts = [_grid(x_axis, y_axis, x_label, y_label, show_tick)]
+    parts = [_grid(x_axis, y_axis, x_label, y_label, show_tick, show_x)]
     for line in series:
         places = [(x_axis.place(x), y_axis.place(y)) for x, y in line.points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
@@ -70,7 +73,8 @@ def line_chart(
         radius = 3 if len(places) == 1 else 2
         parts += [
             f'<circle class="dot {line.hue}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">'
-            f"<title>{escape(f'{line.name} {x_label} {a:g}: {show(b)}'.strip())}</title></circle>"
+            f"<title>{escape(f'{line.name} {x_label} {show_x(a)}: {show(b)}'.strip())}</title>"
+            "</circle>"
             for (x, y), (a, b) in zip(places, line.points, strict=True)
         ]
     named = [line for line in series if line.name]
@@ -85,12 +89,16 @@ def line_chart(
 def reliability_chart(bins: Sequence[tuple[int, float, float]], *, title: str) -> Markup:
     """Accuracy of each bin of confidence as a bar, and its mean confidence as a mark.
 
+    How many images a bar stands for is written above it.
+
     Args:
         bins: (images, confidence, accuracy), bins of equal width over 0..1.
         title: What a screen reader says.
     """
-    x_axis, y_axis = _Axis(0, 1, _LEFT, _WIDTH - _RIGHT), _Axis(0, 1, _HEIGHT - _BOTTOM, _TOP)
-    parts = [_grid(x_axis, y_axis, "confidence", "accuracy", "{:.0%}".format, "{:.0%}".format)]
+    x_axis = _Axis(0, 1, _LEFT, _WIDTH - _RIGHT)
+    y_axis = _Axis(0, 1, _HEIGHT - _BOTTOM, _TOP + 12)
+    parts = [f'<text class="count" x="{_LEFT - 5}" y="{_TOP}" text-anchor="end">images</text>']
+    parts += [_grid(x_axis, y_axis, "confidence", "accuracy", "{:.0%}".format, "{:.0%}".format)]
     width = 1 / len(bins)
     for number, (count, confidence, accuracy) in enumerate(bins):
         if not count:
@@ -103,6 +111,8 @@ def reliability_chart(bins: Sequence[tuple[int, float, float]], *, title: str) -
             f'height="{bottom - top:.1f}"><title>{text}</title></rect>'
             f'<line class="mark" x1="{left + 1:.1f}" x2="{right - 1:.1f}" '
             f'y1="{y_axis.place(confidence):.1f}" y2="{y_axis.place(confidence):.1f}"/>'
+            f'<text class="count" x="{(left + right) / 2:.1f}" y="{_TOP}" text-anchor="middle">'
+            f"{_short(count)}</text>"
         )
     parts.append(
         f'<line class="diagonal" x1="{x_axis.place(0)}" y1="{y_axis.place(0)}" '
@@ -170,6 +180,13 @@ def _points(history: Sequence[Mapping[str, Any]], column: str) -> list[tuple[flo
     """Against epochs; a run that was continued may have been validated in a part of them."""
     pairs = ((record["epoch"], record.get(column)) for record in history)
     return [(epoch, value) for epoch, value in pairs if value is not None]
+
+
+def _short(count: int) -> str:
+    """A count that fits above a bar."""
+    if count < 1000:
+        return str(count)
+    return f"{count / 1000:.1f}k" if count < 9950 else f"{count / 1000:.0f}k"
 
 
 def _step(span: float) -> float:

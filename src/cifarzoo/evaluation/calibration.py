@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.compute.place import Device, Place, Precision
+from cifarzoo.display.html import render
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.inference import Images, collect_logits
 from cifarzoo.evaluation.views import TestTimeAugmentation
@@ -36,6 +37,9 @@ class Calibration:
 
     def __post_init__(self) -> None:
         freeze_fields(self)
+
+    def _repr_html_(self) -> str:
+        return render("calibration.html", calibration=self)
 
 
 def calibrate(

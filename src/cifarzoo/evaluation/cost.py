@@ -30,6 +30,9 @@ class Cost:
         macs: Multiply-accumulates for one 3x32x32 image.
         images_per_second_1: Images a second, one at a time: median over repetitions.
         images_per_second_256: Images a second in batches of 256.
+        middle_half_1: Between these two speeds lies the middle half of the repetitions, one image
+            at a time: how much the speed varied.
+        middle_half_256: The same in batches of 256.
         peak_bytes_1: Memory that a prediction of one image takes at its peak, beside the network
             itself; None where the system does not tell.
         peak_bytes_256: The same for a batch of 256 images.
@@ -41,6 +44,8 @@ class Cost:
     macs: int
     images_per_second_1: float
     images_per_second_256: float
+    middle_half_1: tuple[float, float]
+    middle_half_256: tuple[float, float]
     peak_bytes_1: int | None
     peak_bytes_256: int | None
     device: str
@@ -70,11 +75,14 @@ def measure_cost(
     counted = summary(model)
     # memory first: what the measurement of speed leaves behind would be used again
     small, large = (_peak(model, batch, place) for batch in (_SMALL, _LARGE))
+    rates = {batch: _rates(model, batch, place) for batch in (_SMALL, _LARGE)}
     return Cost(
         parameters=counted.total_params,
         macs=counted.total_mult_adds,
-        images_per_second_1=_rate(model, _SMALL, place),
-        images_per_second_256=_rate(model, _LARGE, place),
+        images_per_second_1=rates[_SMALL][1],
+        images_per_second_256=rates[_LARGE][1],
+        middle_half_1=(rates[_SMALL][0], rates[_SMALL][2]),
+        middle_half_256=(rates[_LARGE][0], rates[_LARGE][2]),
         peak_bytes_1=small,
         peak_bytes_256=large,
         device=str(place.device),
@@ -89,7 +97,8 @@ def _peak(model: nn.Module, batch: int, place: Place) -> int | None:
         return peak_memory(lambda: answer(images), place.device)
 
 
-def _rate(model: nn.Module, batch: int, place: Place) -> float:
+def _rates(model: nn.Module, batch: int, place: Place) -> list[float]:
+    """The three quartiles of the images per second, over repetitions."""
     images = _images(batch, place)
     times: list[float] = []
     with answering(model, place) as answer:
@@ -98,7 +107,8 @@ def _rate(model: nn.Module, batch: int, place: Place) -> float:
             start = time.perf_counter()
             answer(images).sum().item()  # read, so that a GPU has finished
             times.append(time.perf_counter() - start)
-    return batch / statistics.median(times[1:])  # the first chooses kernels
+    quartiles = statistics.quantiles(times[1:], method="inclusive")  # the first chooses kernels
+    return [batch / seconds for seconds in reversed(quartiles)]
 
 
 def _images(batch: int, place: Place) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +45,7 @@ class PageEntry:
         robustness: Its accuracy under corruptions.
         history: Its training, as ``History.to_list()`` or a weights file's metadata has it.
         provenance: Where its weights come from: names and what to write.
+        recipe: How it was trained: fields of the recipe and what to write.
     """
 
     report: EvaluationReport
@@ -54,6 +54,7 @@ class PageEntry:
     robustness: RobustnessReport | None = None
     history: Sequence[Mapping[str, Any]] = ()
     provenance: Mapping[str, str] = FrozenDict()
+    recipe: Mapping[str, str] = FrozenDict()
 
     def __post_init__(self) -> None:
         freeze_fields(self)
@@ -95,7 +96,7 @@ def make_entry(
     ways = _WAYS[: _WAYS.index(views) + 1]
     place = Place.find(device, precision, model=model)
     plain, *others = evaluate_views(model, images, ways, device=place, advance=advance)
-    history, provenance = _read_provenance(weights) if weights is not None else ((), {})
+    found = _read_provenance(weights) if weights is not None else {}
     return PageEntry(
         report=dataclasses.replace(plain, model=label or plain.model),
         with_tta=others,
@@ -103,8 +104,7 @@ def make_entry(
         robustness=evaluate_robustness(model, images, files=files, device=place, advance=advance)
         if robustness
         else None,
-        history=history,
-        provenance=provenance,
+        **found,
     )
 
 
@@ -114,23 +114,38 @@ def views_of_entry(images: int, views: TestTimeAugmentation, *, robustness: bool
     return count_views(_WAYS[: _WAYS.index(views) + 1], images) + passes * images
 
 
-def _read_provenance(path: str | Path) -> tuple[Sequence[Mapping[str, Any]], dict[str, str]]:
-    """Training history and origin of a weights file, as far as it has them."""
+def _read_provenance(path: str | Path) -> dict[str, Any]:
+    """Training history, origin and recipe of a weights file, as far as it has them."""
     facts = read_metadata(path)
     metadata = facts.get("metadata", {})
-    shown = {key: metadata.get(key) for key in ("command", "recipe", "data", "data_sha256")}
-    shown = {**shown, "versions": metadata.get("versions") or facts.get("versions")}
-    provenance = {
-        key.replace("_", " "): value if isinstance(value, str) else json.dumps(value)
-        for key, value in shown.items()
-        if value
-    }
+    shown = {key: metadata.get(key) for key in ("command", "data", "data_sha256")}
+    shown["versions"] = metadata.get("versions") or facts.get("versions")
+    provenance = {key.replace("_", " "): _plainly(value) for key, value in shown.items() if value}
     if "train_seconds" in metadata:
         provenance["training time"] = f"{metadata['train_seconds']:,.0f} s"
-    return metadata.get("history", ()), {
-        **provenance,
-        "weights sha256": file_digest(find_weights(path)),
+    provenance["weights sha256"] = file_digest(find_weights(path))
+    recipe = metadata.get("recipe") or {}
+    if not isinstance(recipe, Mapping):  # a recipe of somebody else's
+        provenance["recipe"], recipe = _plainly(recipe), {}
+    return {
+        "history": metadata.get("history", ()),
+        "provenance": provenance,
+        "recipe": {
+            key.replace("_", " "): _plainly(value)
+            for key, value in recipe.items()
+            if value and (recipe.get("teacher") or not key.startswith("distillation"))
+        },
     }
+
+
+def _plainly(value: Any) -> str:
+    """A value of a recipe in words, without the signs of JSON."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plainly(each)}" for key, each in value.items() if each)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        nested = any(isinstance(each, Sequence) and not isinstance(each, str) for each in value)
+        return ("; " if nested else ", ").join(map(_plainly, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def write_page(
@@ -201,6 +216,7 @@ def _selective_chart(entries: Sequence[PageEntry]) -> Markup:
         x_label="share of images answered",
         y_label="accuracy",
         in_percent=True,
+        x_in_percent=True,
     )
 
 

@@ -15,6 +15,7 @@ from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet, load_cifar10c
 from cifarzoo.data.classes import align
 from cifarzoo.display.frames import data_frame
+from cifarzoo.display.html import render
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifarzoo.evaluation.inference import collect_logits
@@ -93,10 +94,14 @@ class RobustnessReport:
             f"{self.mean_accuracy:.2%} under {len(self.accuracies)} corruptions)"
         )
 
+    def _repr_html_(self) -> str:
+        return render("robustness.html", robustness=self)
+
     def __str__(self) -> str:
-        width = max(len(name) for name in self.accuracies)
+        rows = {one_line(name): row for name, row in self.accuracies.items()}
+        width = max(len(name) for name in rows)
         lines = [
-            f"{self.model} on corrupted {self.data}"
+            f"{one_line(self.model)} on corrupted {one_line(self.data)}"
             f" ({'CIFAR-10-C files' if self.is_official else 'made here'})",
             "",
             f"clean accuracy            {self.clean_accuracy:.2%}",
@@ -108,7 +113,7 @@ class RobustnessReport:
             f"{name:<{width}}"
             + "".join(f"{a:>8.1%}" for a in row)
             + f"{statistics.mean(row):>8.1%}"
-            for name, row in self.accuracies.items()
+            for name, row in rows.items()
         ]
         return "\n".join(lines)
 

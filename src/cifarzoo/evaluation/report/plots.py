@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cifarzoo.errors import InputError, MissingExtraError
+from cifarzoo.errors import ArgumentError, InputError, MissingExtraError
 from cifarzoo.names import one_line
 from cifarzoo.plain import shorten
 
@@ -70,16 +70,18 @@ def plot_confusion_matrix(
     return _draw_matrix(counts, classes, title or "")
 
 
-def plot_history(histories: Any, *, title: str = "") -> Figure:
+def plot_history(histories: Any, *, title: str = "", columns: int = 3) -> Figure:
     """Training curves: loss, accuracy and learning rate against epochs.
 
     Args:
         histories: A `History`, or what its ``to_list()`` gave, as the metadata of a weights file
             holds it; or several of these by name, which are drawn together.
         title: Above the picture.
+        columns: Charts side by side; 1 puts them below each other, for a page or a phone.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
+        ArgumentError: ``columns`` is not 1, 2 or 3.
         InputError: There is nothing to draw, or it is no history.
     """
     runs = {
@@ -90,7 +92,11 @@ def plot_history(histories: Any, *, title: str = "") -> Figure:
     }
     if not runs or any(len(history) == 0 for history in runs.values()):
         raise InputError("a history needs at least one epoch to be drawn")
-    figure, (loss, accuracy, rate) = _subplots(3, width=12.0, height=3.6)
+    if columns not in (1, 2, 3):
+        raise ArgumentError(f"columns must be 1, 2 or 3; got {columns!r}")
+    rows = -(-3 // columns)
+    width, height = (4.8, 2.9 * rows) if columns == 1 else (4.0 * columns, 3.6 * rows)
+    figure, (loss, accuracy, rate) = _subplots(3, width=width, height=height, columns=columns)
     for (name, history), colour in zip(runs.items(), _repeat(_COLOURS), strict=False):
         epochs = [record["epoch"] for record in history]
         name = _plain(name)
@@ -277,7 +283,7 @@ def plot_robustness(reports: RobustnessReport | Sequence[RobustnessReport]) -> F
 
 def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Figure:
     count = len(classes)
-    side = max(5.0, 0.62 * count)
+    side = max(4.9, 0.34 * count + 1.5)  # ten classes can be read on a phone
     figure, axes = _subplots(1, width=side, height=side * 0.92)
     shares = [[n / max(sum(row), 1) for n in row] for row in confusion]
     image = axes[0].imshow(shares, cmap="Blues", vmin=0, vmax=1)
