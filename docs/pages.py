@@ -8,20 +8,24 @@ import contextlib
 import inspect
 import io
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
 
 import typer
 from results import (
+    imbalance_table,
     int8_table,
     plot_why_71,
     reliability_tables,
     results_table,
+    short_table,
     table,
     ten_best,
     to_94_table,
     tuning_tables,
+    walk_table,
     why_71_tables,
 )
 from trained import pictures, weights_section
@@ -59,17 +63,23 @@ def write(docs: Path) -> None:
         "_tune_94.md": tune_94_table(research / "tune_94.json"),
         "_tune_zoo.md": tuning_tables(research / "tune_zoo.json"),
         "_results.md": results_table(),
-        "_ten_best.md": results_table(ten_best()),
+        "_ten_best.md": short_table(ten_best()),
         **{
             f"_why_71_{budget}.md": text
             for budget, text in why_71_tables(research / "why_71.json").items()
         },
     }
     _write_folder(docs / "explanation/generated", explanation)
-    howto = {"_int8.md": int8_table(results / "int8.json")}
+    howto = {
+        "_int8.md": int8_table(results / "int8.json"),
+        "_walk.md": walk_table(results / "walk.json"),
+        "_imbalance.md": imbalance_table(research / "imbalance.json"),
+    }
     _write_folder(docs / "howto/generated", howto)
     plot_why_71(research / "why_71.json", docs / "explanation/generated/why-71.png")
     _run_quickstart(docs.parent / "examples/quickstart.py", docs / "generated")
+    printed = what_it_prints((docs / "index.md").read_text(encoding="utf-8"))
+    (docs / "generated/home.txt").write_text(printed, encoding="utf-8")
 
 
 def model_pages() -> dict[str, str]:
@@ -240,6 +250,14 @@ def _run_quickstart(program: Path, folder: Path) -> None:
             runpy.run_path(str(program), run_name="__main__")
     finally:
         sys.argv = arguments
+
+
+def what_it_prints(page: str) -> str:
+    """The output of the tested code on a page."""
+    blocks = re.findall(r"^```\{testcode\}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec("\n".join(blocks), {})
+    return printed.getvalue()
 
 
 def _block(language: str, text: str, css: str = "") -> str:
