@@ -62,9 +62,7 @@ def compare(images: ImageSet, test: ImageSet, seed: int) -> dict[str, list[float
     counts = images.labels.bincount()
     weights = counts.sum() / (len(counts) * counts)
     repeats = (counts.max() / counts).round().long()
-    repeated = images.subset(
-        torch.arange(len(images)).repeat_interleave(repeats[images.labels])
-    )
+    repeated = images.subset(torch.arange(len(images)).repeat_interleave(repeats[images.labels]))
     fewer = recipe.replace(epochs=max(1, round(recipe.epochs * len(images) / len(repeated))))
     plain = train(images, recipe)
     found = cifarzoo.probabilities(plain, test)

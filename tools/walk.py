@@ -1,11 +1,11 @@
-"""Walk from the home page to a fine-tuned network as a reader does, by copy and paste, with a clock.
+"""Walk from the home page to a fine-tuned network, by copy and paste, with a clock.
 
 Usage: python tools/walk.py [--fresh] [--photos FOLDER] [--output FILE]
 
 It runs the code blocks of docs/index.md and docs/howto/fine-tune.md, as they stand there, in an
 empty folder. ``--fresh`` first makes an environment and installs this checkout into it, which
-fetches torch. ``--photos`` walks with photos of your own, a folder for each class, in place of those
-that the page makes. docs/howto/fine-tune.md shows what ``--output`` holds.
+fetches torch. ``--photos`` walks with photos of your own, a folder for each class, in place of
+those that the page makes. docs/howto/fine-tune.md shows what ``--output`` holds.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ def main() -> int:
     print(f"{found['before']:.1%} before, {found['after']:.1%} after, of {found['tested']} photos")
     if given.output:
         import torch
+
         from cifarzoo.compute.machine import describe_machine
 
         found["machine"] = {**describe_machine(torch.device("cpu")), "date": time.strftime("%F")}
