@@ -222,7 +222,7 @@ def _ratio(value: dict[str, float]) -> str:
 
 def _about(network: type) -> list[str]:
     """What the network's own docstring tells of it, for the zoo's networks."""
-    if network not in vars(models).values():
+    if network not in [getattr(models, name) for name in models.__all__]:
         return []
     text = inspect.getdoc(network).split("\nArgs:")[0]
     link = f"{{py:class}}`cifarzoo.models.{network.__name__}`"

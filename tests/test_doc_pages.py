@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -12,9 +13,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer
 
 import cifarzoo
-from cifarzoo import errors
+from cifarzoo import cli, errors, models
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -75,6 +77,10 @@ def test_every_error_is_in_the_index() -> None:
 def test_every_message_in_the_index_is_raised_by_its_class(name: str, quoted: str) -> None:
     plain = quoted.strip(GAP)
     assert any(of == name and plain in message for of, message in raised()), quoted
+
+
+def test_the_reference_of_networks_finds_every_class() -> None:
+    assert {*models.__all__} <= {*dir(models)}  # by which Sphinx knows what there is
 
 
 def test_every_extra_is_in_the_page_about_installing() -> None:
@@ -171,3 +177,27 @@ def test_the_walk_from_the_home_page_ends_at_a_network_for_photos(tmp_path: Path
         cifarzoo.get_card(cifarzoo.load_model(tmp_path / "work/photos.safetensors")).classes
     )
     assert found["printed"].startswith("cat ")
+
+
+def commands() -> list[tuple[str, str]]:
+    """Each line of the pages that calls the command, and its page."""
+    found = []
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        for block in re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            for line in block.splitlines():
+                call = re.match(r"\$ (?:torchrun .* -m )?cifarzoo (.*)", line)
+                if call:
+                    found.append((path.relative_to(DOCS).as_posix(), call[1]))
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_every_command_on_a_page_can_be_read(page: str, line: str) -> None:
+    words = shlex.split(re.sub(r" [>|] .*", "", line), comments=True)
+    if words == ["--version"]:
+        return
+    if words[0] == "--import":
+        words = words[2:]
+    command = typer.main.get_command(cli.app).commands[words[0]]
+    command.make_context(words[0], words[1:])
