@@ -11,7 +11,7 @@ WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help environment quickstart test test-all check workflows docs bench soak fuzz floors dist packs release clean
+.PHONY: help environment quickstart test test-all check workflows docs bench soak fuzz walk floors dist packs release clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -51,6 +51,9 @@ soak: $(VENV)/.installed-dev ## Kill trainings, damage files, break servers and 
 
 fuzz: $(VENV)/.installed-fuzz ## Fuzz what reads weights and checkpoints: ten minutes
 	$(BIN)/python benchmarks/fuzz.py --output benchmarks/results/reliability.json
+
+walk: $(VENV)/.installed ## Follow the pages to a fine-tuned network by copy and paste, with a clock
+	$(BIN)/python tools/walk.py
 
 floors: build/floors/.installed ## Run the library's tests with the oldest packages that are allowed
 	OMP_NUM_THREADS=1 build/floors/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" \
