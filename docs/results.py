@@ -61,7 +61,8 @@ def walk_table(measured: Path) -> str:
     steps = dict(found["steps"])
     if found["install_seconds"]:
         steps = {"The installation": found["install_seconds"], **steps}
-    rows = [(step, f"{seconds:.1f} s") for step, seconds in steps.items()]
+    rows = [(step, f"{seconds:.0f} s") for step, seconds in steps.items()]
+    rows.append(("**to the network that is kept**", duration(found["seconds_in_all"])))
     machine = found["machine"]
     low, high = found["interval"]
     cores = "one core" if machine["threads"] == 1 else f"{machine['threads']} cores"

@@ -109,9 +109,9 @@ def fresh_walk(arguments: list[str]) -> int:
         venv.create(folder, with_pip=True)
         python = Path(folder, "Scripts" if os.name == "nt" else "bin", "python")
         pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        subprocess.run([*pip, f"{ROOT}[plots]"], check=True)
-        seconds = time.perf_counter() - began
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        subprocess.run([*pip, f"{ROOT}[plots]"], check=True, env=environment)
+        seconds = time.perf_counter() - began
         command = [str(python), __file__, *arguments, "--installed-in", f"{seconds:.1f}"]
         return subprocess.run(command, env=environment, check=False).returncode
 
@@ -131,9 +131,9 @@ def main() -> int:
         del found["names"]  # a file of the network may be open
     print(found.pop("printed"))
     found["install_seconds"] = given.installed_in
+    found["seconds_in_all"] = total = round(found.pop("seconds") + (given.installed_in or 0), 1)
     for step, seconds in found["steps"].items():
         print(f"{seconds:7.1f} s  {step}")
-    total = found["seconds"] + (given.installed_in or 0)
     print(f"{total:7.1f} s  in all, to a network that is kept")
     print(f"{found['before']:.1%} before, {found['after']:.1%} after, of {found['tested']} photos")
     if given.output:
