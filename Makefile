@@ -14,7 +14,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist workstea
 ROOT = $(if $(filter 0,$(shell id -u)),,sudo env "CI=$$CI" "LD_LIBRARY_PATH=$$LD_LIBRARY_PATH")
 
 .DEFAULT_GOAL := help
-.PHONY: help environment quickstart test test-all browser machines check workflows site docs linkcheck bench soak fuzz floors dist packs release clean
+.PHONY: help environment quickstart test test-all browser machines check workflows site docs linkcheck bench soak fuzz walk floors dist packs release clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -68,6 +68,9 @@ soak: $(VENV)/.installed-dev ## Kill trainings, damage files, break servers and 
 
 fuzz: $(VENV)/.installed-fuzz ## Fuzz what reads weights and checkpoints: ten minutes
 	$(BIN)/python benchmarks/fuzz.py --output benchmarks/results/reliability.json
+
+walk: $(VENV)/.installed ## Follow the pages to a fine-tuned network by copy and paste, with a clock
+	$(BIN)/python tools/walk.py
 
 floors: build/floors/.installed ## Run the library's tests with the oldest packages that are allowed
 	OMP_NUM_THREADS=1 build/floors/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" \

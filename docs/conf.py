@@ -34,7 +34,7 @@ html_js_files = ["sort.js"]
 html_copy_source = False
 html_show_sourcelink = False
 
-myst_enable_extensions = ["deflist"]
+myst_enable_extensions = ["deflist", "tasklist"]
 myst_heading_anchors = 3
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

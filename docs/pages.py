@@ -8,20 +8,24 @@ import contextlib
 import inspect
 import io
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
 
 import typer
 from results import (
+    imbalance_table,
     int8_table,
     plot_why_71,
     reliability_tables,
     results_table,
+    short_table,
     table,
     ten_best,
     to_94_table,
     tuning_tables,
+    walk_table,
     why_71_tables,
 )
 from trained import pictures, weights_section
@@ -59,7 +63,7 @@ def write(docs: Path) -> None:
         "_tune_94.md": tune_94_table(research / "tune_94.json"),
         "_tune_zoo.md": tuning_tables(research / "tune_zoo.json"),
         "_results.md": results_table(),
-        "_ten_best.md": results_table(ten_best()),
+        "_ten_best.md": short_table(ten_best()),
         "why-71.svg": plot_why_71(research / "why_71.json"),
         **{
             f"_why_71_{budget}.md": text
@@ -67,9 +71,15 @@ def write(docs: Path) -> None:
         },
     }
     _write_folder(docs / "explanation/generated", explanation)
-    howto = {"_int8.md": int8_table(results / "int8.json")}
+    howto = {
+        "_int8.md": int8_table(results / "int8.json"),
+        "_walk.md": walk_table(results / "walk.json"),
+        "_imbalance.md": imbalance_table(research / "imbalance.json"),
+    }
     _write_folder(docs / "howto/generated", howto)
     _run_quickstart(docs.parent / "examples/quickstart.py", docs / "generated")
+    printed = what_it_prints((docs / "index.md").read_text(encoding="utf-8"))
+    (docs / "generated/home.txt").write_text(printed, encoding="utf-8")
 
 
 def model_pages() -> dict[str, str]:
@@ -213,7 +223,7 @@ def _ratio(value: dict[str, float]) -> str:
 
 def _about(network: type) -> list[str]:
     """What the network's own docstring tells of it, for the zoo's networks."""
-    if network not in vars(models).values():
+    if network not in [getattr(models, name) for name in models.__all__]:
         return []
     text = inspect.getdoc(network).split("\nArgs:")[0]
     link = f"{{py:class}}`cifarzoo.models.{network.__name__}`"
@@ -241,6 +251,14 @@ def _run_quickstart(program: Path, folder: Path) -> None:
             runpy.run_path(str(program), run_name="__main__")
     finally:
         sys.argv = arguments
+
+
+def what_it_prints(page: str) -> str:
+    """The output of the tested code on a page."""
+    blocks = re.findall(r"^```\{testcode\}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec("\n".join(blocks), {})
+    return printed.getvalue()
 
 
 def _block(language: str, text: str, css: str = "") -> str:

@@ -44,6 +44,62 @@ def ten_best() -> list[tuple[str, str]]:
     return [key for key in ranked if key in chosen]
 
 
+def short_table(shown: Sequence[tuple[str, str]]) -> str:
+    """Accuracy and cost of some weights, by model and tag, for a narrow screen."""
+    rows = []
+    for name, tag in shown:
+        spec = cifarzoo.get_model_info(name)
+        shares = [seed["test_accuracy"]["none"] for seed in known_facts(spec.weights[tag])["seeds"]]
+        link = f"[`{name}`](models/generated/{name}.md)"
+        rows.append(
+            (
+                link if tag == "default" else f"{link}, `{tag}`",
+                f"{100 * statistics.mean(shares):.2f}",
+                short_count(spec.macs),
+            )
+        )
+    return table(("network", "accuracy", "MACs"), rows, numbers=(1, 2)) + "\n"
+
+
+def walk_table(measured: Path) -> str:
+    """The steps of tools/walk.py and what they took, and the accuracy before and after."""
+    found = json.loads(measured.read_text(encoding="utf-8"))
+    steps = dict(found["steps"])
+    if found["install_seconds"]:
+        steps = {"The installation": found["install_seconds"], **steps}
+    rows = [(step, f"{seconds:.0f} s") for step, seconds in steps.items()]
+    rows.append(("**to the network that is kept**", duration(found["seconds_in_all"])))
+    machine = found["machine"]
+    low, high = found["interval"]
+    cores = "one core" if machine["threads"] == 1 else f"{machine['threads']} cores"
+    return "\n\n".join(
+        (
+            table(("step", "time"), rows, numbers=(1,)),
+            f"Of {found['tested']} test photos, {found['before']:.1%} were right before and "
+            f"{found['after']:.1%} after (95 % interval {low:.1%} to {high:.1%}). There were "
+            f"{sum(found['photos'].values())} photos in {len(found['photos'])} classes. Machine: "
+            f"{machine['processor']}, {cores}, no GPU, beside other work, {machine['date']}.\n",
+        )
+    )
+
+
+def imbalance_table(measured: Path) -> str:
+    """What the ways of research/imbalance.py reach: means over the seeds, in percent."""
+    results = json.loads(measured.read_text(encoding="utf-8"))
+    rows = []
+    for way in results["runs"][0]["recalls"]:
+        runs = [run["recalls"][way] for run in results["runs"]]
+        rows.append(
+            (
+                way,
+                spread([statistics.mean(recalls) for recalls in runs]),
+                spread([statistics.mean(recalls[-3:]) for recalls in runs]),
+            )
+        )
+    header = ("what was done", "all classes", "the three rarest")
+    return table(header, rows, numbers=(1, 2)) + "\n"
+
+
 def results_table(shown: Sequence[tuple[str, str]] | None = None) -> str:
     """A row for each set of pretrained weights, or for some, by model and tag."""
     rows = []

@@ -88,6 +88,8 @@ def test_every_model_has_a_page(name: str, pages: ModuleType) -> None:
     assert text.startswith(f"# {name}\n\n{spec.description}\n")
     for fact in (spec.source, f"{spec.parameters:,}", f"{spec.macs:,}"):
         assert fact in text
+    is_ours = type(cifarzoo.create_model(name)).__module__.startswith("cifarzoo.")
+    assert ("\n## The network\n" in text) == is_ours
     for recipe in spec.recipes:
         assert f"\n### {recipe}\n\n```toml\nepochs = " in text
     assert f"\n\n{cifarzoo.create_model(name)}\n```\n" in text

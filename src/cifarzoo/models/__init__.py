@@ -127,6 +127,10 @@ def load(model: str | None = None) -> None:
         importlib.import_module(f"{__name__}.{module}")
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 if not TYPE_CHECKING:  # a type checker would take every name for one of ours
 
     def __getattr__(name: str) -> Any:
