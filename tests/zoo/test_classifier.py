@@ -135,7 +135,7 @@ def test_what_cannot_be_a_last_layer_is_refused_and_nothing_changes(
 
 
 def test_a_network_without_a_last_layer_is_refused() -> None:
-    with pytest.raises(InputError, match="last layer of .* cannot be found"):
+    with pytest.raises(InputError, match=r"last layer of .* cannot be found"):
         cifarzoo.reset_classifier(nn.Sequential(nn.Conv2d(3, 4, 3)), 2)
-    with pytest.raises(InputError, match="last layer of .* cannot be found"):
+    with pytest.raises(InputError, match=r"last layer of .* cannot be found"):
         cifarzoo.get_classifier(nn.Flatten())
