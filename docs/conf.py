@@ -15,7 +15,7 @@ project_copyright = "the cifarzoo developers"
 version = release = cifarzoo.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # myst_parser, and pages whose code cells are run
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.doctest",
@@ -35,6 +35,14 @@ html_show_sourcelink = False
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
+
+# tutorials and the gallery are notebooks: they are run when they are read, each in a folder of its own
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300  # seconds, for one cell
+nb_merge_streams = True
+
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

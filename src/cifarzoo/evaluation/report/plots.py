@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cifarzoo.errors import InputError, MissingExtraError
-from cifarzoo.names import one_line
+from cifarzoo.errors import ArgumentError, InputError, MissingExtraError
+from cifarzoo.names import one_line, whole_number
 from cifarzoo.plain import shorten
 
 if TYPE_CHECKING:
@@ -70,17 +70,19 @@ def plot_confusion_matrix(
     return _draw_matrix(counts, classes, title or "")
 
 
-def plot_history(histories: Any, *, title: str = "") -> Figure:
+def plot_history(histories: Any, *, title: str = "", columns: int = 3) -> Figure:
     """Training curves: loss, accuracy and learning rate against epochs.
 
     Args:
         histories: A `History`, or what its ``to_list()`` gave, as the metadata of a weights file
             holds it; or several of these by name, which are drawn together.
         title: Above the picture.
+        columns: Panels side by side, 1 to 3; one fits a narrow page.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
         InputError: There is nothing to draw, or it is no history.
+        ArgumentError: ``columns`` is no number of panels.
     """
     runs = {
         name: _records(history)
@@ -90,7 +92,11 @@ def plot_history(histories: Any, *, title: str = "") -> Figure:
     }
     if not runs or any(len(history) == 0 for history in runs.values()):
         raise InputError("a history needs at least one epoch to be drawn")
-    figure, (loss, accuracy, rate) = _subplots(3, width=12.0, height=3.6)
+    across = _side_by_side(columns, 3)
+    width, height = (5.2, 2.6) if across == 1 else (4.0, 3.6)
+    figure, (loss, accuracy, rate) = _subplots(
+        3, width=width * across, height=height * -(-3 // across), columns=across
+    )
     for (name, history), colour in zip(runs.items(), _repeat(_COLOURS), strict=False):
         epochs = [record["epoch"] for record in history]
         name = _plain(name)
@@ -168,7 +174,11 @@ def plot_reliability(report: EvaluationReport) -> Figure:
 
 
 def plot_predictions(
-    report: EvaluationReport, images: ImageSet, indices: Sequence[int] | None = None
+    report: EvaluationReport,
+    images: ImageSet,
+    indices: Sequence[int] | None = None,
+    *,
+    columns: int = 8,
 ) -> Figure | None:
     """Images with what they are and what the network says; mistakes in colour.
 
@@ -176,17 +186,20 @@ def plot_predictions(
         report: What `evaluate` returned.
         images: The images it is about.
         indices: Which; the first 24 unless given.
+        columns: Images side by side, at least 1.
 
     Returns:
         The figure; None if there is nothing to show.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
+        ArgumentError: ``columns`` is below 1.
     """
+    columns = _side_by_side(columns)
     chosen = list(range(min(24, report.num_images))) if indices is None else list(indices)
     if not chosen:
         return None
-    columns = min(8, len(chosen))
+    columns = min(columns, len(chosen))
     rows = -(-len(chosen) // columns)
     figure, axes = _subplots(len(chosen), width=1.35 * columns, height=1.65 * rows, columns=columns)
     for axis, index in zip(axes, chosen, strict=True):
@@ -321,6 +334,15 @@ def _records(history: Any) -> Sequence[Mapping[str, Any]]:
 def _plain(text: str) -> str:
     """``text`` as it is, in a line: matplotlib takes what stands between $ for mathematics."""
     return one_line(text).replace("$", r"\$")
+
+
+def _side_by_side(columns: Any, most: int | None = None) -> int:
+    """``columns``, if it is a number of panels."""
+    number = whole_number(columns)
+    if number is None or number < 1 or (most is not None and number > most):
+        allowed = f"in 1..{most}" if most else "of at least 1"
+        raise ArgumentError(f"columns must be a whole number {allowed}; got {columns!r}")
+    return number
 
 
 def _subplots(
