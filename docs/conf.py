@@ -1,5 +1,6 @@
 """Sphinx settings; what is generated at build time is made in pages.py."""
 
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -36,10 +37,11 @@ html_show_sourcelink = False
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
-# tutorials and the gallery are notebooks: they are run when they are read, each in a folder of its own
+# the tutorials and the gallery are notebooks: run when they are read, each in a folder of its own;
+# a cell that fails is a warning with its traceback, and `make docs` makes warnings errors
 nb_execution_mode = "force"
 nb_execution_in_temp = True
-nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 300  # seconds, for one cell
 nb_merge_streams = True
 
@@ -52,6 +54,8 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 typehints_defaults = None
 always_use_bars_union = True
+
+logging.getLogger("traitlets").setLevel(logging.WARNING)  # nbclient tells of every notebook
 
 # sphinx-autodoc-typehints still calls what Sphinx 10 will remove; nothing of ours
 warnings.filterwarnings("ignore", module="sphinx_autodoc_typehints")
@@ -80,4 +84,14 @@ nitpick_ignore_regex = [
 
 
 def setup(app):
-    app.connect("builder-inited", lambda app: pages.write(Path(app.srcdir)))
+    app.connect("builder-inited", lambda app: pages.bring_up_to_date(Path(app.srcdir)))
+    app.connect("env-get-outdated", run_again)
+
+
+def run_again(app, env, added, changed, removed):
+    """The notebooks, if the library has changed since they were run."""
+    before, now = getattr(env, "notebooks_made_from", ""), pages.made_from(Path(app.srcdir))
+    env.notebooks_made_from = now
+    if before == now:
+        return []
+    return [name for name in env.found_docs if name == "gallery" or name.startswith("tutorials/")]
