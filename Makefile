@@ -10,7 +10,7 @@ PACKS := $(wildcard packs/*)
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # what one builder has read and run, the next takes from docs/_build/doctrees
-SPHINX = OMP_NUM_THREADS=1 $(BIN)/sphinx-build -n -W -q -d docs/_build/doctrees
+SPHINX = OMP_NUM_THREADS=1 $(BIN)/sphinx-build -n -W -T -q -d docs/_build/doctrees
 
 .DEFAULT_GOAL := help
 .PHONY: help environment quickstart test test-all check workflows docs bench soak fuzz floors dist packs release clean

@@ -37,11 +37,10 @@ html_show_sourcelink = False
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
-# the tutorials and the gallery are notebooks: run when they are read, each in a folder of its own;
-# a cell that fails is a warning with its traceback, and `make docs` makes warnings errors
+# the tutorials and the gallery are notebooks: run when they are read, each in a folder of its own
 nb_execution_mode = "force"
 nb_execution_in_temp = True
-nb_execution_show_tb = True
+nb_execution_raise_on_error = True  # with -T, sphinx-build shows the traceback
 nb_execution_timeout = 300  # seconds, for one cell
 nb_merge_streams = True
 

@@ -229,7 +229,7 @@ def plot_comparison(comparisons: Comparison | Sequence[Comparison]) -> Figure:
     pairs = [*comparisons] if isinstance(comparisons, Sequence) else [comparisons]
     if not pairs:
         raise InputError("there is no comparison to be drawn")
-    figure, (axes,) = _subplots(1, width=7.0, height=1.3 + 0.5 * len(pairs))
+    figure, (axes,) = _subplots(1, width=5.6, height=1.3 + 0.6 * len(pairs))
     places = range(len(pairs))
     differences = [100 * each.difference for each in pairs]
     ends = [[100 * end for end in each.difference_interval] for each in pairs]
@@ -246,7 +246,7 @@ def plot_comparison(comparisons: Comparison | Sequence[Comparison]) -> Figure:
         )
         for each in pairs
     ]
-    axes.set_yticks(places, names, fontsize=8)
+    axes.set_yticks(places, names, fontsize=9)
     axes.set_ylim(len(pairs) - 0.5, -0.5)
     axes.set_xlabel("difference in accuracy (points)")
     axes.grid(axis="x", alpha=0.3)
@@ -290,7 +290,7 @@ def plot_robustness(reports: RobustnessReport | Sequence[RobustnessReport]) -> F
 
 def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Figure:
     count = len(classes)
-    side = max(5.0, 0.62 * count)
+    side = max(5.0, 0.55 * count)
     figure, axes = _subplots(1, width=side, height=side * 0.92)
     shares = [[n / max(sum(row), 1) for n in row] for row in confusion]
     image = axes[0].imshow(shares, cmap="Blues", vmin=0, vmax=1)
