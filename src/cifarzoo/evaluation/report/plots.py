@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cifarzoo.errors import ArgumentError, InputError, MissingExtraError
-from cifarzoo.names import one_line
+from cifarzoo.names import one_line, whole_number
 from cifarzoo.plain import shorten
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def plot_history(histories: Any, *, title: str = "", columns: int = 3) -> Figure
         histories: A `History`, or what its ``to_list()`` gave, as the metadata of a weights file
             holds it; or several of these by name, which are drawn together.
         title: Above the picture.
-        columns: Charts side by side; 1 puts them below each other, for a page or a phone.
+        columns: Panels side by side, 1 to 3; one fits a narrow page.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -92,11 +92,11 @@ def plot_history(histories: Any, *, title: str = "", columns: int = 3) -> Figure
     }
     if not runs or any(len(history) == 0 for history in runs.values()):
         raise InputError("a history needs at least one epoch to be drawn")
-    if columns not in (1, 2, 3):
-        raise ArgumentError(f"columns must be 1, 2 or 3; got {columns!r}")
-    rows = -(-3 // columns)
-    width, height = (4.8, 2.9 * rows) if columns == 1 else (4.0 * columns, 3.6 * rows)
-    figure, (loss, accuracy, rate) = _subplots(3, width=width, height=height, columns=columns)
+    across = _side_by_side(columns, 3)
+    width, height = (5.2, 2.6) if across == 1 else (4.0, 3.6)
+    figure, (loss, accuracy, rate) = _subplots(
+        3, width=width * across, height=height * -(-3 // across), columns=across
+    )
     for (name, history), colour in zip(runs.items(), _repeat(_COLOURS), strict=False):
         epochs = [record["epoch"] for record in history]
         name = _plain(name)
@@ -174,7 +174,11 @@ def plot_reliability(report: EvaluationReport) -> Figure:
 
 
 def plot_predictions(
-    report: EvaluationReport, images: ImageSet, indices: Sequence[int] | None = None
+    report: EvaluationReport,
+    images: ImageSet,
+    indices: Sequence[int] | None = None,
+    *,
+    columns: int = 8,
 ) -> Figure | None:
     """Images with what they are and what the network says; mistakes in colour.
 
@@ -182,17 +186,20 @@ def plot_predictions(
         report: What `evaluate` returned.
         images: The images it is about.
         indices: Which; the first 24 unless given.
+        columns: Images side by side, at least 1.
 
     Returns:
         The figure; None if there is nothing to show.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
+        ArgumentError: ``columns`` is below 1.
     """
+    columns = _side_by_side(columns)
     chosen = list(range(min(24, report.num_images))) if indices is None else list(indices)
     if not chosen:
         return None
-    columns = min(8, len(chosen))
+    columns = min(columns, len(chosen))
     rows = -(-len(chosen) // columns)
     figure, axes = _subplots(len(chosen), width=1.35 * columns, height=1.65 * rows, columns=columns)
     for axis, index in zip(axes, chosen, strict=True):
@@ -222,7 +229,7 @@ def plot_comparison(comparisons: Comparison | Sequence[Comparison]) -> Figure:
     pairs = [*comparisons] if isinstance(comparisons, Sequence) else [comparisons]
     if not pairs:
         raise InputError("there is no comparison to be drawn")
-    figure, (axes,) = _subplots(1, width=7.0, height=1.3 + 0.5 * len(pairs))
+    figure, (axes,) = _subplots(1, width=5.6, height=1.3 + 0.6 * len(pairs))
     places = range(len(pairs))
     differences = [100 * each.difference for each in pairs]
     ends = [[100 * end for end in each.difference_interval] for each in pairs]
@@ -239,7 +246,7 @@ def plot_comparison(comparisons: Comparison | Sequence[Comparison]) -> Figure:
         )
         for each in pairs
     ]
-    axes.set_yticks(places, names, fontsize=8)
+    axes.set_yticks(places, names, fontsize=9)
     axes.set_ylim(len(pairs) - 0.5, -0.5)
     axes.set_xlabel("difference in accuracy (points)")
     axes.grid(axis="x", alpha=0.3)
@@ -327,6 +334,15 @@ def _records(history: Any) -> Sequence[Mapping[str, Any]]:
 def _plain(text: str) -> str:
     """``text`` as it is, in a line: matplotlib takes what stands between $ for mathematics."""
     return one_line(text).replace("$", r"\$")
+
+
+def _side_by_side(columns: Any, most: int | None = None) -> int:
+    """``columns``, if it is a number of panels."""
+    number = whole_number(columns)
+    if number is None or number < 1 or (most is not None and number > most):
+        allowed = f"in 1..{most}" if most else "of at least 1"
+        raise ArgumentError(f"columns must be a whole number {allowed}; got {columns!r}")
+    return number
 
 
 def _subplots(
