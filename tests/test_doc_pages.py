@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import shlex
 import sys
@@ -151,6 +152,15 @@ def test_names_in_the_tables_of_other_packages_are_of_the_zoo() -> None:
     )
     assert len(names) > 10
     assert names <= set(cifarzoo.list_models())
+
+
+def test_the_walk_that_is_shown_is_of_this_page_and_took_less_than_a_quarter_of_an_hour() -> None:
+    measured = json.loads((ROOT / "benchmarks/results/walk.json").read_text(encoding="utf-8"))
+    headings = re.findall(r"^## (.*)$", read("howto/fine-tune.md"), re.MULTILINE)
+    steps = [step for step in measured["steps"] if step != "The home page"]
+    assert steps == [each for each in headings if each in steps]
+    assert measured["install_seconds"] > 0  # in an environment of its own
+    assert measured["seconds_in_all"] < 15 * 60
 
 
 @pytest.mark.slow
