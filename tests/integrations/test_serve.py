@@ -33,7 +33,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         command = [sys.executable, "-m", "uvicorn", "--app-dir", str(folder), "serve:app"]
         command += ["--fd", str(listening.fileno()), "--log-level", "warning"]
         # the layers in C that earlier runs may have left in the cache round otherwise
-        environment = {**os.environ, "CIFARZOO_CACHE": str(folder), "MODEL": "resnet20"}
+        environment = {**os.environ, "XDG_CACHE_HOME": str(folder), "MODEL": "resnet20"}
         process = subprocess.Popen(command, pass_fds=[listening.fileno()], env=environment)
         try:
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
