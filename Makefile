@@ -29,10 +29,11 @@ quickstart: $(VENV)/.installed ## Install, then list, summarize, train, evaluate
 
 environment: $(VENV)/.installed ## Create the environment and install
 
-test: $(VENV)/.installed-test ## Run the library's tests with coverage: minutes
-	$(PYTEST) -m "not slow" --ignore tests/integrations --cov --cov-report=term
+test: $(VENV)/.installed-test ## Run the library's tests: minutes
+	$(PYTEST) -m "not slow" --ignore tests/integrations $(COVERAGE)
 
-test-all: test site $(VENV)/.installed-all ## Then the slow tests, those with other people's packages too
+test-all: COVERAGE = --cov --cov-report=term
+test-all: test site $(VENV)/.installed-all ## The same with coverage, then the slow tests and those with other packages
 	$(PYTEST) -m slow
 
 browser: site $(VENV)/.installed-all ## Open the documentation, a report and the demo in Chromium
