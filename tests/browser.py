@@ -78,7 +78,7 @@ def _unsigned_frames(page: Page) -> list[str]:
     page.add_style_tag(content=f":is({_FRAMES}) * {{ color: transparent !important }}")
     found = []
     for frame in page.locator(_FRAMES).all():
-        if not frame.evaluate("e => e.clientWidth && e.scrollWidth > e.clientWidth + 1"):
+        if frame.evaluate("e => e.scrollWidth <= e.clientWidth + 12"):  # what is hidden is a margin
             continue
         looks = []
         for place in ("0", "e.scrollWidth"):
