@@ -74,18 +74,6 @@ def test_history_draws_training_and_validation() -> None:
     assert list(rate.lines[0].get_xdata()) == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(1, 3), (2, 2), (3, 1)])
-def test_the_charts_of_a_history_stand_in_columns(columns: int, rows: int) -> None:
-    figure = cifarzoo.plot_history(history(2), columns=columns)
-    grid = figure.axes[0].get_gridspec()
-    assert (grid.nrows, grid.ncols) == (rows, columns)
-
-
-def test_a_history_has_one_to_three_columns() -> None:
-    with pytest.raises(ArgumentError, match="columns must be 1, 2 or 3; got 0"):
-        cifarzoo.plot_history(history(2), columns=0)
-
-
 def test_runs_are_compared_in_one_picture() -> None:
     runs = {"deep": history(3), "shallow": history(1, val=False)}
     loss = cifarzoo.plot_history(runs, title="both").axes[0]
