@@ -242,7 +242,7 @@ def test_resume_takes_another_file_of_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run("train", "simple", "--data", "sample", "--set", "epochs=1", "--output", folder)
     earlier = shutil.copy(folder / "checkpoint.pt", folder / "earlier.pt")
-    assert "would be replaced" in run("train", "--resume", earlier, code=1).stderr
+    assert "would replace" in run("train", "--resume", earlier, code=1).stderr
     (folder / "checkpoint.pt").unlink()
     assert "run folder" in run("train", "--resume", earlier).stderr
     assert (folder / "run.json").exists()

@@ -95,7 +95,7 @@ def test_the_command_line_reads_what_a_program_leaves(finished: Path, tmp_path: 
     page = tmp_path / "page.html"
     run("report", finished, "-o", page)
     assert "cifar10 sample test" in page.read_text()
-    assert "train with --val-size" in run("calibrate", finished, code=1).stderr
+    assert "--val-size 5000" in run("calibrate", finished, code=1).stderr
 
 
 def test_a_programs_run_goes_on_at_the_command_line_as_if_it_had_not_stopped(
@@ -168,10 +168,10 @@ ONLY_IN_PYTHON: dict[str, tuple[Callable[[ImageSet], tuple[dict[str, Any], Any, 
     ),
     "own images": (
         lambda s: ({}, ImageSet(s.images, s.labels, s.classes, "pets"), {}),
-        "it trains on 'pets', no set of --data",
+        "it trains on 'pets', which --data does not know",
     ),
-    "a part of the images": (lambda s: ({}, s.subset(range(500)), {}), "or a part of them"),
-    "another split": (lambda s: ({}, s.split(500, seed=3)[0], {}), "or a part of them"),
+    "a part of the images": (lambda s: ({}, s.subset(range(500)), {}), "nor a part of it"),
+    "another split": (lambda s: ({}, s.split(500, seed=3)[0], {}), "nor a part of it"),
     "own validation": (
         lambda s: ({}, s, {"val": ImageSet(s.images, s.labels, s.classes, "pets")}),
         "it measures 'pets' every epoch",
@@ -193,9 +193,9 @@ ONLY_IN_PYTHON: dict[str, tuple[Callable[[ImageSet], tuple[dict[str, Any], Any, 
         ),
         "a teacher",
     ),
-    "frozen layers": (lambda s: ({"model": frozen()}, s, {}), "is not as the zoo builds it"),
-    "another layer": (lambda s: ({"model": changed()}, s, {}), "is not as the zoo builds it"),
-    "own network": (lambda s: ({"model": own()}, s, {}), "'Sequential' is not of the zoo"),
+    "frozen layers": (lambda s: ({"model": frozen()}, s, {}), "after the zoo had built it"),
+    "another layer": (lambda s: ({"model": changed()}, s, {}), "after the zoo had built it"),
+    "own network": (lambda s: ({"model": own()}, s, {}), "'Sequential' does not belong to the zoo"),
 }
 
 
@@ -379,7 +379,7 @@ def test_images_of_ones_own_are_not_taken_for_cifar10(few: ImageSet, tmp_path: P
     Trainer(model, recipe, output=tmp_path, **PLACE).fit(pets)
     for command in ("evaluate", "report"):
         refused = run(command, tmp_path, "--root", tmp_path, "--no-download", code=1).stderr
-        assert "trained on 'pets train', which is no set of --data" in refused.replace("\n", " ")
+        assert "trained on 'pets train', which --data does not know" in refused.replace("\n", " ")
     assert "cifar10 sample test" in run("evaluate", tmp_path, "--data", "sample").stdout
     Trainer(model, recipe, output=tmp_path / "part", **PLACE).fit(few)  # what a split held out
     assert "cifar10 sample test" in run("evaluate", tmp_path / "part").stdout
