@@ -93,7 +93,7 @@ def plot_history(histories: Any, *, title: str = "", columns: int = 3) -> Figure
     if not runs or any(len(history) == 0 for history in runs.values()):
         raise InputError("a history needs at least one epoch to be drawn")
     across = _side_by_side(columns, 3)
-    width, height = (5.2, 2.6) if across == 1 else (4.0, 3.6)
+    width, height = (4.9, 2.6) if across == 1 else (4.0, 3.6)
     figure, (loss, accuracy, rate) = _subplots(
         3, width=width * across, height=height * -(-3 // across), columns=across
     )
@@ -229,7 +229,7 @@ def plot_comparison(comparisons: Comparison | Sequence[Comparison]) -> Figure:
     pairs = [*comparisons] if isinstance(comparisons, Sequence) else [comparisons]
     if not pairs:
         raise InputError("there is no comparison to be drawn")
-    figure, (axes,) = _subplots(1, width=5.6, height=1.3 + 0.6 * len(pairs))
+    figure, (axes,) = _subplots(1, width=4.9, height=1.3 + 0.6 * len(pairs))
     places = range(len(pairs))
     differences = [100 * each.difference for each in pairs]
     ends = [[100 * end for end in each.difference_interval] for each in pairs]
