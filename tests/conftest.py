@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import hypothesis
 import pytest
@@ -103,6 +105,14 @@ def cifar_test(real_root: Path | None, sample_test: ImageSet) -> ImageSet:
 def cifar_train(real_root: Path | None, sample_train: ImageSet) -> ImageSet:
     """The official training images where they are at hand, the sample's otherwise."""
     return cifarzoo.load_cifar10("train", root=real_root) if real_root else sample_train
+
+
+@pytest.fixture(scope="session")
+def results() -> Iterator[ModuleType]:
+    """docs/results.py, which makes the tables of results."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[1] / "docs"))
+        yield importlib.import_module("results")
 
 
 @pytest.fixture

@@ -125,13 +125,6 @@ def test_the_home_page_begins_with_two_sentences() -> None:
     assert len(re.findall(r"[.](?: |$)", first)) == 2
 
 
-@pytest.fixture(scope="module")
-def results() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(DOCS))
-        yield importlib.import_module("results")
-
-
 def test_the_ten_best_on_the_home_page_are_those_of_the_full_table(results: ModuleType) -> None:
     short = results.short_table(results.ten_best()).splitlines()[2:]
     full = results.results_table(results.ten_best()).splitlines()[2:]

@@ -7,7 +7,6 @@ that no page explains.
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,14 +65,6 @@ RIDDLE_PATTERNS = (
 )
 PREPOSITIONS = ("as", "at", "behind", "by", "for", "from", "in", "of", "on", "than", "to", "with")
 NOT_A_BEGINNING = {*PREPOSITIONS, "also", "how", "like", "what", "where", "which", "whose"}
-
-
-@pytest.fixture(scope="module")
-def results() -> ModuleType:
-    """docs/results.py, which makes the tables of results."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(DOCS))
-        return importlib.import_module("results")
 
 
 def parameters() -> Iterator[tuple[str, click.Parameter]]:

@@ -106,9 +106,6 @@ class LazyDict(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         return self._first[key] if key in self._first else self._content[key]
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._first or key in self._content
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._content)
 

@@ -65,57 +65,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "airbench": (
-        "AirBench",
-        "ConvGroup",
-    ),
+    "airbench": ("AirBench", "ConvGroup"),
     "deep_bn": ("DeepBN",),
-    "densenet": (
-        "DenseLayer",
-        "DenseNet",
-        "Transition",
-    ),
+    "densenet": ("DenseLayer", "DenseNet", "Transition"),
     "ensemble": ("Ensemble",),
-    "mobile": (
-        "mobilenetv2",
-        "shufflenetv2",
-    ),
-    "patches": (
-        "CCT",
-        "ConvMixer",
-        "vit",
-    ),
-    "preact": (
-        "PreActBlock",
-        "PreActBottleneck",
-        "PreActResNet",
-    ),
-    "pyramidnet": (
-        "PyramidBlock",
-        "PyramidNet",
-    ),
-    "repvgg": (
-        "RepVGG",
-        "RepVGGBlock",
-        "fuse_branches",
-    ),
-    "resnet": (
-        "BasicBlock",
-        "Bottleneck",
-        "ResNet",
-    ),
+    "mobile": ("mobilenetv2", "shufflenetv2"),
+    "patches": ("CCT", "ConvMixer", "vit"),
+    "preact": ("PreActBlock", "PreActBottleneck", "PreActResNet"),
+    "pyramidnet": ("PyramidBlock", "PyramidNet"),
+    "repvgg": ("RepVGG", "RepVGGBlock", "fuse_branches"),
+    "resnet": ("BasicBlock", "Bottleneck", "ResNet"),
     "resnet9": ("ResNet9",),
     "resnext": ("ResNeXt",),
-    "shakeshake": (
-        "ShakeBlock",
-        "ShakeShake",
-    ),
+    "shakeshake": ("ShakeBlock", "ShakeShake"),
     "simple": ("Simple",),
-    "small_resnet": (
-        "SEBlock",
-        "SmallResNet",
-        "SqueezeExcitation",
-    ),
+    "small_resnet": ("SEBlock", "SmallResNet", "SqueezeExcitation"),
     "vgg": ("VGG",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

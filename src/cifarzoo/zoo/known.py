@@ -64,10 +64,11 @@ def register_family(family: str) -> Callable[[_Builder], _Builder]:
     """
 
     def register(builder: _Builder) -> _Builder:
-        for name in (each for each in _read_family(family) if each != "modules"):
-            facts = known(name)
-            build = _sized(builder, name, facts.pop("sizes"))
-            register_model(name=name, **facts)(build)
+        for name, of in _families().items():
+            if of == family:
+                facts = known(name)
+                build = _sized(builder, name, facts.pop("sizes"))
+                register_model(name=name, **facts)(build)
         return builder
 
     return register
