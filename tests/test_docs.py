@@ -175,8 +175,7 @@ def test_every_pretrained_network_has_its_curves_and_confusion_matrix(pages: Mod
     assert "cifarzoo train simple --val-size 0 --seed 0" in page
 
 
-def test_the_ten_best_are_those_of_the_frontier_then_by_accuracy(pages: ModuleType) -> None:
-    results = importlib.import_module("results")
+def test_the_ten_best_are_those_of_the_frontier_then_by_accuracy(results: ModuleType) -> None:
     shown, best = results.shown_weights(), results.ten_best()
     assert len(best) == min(10, len(shown)) or len(best) > 10
     specs = [(cifarzoo.get_model_info(name), tag) for name, tag in shown]
