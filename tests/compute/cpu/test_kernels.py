@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import cifarzoo
-from cifarzoo.compute.cpu import cpu_kernels
+from cifarzoo.compute.cpu import cpu_kernels, native
 from cifarzoo.models.patches import SelfAttention
 
 
@@ -204,3 +204,51 @@ def test_what_is_computed_first_under_fake_tensors_is_right_later() -> None:
         with FakeTensorMode(allow_non_fake_inputs=True):
             layer(torch.zeros(64, 128, 4, 4))
         torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(32, 24, 3, padding=1), (64, 32, 8, 8)),
+        (nn.Conv2d(160, 128, 3, padding=1, bias=False), (64, 160, 8, 8)),
+        (nn.Conv2d(128, 32, 3, padding=1, bias=False), (128, 128, 2, 2)),
+        (nn.Conv2d(128, 32, 3, padding=1), (4, 128, 1, 1)),
+        (nn.Conv2d(64, 32, 1), (128, 64, 8, 8)),
+        (nn.Conv2d(64, 32, 1, bias=False), (128, 64, 8, 8)),
+        (nn.Conv2d(32, 32, 3, padding=1, groups=32), (4, 32, 8, 8)),
+        (nn.BatchNorm2d(20), (4, 20, 8, 8)),
+        (nn.BatchNorm2d(20, affine=False), (4, 20, 8, 8)),
+        (nn.BatchNorm2d(32), (4, 32, 8, 8)),
+    ],
+)
+def test_what_comes_out_may_be_changed_in_place(
+    layer: nn.Module,
+    shape: tuple[int, ...],
+    precision: torch.dtype,
+    compiled: bool,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As ``nn.ReLU(inplace=True)`` changes it; torch forbids that for some views."""
+    if compiled:
+        request.getfixturevalue("built")
+    else:
+        monkeypatch.setattr(native, "library", lambda: None)
+    tolerance = 1e-4 if precision is torch.float32 else 3e-2
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=torch.channels_last)
+    found = []
+    for enabled in (True, False):
+        model = copy.deepcopy(layer)
+        image = x.clone().requires_grad_()
+        mixed = torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16)
+        with cpu_kernels(model, enabled=enabled), mixed:
+            y = model(image.mul(1)).mul_(2)
+            y.float().mul(torch.arange(y.numel()).view_as(y)).mean().backward()
+        assert image.grad is not None
+        found.append((y.detach().float(), image.grad))
+    for ours, theirs in zip(*found, strict=True):
+        scale = float(theirs.abs().max())
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=scale * tolerance)

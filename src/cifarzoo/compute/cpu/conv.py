@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.late import settled
 from cifarzoo.compute.cpu.standin import StandIn
-from cifarzoo.compute.cpu.winograd import winograd_conv2d, winograd_pays
+from cifarzoo.compute.cpu.winograd import (
+    narrow_winograd_conv2d,
+    winograd_conv2d,
+    winograd_pays,
+)
 
 __all__ = ["Conv2d"]
 
@@ -19,12 +23,14 @@ _FEW_COLUMNS = 2**24  # numbers; beyond, writing them costs more than the produc
 _MANY_CHANNELS = 128
 _CHANNELS_OF_A_PRODUCT = 64  # of input; from there on a product of the pixels is the faster way
 _FEW_PIXELS = 4  # of output; with nine, the other ways are as fast
+_FEW_CHANNELS = 16  # of input; of fewer, torch's way is as fast
+_NARROW = 128**2  # channels of input times channels of output
 _TILE = 16  # channels, and pixels along a side
 _MANY_PIXELS = 8192  # in a batch; of fewer a product is as fast
 _MANY_IMAGES = 128  # in a batch; fewer do not win back what it costs to cut the filters
 
 
-Way = Literal["dense", "depthwise", "pixels", "product", "tiles", "torch", "winograd"]
+Way = Literal["dense", "depthwise", "narrow", "pixels", "product", "tiles", "torch", "winograd"]
 
 
 class Conv2d(nn.Conv2d, StandIn):
@@ -36,7 +42,8 @@ class Conv2d(nn.Conv2d, StandIn):
     kernel for the weight gradient takes up to five times as long as the same sum written as one
     matrix product, of the outputs' gradient and the patches of the input. Where the processor has a
     matrix unit, that computes the weight gradient instead. In bfloat16 a convolution of 1x1 is a
-    product of all pixels. In float32 wide layers take Winograd's algorithm; see `winograd_conv2d`.
+    product of all pixels. In float32 layers of 3x3 take Winograd's algorithm, narrow ones in C; see
+    `winograd_conv2d`.
     """
 
     stock = nn.Conv2d
@@ -58,6 +65,9 @@ class Conv2d(nn.Conv2d, StandIn):
         if way == "winograd":
             assert not isinstance(self.padding, str)
             return winograd_conv2d(x, self.weight, self.padding[0])
+        if way == "narrow":
+            assert not isinstance(self.padding, str)
+            return narrow_winograd_conv2d(x, self.weight, self.bias, self.padding[0])
         if way in ("product", "tiles"):
             y: Tensor = _OwnWeightGradient.apply(
                 x, self.weight, self.bias, self.stride, self.padding, way == "tiles"
@@ -89,6 +99,8 @@ class Conv2d(nn.Conv2d, StandIn):
                 pays = width % 2 == 0 and len(x) * height * width >= _MANY_PIXELS
                 by_tiles = self._is_trained() and pays and self._fits_tiles(x)
                 return "tiles" if by_tiles else "pixels"
+        if dtype == torch.float32 and self._is_narrow(x) and winograd_pays(len(x), height, width):
+            return "narrow"
         is_wide = self.bias is None and self.in_channels >= _MANY_CHANNELS
         if dtype == torch.float32 and is_wide:
             few = min(height, width) >= 1 and height * width <= _FEW_PIXELS
@@ -107,6 +119,18 @@ class Conv2d(nn.Conv2d, StandIn):
         patch = self.weight[0].numel()
         fits = patch > self.in_channels and len(x) * height * width * patch <= _FEW_COLUMNS
         return "product" if dtype == torch.bfloat16 and fits else "torch"
+
+    def _is_narrow(self, x: Tensor) -> bool:
+        """Whether the compiled layers hold its filters and some tiles in the cache."""
+        return (
+            self.kernel_size == (3, 3)
+            and self.stride == (1, 1)
+            and self.padding in ((0, 0), (1, 1))
+            and self.in_channels >= _FEW_CHANNELS
+            and self.in_channels * self.out_channels <= _NARROW
+            and self.weight.dtype == torch.float32
+            and native.winograd_takes(x)
+        )
 
     def _is_depthwise(self) -> bool:
         """Whether each channel is convolved by itself, with a square filter, and is trained."""
@@ -245,7 +269,13 @@ class _OwnWeightGradient(torch.autograd.Function):
         inputs, filters = x.to(torch.bfloat16), weight.to(torch.bfloat16)
         offset = None if bias is None else bias.to(torch.bfloat16)
         if weight.shape[2:] == (1, 1):
-            return _pixels(inputs, filters.flatten(1), offset)
+            y = native.new_map(inputs, len(inputs), len(filters), *inputs.shape[2:])
+            rows, out = (z.permute(0, 2, 3, 1).flatten(0, 2) for z in (inputs, y))
+            if offset is None:
+                torch.mm(rows, filters.flatten(1).mT, out=out)
+            else:
+                torch.addmm(offset, rows, filters.flatten(1).mT, out=out)
+            return y
         return torch.conv2d(inputs, filters, offset, stride, padding)
 
     @staticmethod

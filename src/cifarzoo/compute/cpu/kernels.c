@@ -153,6 +153,10 @@ INLINE void add_taps(const float *g, const float *x, float *sums, int64_t OW, in
 #undef T
 #undef OF
 
+#include "winograd.h"
+
+int64_t lanes(void) { return LANES; }
+
 #if defined(__AMX_BF16__) && LANES == 16
 #include "tiles.h"
 #else

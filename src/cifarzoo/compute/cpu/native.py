@@ -1,9 +1,9 @@
 """Layers in C, compiled on the machine they run on.
 
 ``kernels.c`` holds what torch's operations cannot say in one pass, with ``layers.h`` for each type
-of number and ``tiles.h`` for the matrix unit. It is compiled by the machine's C compiler, once, in
-some seconds, into the user's cache folder. Where there is no compiler, layers compute as they do
-without it.
+of number, ``winograd.h`` for float32 and ``tiles.h`` for the matrix unit. It is compiled by the
+machine's C compiler, once, in some seconds, into the user's cache folder. Where there is no
+compiler, layers compute as they do without it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ __all__ = [
     "conv_weight",
     "depthwise_input",
     "depthwise_weight",
+    "filled",
     "has_tiles",
     "library",
+    "new_map",
     "norm_add_backward",
     "norm_apply",
     "norm_backward",
@@ -43,12 +45,17 @@ __all__ = [
     "norm_plan",
     "norm_statistics",
     "takes",
+    "winograd_apply",
+    "winograd_takes",
+    "winograd_weight",
 ]
 
 Activation = Literal["none", "relu", "relu6"]
 _ACTIVATIONS = get_args(Activation)  # in the order of kernels.c
 
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "layers.h", "tiles.h"))
+_SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("kernels.c", "layers.h", "winograd.h", "tiles.h")
+)
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-lm")
 _SECONDS = 120  # for the compiler
 _C_TYPES: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double}  # others are tensors
@@ -230,6 +237,54 @@ def conv_weight(grad: Tensor, x: Tensor, kernel: int, stride: int) -> Tensor:
     of_x = (batch, height, width, inputs)
     _call("conv_weight", x, grad, x, found, *of_x, *sizes, outputs, kernel, stride)
     return found.permute(0, 3, 1, 2)
+
+
+def winograd_takes(x: Tensor) -> bool:
+    """Whether `winograd_apply` and `winograd_weight` compute a convolution of the map ``x``."""
+    return x.dtype == torch.float32 and takes(x)
+
+
+def winograd_apply(
+    x: Tensor, filters: Tensor, bias: Tensor | None, outputs: int, padding: int
+) -> Tensor:
+    """Convolve float32 (B, C, H, W), 3x3, by the parts (36, C, K filled) of filters."""
+    batch, channels, height, width = x.shape
+    size = height + 2 * padding - 2, width + 2 * padding - 2
+    y = new_map(x, batch, outputs, *size)
+    of_x = (batch, height, width, channels)
+    _call("winograd_apply", x, x, filters, bias, y, *of_x, *size, outputs, padding)
+    return y
+
+
+def winograd_weight(grad: Tensor, x: Tensor, padding: int) -> Tensor:
+    """The parts of the weight gradient of the same, (36, C, K)."""
+    batch, channels, height, width = x.shape
+    outputs, *size = grad.shape[1:]
+    found = torch.empty(36, filled(channels), filled(outputs))
+    of_x = (batch, height, width, channels)
+    _call("winograd_weight", x, grad, x, found, *of_x, *size, outputs, padding)
+    return found[:, :channels, :outputs]
+
+
+def filled(channels: int) -> int:
+    """How many channels fill whole registers."""
+    lanes = _lanes(_compiled)
+    return -(-channels // lanes) * lanes
+
+
+@functools.cache
+def _lanes(compiled: ctypes.CDLL) -> int:
+    return int(compiled.lanes())
+
+
+def new_map(like: Tensor, *size: int) -> Tensor:
+    """An empty map (B, C, H, W) in channels_last, not a view, which an autograd.Function returns.
+
+    What comes next may change it in place; torch forbids that for a view.
+    """
+    return torch.empty(
+        size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last
+    )
 
 
 def _rows(x: Tensor) -> tuple[int, int]:

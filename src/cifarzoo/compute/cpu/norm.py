@@ -101,11 +101,12 @@ class _GroupedBatchNorm(torch.autograd.Function):
         mean = means.view(group, channels).mean(0)
         # the variance within the parts and the one between them
         variance = (variances + (means - mean.repeat(group)).square()).view(group, channels).mean(0)
-        y = _affine(wide, mean, variance, group, eps)
+        y = native.new_map(x, *x.shape)
+        _widen(y, group).copy_(_affine(wide, mean, variance, group, eps))
         ctx.save_for_backward(x, mean, variance)
         ctx.group, ctx.eps = group, eps
         ctx.mark_non_differentiable(mean, variance)
-        return y.view(-1, *x.permute(0, 2, 3, 1).shape[1:]).permute(0, 3, 1, 2), mean, variance
+        return y, mean, variance
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *unused: Tensor) -> tuple[Tensor, None, None]:

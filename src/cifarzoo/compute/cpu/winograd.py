@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["winograd_conv2d", "winograd_pays"]
+from cifarzoo.compute.cpu import native
+
+__all__ = ["narrow_winograd_conv2d", "winograd_conv2d", "winograd_pays"]
 
 _TILE = 4  # pixels of output, each way, that are computed together
 _WINDOW = _TILE + 2  # pixels of input they depend on
@@ -63,6 +65,18 @@ def winograd_conv2d(images: Tensor, weight: Tensor, padding: int) -> Tensor:
     return y
 
 
+def narrow_winograd_conv2d(
+    images: Tensor, weight: Tensor, bias: Tensor | None, padding: int
+) -> Tensor:
+    """The same with a bias, in C, where `native.winograd_takes` the images.
+
+    It keeps some tiles at a time in the cache, from the window to the pixels. So it pays for few
+    channels too; with many, the filters fill the cache and torch's matrix products are faster.
+    """
+    y: Tensor = _NarrowWinograd.apply(images, weight, bias, padding)
+    return y
+
+
 def winograd_pays(batch: int, height: int, width: int) -> bool:
     """Whether training with outputs (batch, K, height, width) is faster so, for wide layers.
 
@@ -82,45 +96,31 @@ class _Winograd(torch.autograd.Function):
         batch, height, width, channels = x.shape
         outputs = len(weight)
         size = height + 2 * padding - 2, width + 2 * padding - 2
-        to_parts, from_filters, to_pixels = _transforms()
-        filters = weight.permute(2, 3, 1, 0).reshape(9, -1)
-        filters = (from_filters @ filters).view(_PARTS, channels, outputs)
-        y = x.new_empty(batch, *size, outputs)
+        to_parts, _, to_pixels = _transforms()
+        filters = _filter_parts(weight.permute(2, 3, 1, 0))
+        y = native.new_map(x, batch, outputs, *size)
+        pixels = y.permute(0, 2, 3, 1)
         chunk = _chunk_size(size, max(channels, outputs))
         for start in range(0, batch, chunk):
             some = slice(start, start + chunk)
             parts = (to_parts @ _windows(x[some], size, padding)).view(_PARTS, -1, channels)
             products = torch.bmm(parts, filters).view(_PARTS, -1)
-            y[some] = _join(to_pixels @ products, y[some])
+            pixels[some] = _join(to_pixels @ products, pixels[some])
         ctx.save_for_backward(images, weight, filters)
         ctx.padding = padding
-        return y.permute(0, 3, 1, 2)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
         images, weight, filters = ctx.saved_tensors
         padding, to_images = ctx.padding, ctx.needs_input_grad[0]
         if torch.is_grad_enabled():  # the gradient is itself to be differentiated
-            sides, ones = [padding, padding], [1, 1]
-            gradients = torch.ops.aten.convolution_backward(
-                grad,
-                images,
-                weight,
-                None,
-                ones,
-                sides,
-                ones,
-                False,
-                [0, 0],
-                1,
-                [to_images, True, False],
-            )
-            return gradients[0], gradients[1], None
+            return *_torchs_gradients(grad, images, weight, padding, to_images), None
         x = images.permute(0, 2, 3, 1).contiguous()
         grad = grad.permute(0, 2, 3, 1).contiguous()
         outputs, channels = weight.shape[:2]
         size = grad.shape[1], grad.shape[2]
-        to_parts, from_filters, to_pixels = _transforms()
+        to_parts, _, to_pixels = _transforms()
         to_x = torch.empty_like(x) if to_images else None
         to_filters = torch.zeros_like(filters)
         chunk = _chunk_size(size, max(channels, outputs))
@@ -132,10 +132,63 @@ class _Winograd(torch.autograd.Function):
             if to_x is not None:
                 back = to_parts.T @ torch.bmm(errors, filters.mT).view(_PARTS, -1)
                 to_x[some] = _overlap(back, x[some], size, padding)
-        to_weight = torch.empty_like(weight)  # in the parameter's own layout
-        rows = from_filters.T @ to_filters.view(_PARTS, -1)
-        to_weight.copy_(rows.view(3, 3, channels, outputs).permute(3, 2, 0, 1))
+        to_weight = _from_filter_parts(to_filters, weight)
         return to_x.permute(0, 3, 1, 2) if to_x is not None else None, to_weight, None
+
+
+class _NarrowWinograd(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, padding: int
+    ) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.has_bias, ctx.padding = bias is not None, padding
+        return _convolve(images, weight, bias, padding)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        images, weight = ctx.saved_tensors
+        padding, to_images = ctx.padding, ctx.needs_input_grad[0]
+        to_bias = grad.sum((0, 2, 3)) if ctx.has_bias else None
+        if torch.is_grad_enabled():  # the gradient is itself to be differentiated
+            return *_torchs_gradients(grad, images, weight, padding, to_images), to_bias, None
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        to_x = to_weight = None
+        if to_images:  # a convolution with the filters turned round
+            to_x = _convolve(grad, weight.flip(2, 3).transpose(0, 1), None, 2 - padding)
+        if ctx.needs_input_grad[1]:
+            parts = native.winograd_weight(grad, images, padding)
+            to_weight = _from_filter_parts(parts, weight)
+        return to_x, to_weight, to_bias, None
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    outputs = len(weight)
+    empty = native.filled(outputs) - outputs
+    filters = _filter_parts(F.pad(weight.permute(2, 3, 1, 0), (0, empty)))
+    return native.winograd_apply(x, filters, bias, outputs, padding)
+
+
+def _filter_parts(filters: Tensor) -> Tensor:
+    """The parts (36, C, K) of filters (3, 3, C, K)."""
+    parts = _transforms()[1] @ filters.reshape(9, -1)
+    return parts.view(_PARTS, *filters.shape[2:])
+
+
+def _from_filter_parts(parts: Tensor, like: Tensor) -> Tensor:
+    """The weight gradient, in the layout of the parameter, from that of the parts (36, C, K)."""
+    rows = _transforms()[1].T @ parts.reshape(_PARTS, -1)
+    return torch.empty_like(like).copy_(rows.view(3, 3, *parts.shape[1:]).permute(3, 2, 0, 1))
+
+
+def _torchs_gradients(
+    grad: Tensor, images: Tensor, weight: Tensor, padding: int, to_images: bool
+) -> tuple[Tensor | None, Tensor]:
+    ones, wanted = [1, 1], [to_images, True, False]
+    found = torch.ops.aten.convolution_backward(
+        grad, images, weight, None, ones, [padding] * 2, ones, False, [0, 0], 1, wanted
+    )
+    return found[0], found[1]
 
 
 # from windows (36, 36), from filters (36, 9), to pixels (16, 36); both dimensions at once.
