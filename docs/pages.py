@@ -9,13 +9,13 @@ import hashlib
 import inspect
 import io
 import json
-import re
 import runpy
 import sys
 from pathlib import Path
 
 import torch
 import typer
+from code_blocks import code_blocks
 from results import (
     imbalance_table,
     int8_table,
@@ -102,8 +102,7 @@ def write(docs: Path) -> None:
     }
     _write_folder(docs / "howto/generated", howto)
     _run_quickstart(docs.parent / "examples/quickstart.py", docs / "generated")
-    printed = what_it_prints((docs / "index.md").read_text(encoding="utf-8"))
-    (docs / "generated/home.txt").write_text(printed, encoding="utf-8")
+    (docs / "generated/home.txt").write_text(what_it_prints(docs / "index.md"), encoding="utf-8")
 
 
 def model_pages() -> dict[str, str]:
@@ -277,11 +276,10 @@ def _run_quickstart(program: Path, folder: Path) -> None:
         sys.argv = arguments
 
 
-def what_it_prints(page: str) -> str:
+def what_it_prints(page: Path) -> str:
     """The output of the tested code on a page."""
-    blocks = re.findall(r"^```\{testcode\}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec("\n".join(blocks), {})
+        exec("".join(code for _, code in code_blocks(page, "{testcode}")), {})
     return printed.getvalue()
 
 

@@ -24,7 +24,7 @@ from matplotlib.transforms import Bbox
 
 import cifarzoo
 from cifarzoo.cli.zoo import short_count
-from cifarzoo.zoo.locate import known_facts, mean_accuracy
+from cifarzoo.zoo.about import known_facts, mean_accuracy
 
 if sys.version_info >= (3, 11):
     import tomllib

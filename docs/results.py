@@ -13,7 +13,7 @@ from picture import Point, frontier, published
 
 import cifarzoo
 from cifarzoo.cli.zoo import short_count
-from cifarzoo.zoo.locate import known_facts, mean_accuracy
+from cifarzoo.zoo.about import known_facts, mean_accuracy
 
 REPORT = ("simple", "deep_bn", "resnet18")  # what these state is the report's own figure
 

@@ -14,7 +14,7 @@ from results import duration, spread, svg, table
 
 import cifarzoo
 from cifarzoo.evaluation.report.plots import plot_confusion_matrix
-from cifarzoo.zoo.locate import known_facts, mean_accuracy
+from cifarzoo.zoo.about import known_facts, mean_accuracy
 
 DETAILS = Path(__file__).resolve().parents[1] / "benchmarks/results/zoo"
 

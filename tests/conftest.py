@@ -13,7 +13,7 @@ from types import ModuleType
 import hypothesis
 import pytest
 from compiled import forget_kernels, without_kernels
-from file_server import FileServer, serve_files
+from file_server import FileServer
 
 import cifarzoo
 from cifarzoo import ImageSet, WeightsInfo
@@ -119,7 +119,7 @@ def results() -> Iterator[ModuleType]:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     """A web server on this machine, reached without any proxy."""
     monkeypatch.setenv("no_proxy", "*")
-    with serve_files() as running:
+    with FileServer().running() as running:
         yield running
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import http.server
-import threading
 import time
-from collections.abc import Iterator
 
-__all__ = ["FileServer", "Served", "serve_files"]
+from local_server import Handler, LocalServer
+
+__all__ = ["FileServer", "Served"]
 
 
 @dataclasses.dataclass
@@ -33,42 +32,23 @@ class Served:
     requests: list[str | None] = dataclasses.field(default_factory=list)
 
 
-class FileServer(http.server.ThreadingHTTPServer):
+class FileServer(LocalServer):
     """Serves the files in ``served``, by name; everything else is 404."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.served: dict[str, Served] = {}
 
     def add(self, name: str, served: Served) -> str:
         """Serve a file and return its address."""
         self.served[name] = served
-        return f"{self.base}/{name}"
-
-    @property
-    def base(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"{self.address}/{name}"
 
 
-@contextlib.contextmanager
-def serve_files() -> Iterator[FileServer]:
-    """Run a FileServer while the block runs."""
-    with FileServer() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: FileServer
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802  (its name there)
         served = self.server.served.get(self.path.lstrip("/"))
         if served is None:
             self.send_error(404)
@@ -91,6 +71,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             for place in range(0, len(content), 1 << 16):
                 self.wfile.write(content[place : place + (1 << 16)])
                 time.sleep(served.pause)
-
-    def log_message(self, *args: object) -> None:
-        """Stay silent."""

@@ -40,6 +40,31 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return first, second
 
 
+@pytest.mark.parametrize(
+    ("weights", "labels"),
+    [
+        (["simple", "resnet20"], ["simple", "resnet20"]),
+        (["simple", "simple.original"], ["simple default", "simple original"]),
+        (["simple", "FOLDER/0.safetensors"], ["simple default", "simple (0.safetensors)"]),
+        (
+            ["FOLDER/a/w.safetensors", "FOLDER/b/w.safetensors"],
+            ["simple (a/w.safetensors)", "simple (b/w.safetensors)"],
+        ),
+        (["simple", "simple.default"], ["simple (simple)", "simple (simple.default)"]),
+    ],
+)
+def test_labels_are_the_shortest_that_tell_networks_apart(
+    weights: list[str], labels: list[str], networks: tuple[Path, Path]
+) -> None:
+    folder = networks[0].parent
+    for name in ("a", "b"):
+        (folder / name).mkdir(exist_ok=True)
+        shutil.copy(networks[0], folder / name / "w.safetensors")
+    paths = [each.replace("FOLDER", str(folder)) for each in weights]
+    (found,) = json.loads(run("compare", *paths, "--data", "sample", "--json").stdout)
+    assert [each.replace(os.sep, "/") for each in found["names"]] == labels
+
+
 def test_compare_says_what_python_says(networks: tuple[Path, Path]) -> None:
     """Two files, one of which was evaluated before."""
     test = cifarzoo.load_sample("test")

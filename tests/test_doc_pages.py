@@ -152,6 +152,16 @@ def test_names_in_the_tables_of_other_packages_are_of_the_zoo() -> None:
     assert names <= set(cifarzoo.list_models())
 
 
+def test_code_stands_below_a_heading_not_below_a_remark_in_other_code(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    other, code = "```toml\n# a remark\n```\n", "```python\nx = 1\n# more\n```\n"
+    page.write_text(f"# One\n\n{other}\n{code}## Two\n```python\n```\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS))
+        blocks = importlib.import_module("code_blocks")
+    assert [*blocks.code_blocks(page, "python")] == [("One", "x = 1\n# more\n"), ("Two", "")]
+
+
 def test_the_walk_that_is_shown_is_of_this_page_and_took_less_than_a_quarter_of_an_hour() -> None:
     measured = json.loads((ROOT / "benchmarks/results/walk.json").read_text(encoding="utf-8"))
     headings = re.findall(r"^## (.*)$", read("howto/fine-tune.md"), re.MULTILINE)

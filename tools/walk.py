@@ -27,26 +27,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "docs"))
+from code_blocks import code_blocks
+
 HOME, FINE_TUNE = "index.md", "howto/fine-tune.md"
 RESULTS = ROOT / "benchmarks/results/walk.json"
 _PRACTICE = "2."  # the step whose code makes photos to practise with
 _LIMIT = 15 * 60  # seconds that the walk may take
-
-
-def code_blocks(page: str) -> Iterator[tuple[str, str]]:
-    """The heading above each tested code block of a page below docs, and its code."""
-    heading, code = "", None
-    for line in (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines():
-        if code is not None:
-            if line == "```":
-                yield heading, "\n".join(code) + "\n"
-                code = None
-            else:
-                code.append(line)
-        elif line == "```{testcode}":
-            code = []
-        elif line.startswith("#"):
-            heading = line.lstrip("# ")
 
 
 def walk(folder: Path, photos: Path | None = None) -> dict[str, Any]:
@@ -69,7 +56,7 @@ def walk(folder: Path, photos: Path | None = None) -> dict[str, Any]:
     with _within(folder), contextlib.redirect_stdout(printed):
         for page in (HOME, FINE_TUNE):
             names = {"__name__": page}
-            for heading, code in code_blocks(page):
+            for heading, code in code_blocks(ROOT / "docs" / page, "{testcode}"):
                 if heading.startswith(_PRACTICE) and photos is not None:
                     continue
                 began = time.perf_counter()

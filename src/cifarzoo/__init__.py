@@ -10,13 +10,12 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cifarzoo.lazy import lazy_names
 from cifarzoo.version import __version__
 
-if TYPE_CHECKING:  # each of these is imported when it is first asked for, see __getattr__
+if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _HOMES
     from cifarzoo.compute.cpu import cpu_kernels
     from cifarzoo.compute.place import Place
     from cifarzoo.data import (
@@ -179,7 +178,7 @@ __all__ = [
 # where each public name is defined: torch and what else a name needs is imported with it, so that
 # `cifarzoo --help` answers at once
 _HOMES = {
-    "cifarzoo.zoo.card": (
+    "zoo.card": (
         "CIFAR10_CLASSES",
         "CIFAR10_PREPROCESSING",
         "ModelCard",
@@ -187,10 +186,10 @@ _HOMES = {
         "attach_card",
         "get_card",
     ),
-    "cifarzoo.zoo.classifier": ("get_classifier", "reset_classifier"),
-    "cifarzoo.compute.cpu": ("cpu_kernels",),
-    "cifarzoo.compute.place": ("Place",),
-    "cifarzoo.data": (
+    "zoo.classifier": ("get_classifier", "reset_classifier"),
+    "compute.cpu": ("cpu_kernels",),
+    "compute.place": ("Place",),
+    "data": (
         "DatasetInfo",
         "ImageSet",
         "Loader",
@@ -206,8 +205,8 @@ _HOMES = {
         "load_sample",
         "register_dataset",
     ),
-    "cifarzoo.errors": ("CifarZooError",),
-    "cifarzoo.evaluation": (
+    "errors": ("CifarZooError",),
+    "evaluation": (
         "Calibration",
         "Comparison",
         "EvaluationReport",
@@ -223,23 +222,23 @@ _HOMES = {
         "probabilities",
         "register_metric",
     ),
-    "cifarzoo.export": ("export_onnx", "export_program"),
-    "cifarzoo.factory": ("create_model", "load_model"),
-    "cifarzoo.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
-    "cifarzoo.models.ensemble": ("ensemble",),
-    "cifarzoo.models.stem": ("adapt_stem",),
-    "cifarzoo.recipe.optimizers": ("list_optimizers", "register_optimizer"),
-    "cifarzoo.recipe": ("Augmentation", "Recipe"),
-    "cifarzoo.recipe.augmentation": ("list_augmentations", "register_augmentation"),
-    "cifarzoo.zoo.registry": (
+    "export": ("export_onnx", "export_program"),
+    "factory": ("create_model", "load_model"),
+    "hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
+    "models.ensemble": ("ensemble",),
+    "models.stem": ("adapt_stem",),
+    "recipe.optimizers": ("list_optimizers", "register_optimizer"),
+    "recipe": ("Augmentation", "Recipe"),
+    "recipe.augmentation": ("list_augmentations", "register_augmentation"),
+    "zoo.registry": (
         "ModelSpec",
         "WeightsInfo",
         "get_model_info",
         "list_models",
         "register_model",
     ),
-    "cifarzoo.recipe.schedulers": ("list_schedulers", "register_scheduler"),
-    "cifarzoo.training": (
+    "recipe.schedulers": ("list_schedulers", "register_scheduler"),
+    "training": (
         "ConsoleLogger",
         "CSVLogger",
         "EarlyStopping",
@@ -252,30 +251,10 @@ _HOMES = {
         "Trainer",
         "WandbLogger",
     ),
-    "cifarzoo.verification": ("Verification", "verify_weights"),
-    "cifarzoo.zoo.summary": ("summary",),
-    "cifarzoo.zoo.weights": ("load_weights", "read_metadata", "save_weights"),
+    "verification": ("Verification", "verify_weights"),
+    "zoo.summary": ("summary",),
+    "zoo.weights": ("load_weights", "read_metadata", "save_weights"),
 }
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __dir__() -> list[str]:
-    modules = {module.name for module in pkgutil.iter_modules(__path__)}
-    return sorted({*globals(), *__all__, *modules})
-
 
 if not TYPE_CHECKING:  # a type checker would take every name for one of ours
-
-    def __getattr__(name: str) -> Any:
-        """A public name, or a module of the package, at its first use (PEP 562)."""
-        if name in _MODULES:
-            value = getattr(importlib.import_module(_MODULES[name]), name)
-            globals()[name] = value
-            return value
-        if not name.startswith("_"):
-            try:
-                return importlib.import_module(f"{__name__}.{name}")
-            except ModuleNotFoundError as error:
-                if error.name != f"{__name__}.{name}":
-                    raise
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -17,8 +17,9 @@ from cifarzoo.data.sets.registry import load_dataset
 from cifarzoo.errors import ArgumentError, InputError, MissingExtraError
 from cifarzoo.evaluation.inference import probabilities
 from cifarzoo.factory import create_model, load_model
+from cifarzoo.zoo.about import mean_accuracy
 from cifarzoo.zoo.card import get_card, names_of_outputs
-from cifarzoo.zoo.locate import find_any, mean_accuracy
+from cifarzoo.zoo.locate import find_any
 from cifarzoo.zoo.registry import get_model_info, list_models
 from cifarzoo.zoo.weights import read_metadata
 

@@ -19,7 +19,8 @@ from cifarzoo.zoo.card import (
     Preprocessing,
     attach_card,
 )
-from cifarzoo.zoo.fitting import Content, check_build, choose_options, fill
+from cifarzoo.zoo.content import Content
+from cifarzoo.zoo.fitting import check_build, choose_options, fill
 from cifarzoo.zoo.locate import Found, find_of_model
 from cifarzoo.zoo.registry import get_model_info
 from cifarzoo.zoo.weights import find_weights, read_card, read_content

@@ -422,7 +422,7 @@ def test_altered_archive_is_not_fetched_against_the_callers_will(
 ) -> None:
     served = Served(cifar10.packed)
     server.add(cifar10.archive, served)
-    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.base}/")
+    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.address}/")
     (tmp_path / cifar10.archive).write_bytes(cifar10.packed[:-1])
     with pytest.raises(DataError, match=r"is altered or truncated: .*download=True"):
         load_cifar10("test", root=tmp_path, download=False)
@@ -440,7 +440,7 @@ def test_missing_files_are_downloaded_once(
 ) -> None:
     served = Served(cifar10.packed)
     server.add(cifar10.archive, served)
-    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.base}/")
+    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.address}/")
     for _ in range(2):
         assert len(load_cifar10("test", root=tmp_path / "data", progress=progress)) == 3
     assert served.requests == [None]
@@ -452,7 +452,7 @@ def test_cifar100_is_downloaded(
     cifar100: Official, server: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     server.add(cifar100.archive, Served(cifar100.packed))
-    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.base}/")
+    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.address}/")
     assert len(load_cifar100("train", root=tmp_path)) == 3
 
 
@@ -460,7 +460,7 @@ def test_altered_archive_is_downloaded_again(
     cifar10: Official, server: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     server.add(cifar10.archive, Served(cifar10.packed))
-    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.base}/")
+    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.address}/")
     (tmp_path / cifar10.archive).write_bytes(cifar10.packed[:-1])
     assert len(load_cifar10("test", root=tmp_path)) == 3
 
@@ -470,15 +470,16 @@ def test_the_users_own_addresses_come_before_the_official_one_and_its_mirror(
 ) -> None:
     for folder in ("official", "argument", "environment"):
         server.add(f"{folder}/{cifar10.archive}", Served(b"wrong"))
-    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.base}/official/")
-    mirrored = dataclasses.replace(cifar._CIFAR10, mirrors=(f"{server.base}/mirror/",))
+    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.address}/official/")
+    mirrored = dataclasses.replace(cifar._CIFAR10, mirrors=(f"{server.address}/mirror/",))
     monkeypatch.setattr(cifar, "_CIFAR10", mirrored)
-    monkeypatch.setenv("CIFARZOO_MIRRORS", f" {server.base}/environment/ ,, {server.base}/last")
+    base = server.address
+    monkeypatch.setenv("CIFARZOO_MIRRORS", f" {base}/environment/ ,, {base}/last")
     with pytest.raises(DownloadError) as failure:
-        load_cifar10(root=tmp_path, mirrors=[f"{server.base}/argument"])
+        load_cifar10(root=tmp_path, mirrors=[f"{server.address}/argument"])
     tried = [line.strip().split(": ")[0] for line in str(failure.value).splitlines()[1:-1]]
     assert tried == [
-        f"{server.base}/{folder}/{cifar10.archive}"
+        f"{server.address}/{folder}/{cifar10.archive}"
         for folder in ("argument", "environment", "last", "official", "mirror")
     ]
 
@@ -502,8 +503,8 @@ def test_the_built_in_mirror_goes_on_where_the_official_address_fails(
     server.add(f"mirror/{cifar10.archive}", mirror)
     if status == "cut":
         server.add(cifar10.archive, Served(cifar10.packed, cut=1000))
-    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.base}/")
-    mirrored = dataclasses.replace(cifar._CIFAR10, mirrors=(f"{server.base}/mirror/",))
+    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.address}/")
+    mirrored = dataclasses.replace(cifar._CIFAR10, mirrors=(f"{server.address}/mirror/",))
     monkeypatch.setattr(cifar, "_CIFAR10", mirrored)
     assert len(load_cifar10("test", root=tmp_path)) == 3
     assert mirror.requests == [None if status == "missing" else "bytes=1000-"]
@@ -514,7 +515,7 @@ def test_interrupted_download_leaves_no_data_set_and_is_continued(
 ) -> None:
     served = Served(cifar10.packed, cut=1000)
     server.add(cifar10.archive, served)
-    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.base}/")
+    monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.address}/")
     with pytest.raises(DownloadError, match=r"connection closed after [\d,]+ of"):
         load_cifar10("test", root=tmp_path)
     (part,) = tmp_path.iterdir()

@@ -172,7 +172,7 @@ def test_of_two_that_want_the_same_file_one_fetches_it(server: FileServer, targe
 def test_error_says_what_each_address_did(server: FileServer, target: Path) -> None:
     wrong = b"another file"
     urls = [
-        f"{server.base}/missing.bin",
+        f"{server.address}/missing.bin",
         server.add("wrong.bin", Served(wrong)),
         "http://127.0.0.1:1/refused.bin",
         "no address at all",
@@ -258,7 +258,7 @@ def test_a_slow_address_is_better_than_none(
     server: FileServer, target: Path, others: list[str]
 ) -> None:
     slow = Served(CONTENT, pause=0.03)
-    urls = [server.add("slow.bin", slow), *(f"{server.base}/{name}" for name in others)]
+    urls = [server.add("slow.bin", slow), *(f"{server.address}/{name}" for name in others)]
     server.add("as_slow.bin", Served(CONTENT, pause=0.03))
     download(urls, target, checksum=MD5, pace=QUICK)
     assert target.read_bytes() == CONTENT
@@ -303,7 +303,7 @@ def test_an_address_is_given_up_after_as_many_waits_as_there_are(
 
 def test_what_will_not_change_is_not_asked_again(server: FileServer, target: Path) -> None:
     wrong = Served(b"another file")
-    urls = [f"{server.base}/missing.bin", server.add("wrong.bin", wrong)]
+    urls = [f"{server.address}/missing.bin", server.add("wrong.bin", wrong)]
     with pytest.raises(DownloadError):
         download(urls, target, checksum=MD5, pace=Pace(waits=(60.0,)))
     assert wrong.requests == [None]

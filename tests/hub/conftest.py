@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer, serve_hub
+from hub_server import HubServer
 from huggingface_hub import HfApi
 
 import cifarzoo
@@ -16,7 +16,7 @@ import cifarzoo
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A hub on this machine, reached without any proxy."""
     monkeypatch.setenv("no_proxy", "*")
-    with serve_hub() as running:
+    with HubServer().running() as running:
         yield running
 
 

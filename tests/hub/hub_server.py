@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import http.server
 import json
 import re
-import threading
-from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["HubServer", "serve_hub"]
+from local_server import Handler, LocalServer
+
+__all__ = ["HubServer"]
 
 
-class HubServer(http.server.ThreadingHTTPServer):
+class HubServer(LocalServer):
     """What the client of huggingface_hub needs to create, push and fetch models.
 
     Attributes:
@@ -23,16 +21,10 @@ class HubServer(http.server.ThreadingHTTPServer):
         tokens: The header Authorization of every request.
     """
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.commits: dict[str, list[dict[str, bytes]]] = {}
         self.tokens: list[str | None] = []
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
     def push(self, repository: str, changes: dict[str, bytes]) -> str:
         """Add a commit, and return its name."""
@@ -53,27 +45,11 @@ class HubServer(http.server.ThreadingHTTPServer):
         return self.commits[repository][int(commit, 16) - 1]
 
 
-@contextlib.contextmanager
-def serve_hub() -> Iterator[HubServer]:
-    """Run a HubServer while the block runs."""
-    with HubServer() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: HubServer
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  (its name there)
-        pass
-
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802  (its name there)
         self.server.tokens.append(self.headers["Authorization"])
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         if self.path == "/api/repos/create":
@@ -98,7 +74,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._refuse("no such place")
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802  (its name there)
         self.server.tokens.append(self.headers["Authorization"])
         path = self.path.partition("?")[0]
         try:
@@ -121,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except (KeyError, ValueError, IndexError):
             self._refuse("Repository not found", **{"X-Error-Code": "RepoNotFound"})
 
-    def do_HEAD(self) -> None:
+    def do_HEAD(self) -> None:  # noqa: N802  (its name there)
         self.do_GET()
 
     def _answer(self, value: Any) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import re
+import importlib
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parents[2] / "docs/howto"
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def blocks(page: str, language: str = "python") -> list[str]:
     """The code blocks of one language in ``docs/howto/PAGE.md``, in the page's order."""
-    text = (FOLDER / f"{page}.md").read_text(encoding="utf-8")
-    found = re.findall(rf"^```{re.escape(language)}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS))
+        code_blocks = importlib.import_module("code_blocks").code_blocks
+    found = [code for _, code in code_blocks(DOCS / f"howto/{page}.md", language)]
     assert found, f"docs/howto/{page}.md has no code in {language}"
     return found
 

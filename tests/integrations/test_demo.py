@@ -24,7 +24,7 @@ from torch import Tensor
 import cifarzoo
 from cifarzoo.demo import _last_map, grad_cam
 from cifarzoo.errors import MissingExtraError
-from cifarzoo.zoo.locate import mean_accuracy
+from cifarzoo.zoo.about import mean_accuracy
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "build/demo/bin/python"  # see the Makefile

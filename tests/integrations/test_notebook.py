@@ -9,7 +9,7 @@ from typing import Any
 import nbformat
 import pandas
 import pytest
-from file_server import Served, serve_files
+from file_server import FileServer, Served
 from nbclient import NotebookClient
 
 import cifarzoo
@@ -83,7 +83,7 @@ class Run:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("notebook")
     source = str(Path(cifarzoo.__file__).parents[1])
-    with pytest.MonkeyPatch.context() as patch, serve_files() as server:
+    with pytest.MonkeyPatch.context() as patch, FileServer().running() as server:
         patch.setenv("PYTHONPATH", os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]))
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         address = server.add("w.safetensors", Served(bytes(300_000)))

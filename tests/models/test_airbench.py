@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import importlib
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +17,7 @@ import cifarzoo
 from cifarzoo import ImageSet
 from cifarzoo.errors import ArgumentError
 from cifarzoo.models import AirBench
+from cifarzoo.recipe.optimizers import build_optimizer
 
 RESEARCH = Path(__file__).parents[2] / "research"
 PUBLISHED = {"airbench94": 1.97, "airbench95": 4.61, "airbench96": 9.92}
@@ -106,6 +109,64 @@ def test_loaded_whitening_is_kept(sample_train: ImageSet) -> None:
     recipe = cifarzoo.Recipe(epochs=1, batch_size=50, learning_rate=1e-4)
     cifarzoo.Trainer(model, recipe, device="cpu").fit(sample_train.subset(range(100)))
     assert torch.equal(model.whiten.weight, loaded)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+def test_a_step_moves_the_last_layer_as_if_its_output_was_not_divided(optimizer: str) -> None:
+    model = build().double().requires_grad_(False)
+    cifarzoo.reset_classifier(model, 3, seed=0)
+    layer, width = model.head, model.head.in_features
+    plain = copy.deepcopy(layer)
+    each, other = (
+        build_optimizer(optimizer, net, learning_rate=0.01, weight_decay=0.01)
+        for net in (model, plain)
+    )
+    generator = torch.Generator().manual_seed(0)
+    features, wanted = (
+        torch.rand(8, size, generator=generator, dtype=torch.float64) for size in (width, 3)
+    )
+    before = layer.weight.detach().clone()
+    for _ in range(3):
+        (layer(features) / width * wanted).sum().backward()
+        (plain(features) * wanted).sum().backward()
+        each.step()
+        other.step()
+    assert (layer.weight - before).abs().max() > 0.01
+    torch.testing.assert_close(layer.weight, plain.weight)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "groups", "expected"),
+    [
+        ("sgd", {}, 0.1 * 256),
+        ("sgd", {"head": {"learning_rate": 3.0}}, 3.0),
+        ("sgd", {"head": {"momentum": 0.5}}, 0.1),
+        ("adamw", {}, 0.1),
+    ],
+)
+def test_only_sgd_needs_a_higher_rate_and_a_recipe_decides_itself(
+    optimizer: str, groups: dict[str, dict[str, float]], expected: float
+) -> None:
+    built = build_optimizer(optimizer, build(), learning_rate=0.1, groups=groups)
+    rates = {each["name"]: each["lr"] for each in built.param_groups}
+    assert rates["head"] == pytest.approx(expected)
+    assert rates["group1_filters"] == 0.1
+
+
+@pytest.mark.slow
+def test_a_new_last_layer_can_be_trained_alone(sample_test: ImageSet) -> None:
+    kinds = torch.isin(sample_test.labels, torch.tensor([1, 8]))  # automobile and ship
+    images = sample_test.subset(kinds.nonzero()[:, 0])
+    images = dataclasses.replace(
+        images, labels=(images.labels == 8).long(), classes=("car", "boat")
+    )
+    train, test = images.split(60, seed=0)
+    model = cifarzoo.create_model("airbench94", pretrained=True, num_classes=2, seed=0)
+    model.requires_grad_(False)
+    cifarzoo.get_classifier(model).requires_grad_(True)
+    recipe = cifarzoo.Recipe(epochs=3, batch_size=20, learning_rate=0.02)
+    cifarzoo.Trainer(model, recipe, device="cpu").fit(train)
+    assert cifarzoo.evaluate(model, test).accuracy >= 0.9
 
 
 def test_accepts_float64_after_preparation(sample_train: ImageSet) -> None:

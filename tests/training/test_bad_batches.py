@@ -11,8 +11,7 @@ from runs import PLAIN, make_batches, make_trainer, weights
 from torch import Tensor
 
 from cifarzoo import CIFAR10_PREPROCESSING, ImageSet, Loader, create_model
-from cifarzoo.compute.place import Place
-from cifarzoo.data.feed import Feed
+from cifarzoo.data.checks import Checks
 from cifarzoo.errors import InputError
 from cifarzoo.training.checkpoint import read_checkpoint
 
@@ -111,20 +110,16 @@ def test_labels_of_a_loader_are_checked_as_a_whole(few: ImageSet) -> None:
 
 def test_batches_on_an_accelerator_are_judged_when_the_losses_are_read(few: ImageSet) -> None:
     """Without one at hand: what is noted there, and told later."""
-    feed = Feed(
-        make_batches(few),
-        preprocessing=CIFAR10_PREPROCESSING,
-        place=Place(torch.device("cpu")),
-    )
-    feed.match(10, None)
+    checks = Checks(torch.device("cpu"), CIFAR10_PREPROCESSING, takes_soft=False, needs_labels=True)
+    checks.num_labels = 10
     images, labels = make_batches(few)[0]
-    feed._late.note(images, labels, 1)
-    feed._late.note(CIFAR10_PREPROCESSING.normalize(images), labels, 2)
-    feed.check_late()
+    checks.note(images, labels, 1)
+    checks.note(CIFAR10_PREPROCESSING.normalize(images), labels, 2)
+    checks.check_noted()
     late = ("too high", "negative", "raw floats", "0 to 1", "not a number")
     for number, kind in enumerate(late, start=3):
-        feed._late.note(images, labels, number - 1)
-        feed._late.note(*BAD[kind][0]((images, labels)), number)
+        checks.note(images, labels, number - 1)
+        checks.note(*BAD[kind][0]((images, labels)), number)
         with pytest.raises(InputError, match=f"batch {number}: "):
-            feed.check_late()
-    feed.check_late()  # told once
+            checks.check_noted()
+    checks.check_noted()  # told once

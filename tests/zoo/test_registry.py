@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from torch import nn
+from typer.testing import CliRunner
 
 import cifarzoo
-from cifarzoo import Recipe
+from cifarzoo import Recipe, WeightsInfo, cli
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
+from cifarzoo.files.writing import file_digest
 
 pytestmark = pytest.mark.usefixtures("own_registries")
 
@@ -120,3 +124,16 @@ def test_a_mapping_of_recipes_stays_the_callers() -> None:
     )(tiny)
     recipes.clear()
     assert cifarzoo.get_model_info("tiny").get_recipe("quick").epochs == 1
+
+
+def test_an_accuracy_that_only_the_file_tells_is_shown_wherever_weights_are(
+    tmp_path: Path, give_weights: Callable[..., None]
+) -> None:
+    told = {"test_accuracy": {"none": 0.8125}}
+    model = cifarzoo.create_model("simple", seed=0)
+    path = cifarzoo.save_weights(model, tmp_path / "w.safetensors", metadata=told)
+    give_weights("simple", default=WeightsInfo(path, file_digest(path)))
+    spec = cifarzoo.get_model_info("simple")
+    shown = [CliRunner().invoke(cli.app, [each, "simple"]).stdout for each in ("models", "info")]
+    for text in (*shown, str(spec), spec._repr_html_()):
+        assert "81.25 %" in text

@@ -249,13 +249,33 @@ def choose_data(context: typer.Context, weights: str, facts: dict[str, Any], dat
     return str(found) if found is not None else data
 
 
-def tell_apart(weights: Sequence[str], names: Sequence[str]) -> list[str]:
-    """What to call networks: by their names, and those of one name by where they lie too."""
-    ends = [Path(each).name for each in weights]
-    return [
-        name if names.count(name) == 1 else f"{name} ({end if ends.count(end) == 1 else each})"
-        for each, end, name in zip(weights, ends, names, strict=True)
-    ]
+def tell_apart(weights: Sequence[str], names: Sequence[str], tags: Sequence[str]) -> list[str]:
+    """What to call networks: as shortly as it tells each from those of the same name.
+
+    Args:
+        weights: What stands on the command line, for each.
+        names: Their names.
+        tags: Which of a model's pretrained weights they have; empty for files and folders.
+    """
+    labels = []
+    for text, name, tag in zip(weights, names, tags, strict=True):
+        alike = [number for number, other in enumerate(names) if other == name]
+        if len(alike) == 1:
+            labels.append(name)
+        elif tag and [tags[number] for number in alike].count(tag) == 1:
+            labels.append(f"{name} {tag}")
+        else:
+            labels.append(f"{name} ({_own_end(text, [weights[number] for number in alike])})")
+    return labels
+
+
+def _own_end(path: str, paths: Sequence[str]) -> str:
+    """The last parts of a path, as many as none of the other paths ends in."""
+    parts = Path(path).parts
+    for count in range(1, len(parts)):
+        if sum(Path(each).parts[-count:] == parts[-count:] for each in paths) == 1:
+            return str(Path(*parts[-count:]))
+    return path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,11 +286,13 @@ class Opened:
         network: It.
         path: Its file.
         facts: What the file says about its training; may be empty.
+        tag: Which of a model's pretrained weights it has; empty for a file or folder.
     """
 
     network: nn.Module
     path: Path
     facts: dict[str, Any]
+    tag: str
 
 
 def open_weights(weights: str) -> Opened:
@@ -286,7 +308,7 @@ def open_weights(weights: str) -> Opened:
     )
     facts = cifarzoo.read_metadata(found.path).get("metadata", {})
     checked = check_facts(facts, str(found.path), WeightsError)
-    return Opened(network, found.path, name_data(checked))
+    return Opened(network, found.path, name_data(checked), found.tag)
 
 
 def name_data(facts: Mapping[str, Any]) -> dict[str, Any]:

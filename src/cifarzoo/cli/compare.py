@@ -72,7 +72,8 @@ def compare(
         saved[each].model if each in saved else cifarzoo.get_card(opened[each].network).name
         for each in weights
     ]
-    labels = tell_apart(weights, names)
+    tags = [opened[each].tag if each in opened else "" for each in weights]
+    labels = tell_apart(weights, names, tags)
     reports = dict(saved)
     if opened:
         test_set = load_test(

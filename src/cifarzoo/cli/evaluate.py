@@ -186,7 +186,7 @@ def report(
     names = [cifarzoo.get_card(network).name for network in networks]
     chosen = choose_data(context, weights[0], opened[0].facts, data)
     test_set = load_test(networks, chosen, root, download)
-    labels = tell_apart(weights, names)
+    labels = tell_apart(weights, names, [each.tag for each in opened])
     entries = [
         _measure(
             one,

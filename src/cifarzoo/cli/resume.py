@@ -19,7 +19,7 @@ from cifarzoo.errors import CheckpointError, DataError
 from cifarzoo.runs import RunFolder, network_sha256
 from cifarzoo.training.checkpoint import find_checkpoint
 from cifarzoo.zoo.card import attach_card
-from cifarzoo.zoo.fitting import parse_card
+from cifarzoo.zoo.content import parse_card
 
 __all__ = ["build_network", "check_images", "read_run"]
 

@@ -72,15 +72,11 @@ def models(
 @app.command(epilog="Example: `cifarzoo info deep_bn`")
 def info(model: Model, as_json: AsJson = False) -> None:
     """Show the size, source, recipes and weights of a model."""
-    from cifarzoo.zoo.about import about, as_text
-    from cifarzoo.zoo.locate import mean_accuracy
-
     spec = cifarzoo.get_model_info(model)
     if as_json:
         print_json(spec.to_dict())
-        return
-    accuracies = {tag: mean_accuracy(weights) for tag, weights in spec.weights.items()}
-    typer.echo(as_text(spec.name, spec.description, about(spec, accuracies)))
+    else:
+        typer.echo(str(spec))
 
 
 @app.command(epilog="Example: `cifarzoo summary deep_bn`")
@@ -155,7 +151,7 @@ def data(
 
 def _weights_accuracy(spec: ModelSpec, tag: str = "default") -> str:
     """What weights reach on the test images, as the index says: the mean over their seeds."""
-    from cifarzoo.zoo.locate import mean_accuracy
+    from cifarzoo.zoo.about import mean_accuracy
 
     info = spec.weights.get(tag)
     accuracy = mean_accuracy(info) if info else None

@@ -6,22 +6,12 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cifarzoo.compute.place import Place
-from cifarzoo.data.batches import (
-    Batches,
-    as_images,
-    as_pair,
-    check_batch,
-    check_image_range,
-    check_labels,
-    check_normalized,
-    check_shape,
-    check_shares,
-)
+from cifarzoo.data.batches import Batches, check_labels, check_shares
+from cifarzoo.data.checks import Checks
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.data.loader import Loader, Transform
 from cifarzoo.errors import ArgumentError, InputError
@@ -66,14 +56,13 @@ class Feed:
         if steps is not None and (whole is None or whole < 1):
             raise InputError(f"steps_per_epoch must be a positive whole number; got {steps!r}")
         self._fixed_steps = whole
-        self._takes_soft, self._needs_labels = takes_soft, needs_labels
         self._running: Iterator[tuple[Tensor, Tensor]] | None = None
         self._is_ours = isinstance(source, Loader)  # whose images and labels are known to be right
-        self._has_begun = False
         self._numbers: Tensor | None = None  # of the labels in the model, where they differ
-        self._num_labels: int | None = None  # how many there are, once the model is known
         self._outputs: int | None = None  # of the model
-        self._late = _LateChecks(place.device, preprocessing)
+        self._checks = Checks(
+            place.device, preprocessing, takes_soft=takes_soft, needs_labels=needs_labels
+        )
 
     @classmethod
     def for_training(
@@ -198,10 +187,10 @@ class Feed:
             InputError: A label of a Loader has no output: its batches are not looked at singly.
         """
         self._numbers = None if numbers is None else torch.tensor(numbers, device=self._device)
-        self._num_labels = num_classes if numbers is None else len(numbers)
+        self._checks.num_labels = num_classes if numbers is None else len(numbers)
         self._outputs = num_classes
         if isinstance(self.source, Loader):
-            check_labels(self.source.labels, self._num_labels)
+            check_labels(self.source.labels, self._checks.num_labels)
 
     def renumber(self, labels: Tensor) -> Tensor:
         """Labels (B,) of a batch that came before `match`, checked, by the network's numbers.
@@ -209,10 +198,11 @@ class Feed:
         Raises:
             InputError: A label has no output.
         """
-        if self._num_labels is not None and labels.is_floating_point():
-            check_shares(labels, self._num_labels)
-        elif self._num_labels is not None:
-            check_labels(labels, self._num_labels)
+        known = self._checks.num_labels
+        if known is not None and labels.is_floating_point():
+            check_shares(labels, known)
+        elif known is not None:
+            check_labels(labels, known)
         return self._translate(labels)
 
     def epoch(
@@ -288,13 +278,13 @@ class Feed:
 
     def check_late(self) -> None:
         """Raise InputError when a batch that came on an accelerator was wrong; waits for it."""
-        self._late.check(self._num_labels)
+        self._checks.check_noted()
 
     def _place(self, batch: Any, number: int) -> tuple[Tensor, Tensor | None]:
         """The batch on the device, normalized, its labels by the model's numbers."""
         images: Tensor
         labels: Tensor | None
-        images, labels = batch if self._is_ours else self._check(batch, number)
+        images, labels = batch if self._is_ours else self._checks.take(batch, number)
         if images.dtype == torch.uint8:
             images = self._preprocessing.normalize(images.to(self._device, non_blocking=True))
         if labels is not None:
@@ -309,69 +299,6 @@ class Feed:
             return self._numbers[labels]
         outputs = int(self._numbers.max()) + 1 if self._outputs is None else self._outputs
         return labels.new_zeros(len(labels), outputs).index_copy(1, self._numbers, labels)
-
-    def _check(self, batch: Any, number: int) -> tuple[Tensor, Tensor | None]:
-        """Refuse a batch that would train or measure something wrong; else it is fit for use."""
-        known, is_first = self._num_labels, not self._has_begun
-        self._has_begun = True
-        try:
-            is_alone = isinstance(batch, Tensor | np.ndarray) and batch.ndim == 4
-            if is_alone and not self._needs_labels:
-                images, labels = as_images(batch), None
-                check_shape(images)
-            else:
-                images, labels = as_pair(batch, takes_soft=self._takes_soft)
-                check_batch(images, labels)  # normalizing would broadcast one channel to three
-            # the first batch is worth waiting for; what lies on a CPU needs no waiting
-            is_read = is_first or images.device.type == "cpu"
-            if images.dtype != torch.uint8 and (is_read or not images.is_floating_point()):
-                check_normalized(images, self._preprocessing)
-            if known is not None and labels is not None:
-                if labels.is_floating_point():
-                    check_shares(labels, known)
-                elif is_first or labels.device.type == "cpu":
-                    check_labels(labels, known)
-        except InputError as error:
-            raise InputError(f"batch {number}: {error}" if number else str(error)) from None
-        on_cpu = images.device.type == "cpu" and (labels is None or labels.device.type == "cpu")
-        if on_cpu or is_first or known is None or not number:
-            return images, labels
-        numbered = None if labels is None or labels.is_floating_point() else labels
-        self._late.note(images, numbered, number)
-        # an index beyond the end would stop the accelerator
-        return images, labels if numbered is None else numbered.clamp(0, known - 1)
-
-
-class _LateChecks:
-    """Ranges of batches that lie on an accelerator: noted there, read when the losses are."""
-
-    def __init__(self, device: torch.device, preprocessing: Preprocessing) -> None:
-        self._device = device
-        self._preprocessing = preprocessing
-        self._ranges: list[Tensor] = []
-        self._batches: list[tuple[int, int]] = []  # number and size of each
-
-    def note(self, images: Tensor, labels: Tensor | None, number: int) -> None:
-        """Remember the extremes of a batch, without waiting for them."""
-        nothing = torch.zeros(1, device=images.device)
-        shown = images if images.is_floating_point() else nothing  # any byte is right
-        extremes = [*torch.aminmax(nothing if labels is None else labels), *torch.aminmax(shown)]
-        self._ranges.append(torch.stack([x.to(self._device, torch.float32) for x in extremes]))
-        self._batches.append((number, len(images)))
-
-    def check(self, num_classes: int | None) -> None:
-        """Raise InputError for the first batch that was wrong, and forget them all."""
-        if not self._ranges:
-            return
-        rows, batches = torch.stack(self._ranges).tolist(), self._batches
-        self._ranges, self._batches = [], []
-        for (number, count), (low, high, darkest, brightest) in zip(batches, rows, strict=True):
-            try:
-                if num_classes is not None:
-                    check_labels(torch.tensor([int(low), int(high)]), num_classes)
-                check_image_range(darkest, brightest, count, self._preprocessing)
-            except InputError as error:
-                raise InputError(f"batch {number}: {error}") from None
 
 
 def _in_order(

@@ -21,7 +21,7 @@ from cifarzoo.factory import create_model, load_model
 from cifarzoo.files.writing import make_directory, write_bytes, write_text
 from cifarzoo.hub.page import write_page
 from cifarzoo.version import __version__
-from cifarzoo.zoo.addresses import need_hub, said_by_hub
+from cifarzoo.zoo.addresses import hub_client, said_by_hub
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard
 from cifarzoo.zoo.locate import find_any
@@ -85,7 +85,7 @@ def save_pretrained(
         WeightsError: There is no such file, or it does not say which network it belongs to.
         OutputError: The folder cannot be written.
     """
-    need_hub()
+    hub_client()  # or the error that there is none, before any work is done
     folder, source, facts = Path(folder), None, dict(metadata or {})
     if isinstance(model, nn.Module):
         network = model
@@ -164,10 +164,7 @@ def fetch_weights(
     api: HfApi | None = None,
 ) -> Path:
     """The weights file of a repository on the hub; arguments and errors as of `from_pretrained`."""
-    need_hub()
-    from huggingface_hub import HfApi
-
-    client = api or HfApi(library_name="cifarzoo", library_version=__version__)
+    client = hub_client(api)
     try:
         found = client.snapshot_download(
             repo_id,
@@ -244,10 +241,7 @@ def push_to_hub(
         WeightsError: As for `save_pretrained`.
         OutputError: The hub refused, or there is no connection.
     """
-    need_hub()
-    from huggingface_hub import HfApi
-
-    client = api or HfApi(library_name="cifarzoo", library_version=__version__)
+    client = hub_client(api)
     with tempfile.TemporaryDirectory() as made:
         folder = save_pretrained(
             model, made, report=report, metadata=metadata, license=license, repo_id=repo_id

@@ -7,11 +7,12 @@ one of them, or for all.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cifarzoo.lazy import lazy_names
 from cifarzoo.zoo.known import modules_of
 
-if TYPE_CHECKING:  # each of these is imported when it is first asked for, see __getattr__
+if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _HOMES
     from cifarzoo.models.airbench import AirBench, ConvGroup
     from cifarzoo.models.deep_bn import DeepBN
     from cifarzoo.models.densenet import DenseLayer, DenseNet, Transition
@@ -82,7 +83,6 @@ _HOMES = {
     "small_resnet": ("SEBlock", "SmallResNet", "SqueezeExcitation"),
     "vgg": ("VGG",),
 }
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def load(model: str | None = None) -> None:
@@ -91,16 +91,5 @@ def load(model: str | None = None) -> None:
         importlib.import_module(f"{__name__}.{module}")
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
 if not TYPE_CHECKING:  # a type checker would take every name for one of ours
-
-    def __getattr__(name: str) -> Any:
-        """A public class or function, at its first use (PEP 562)."""
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -153,6 +153,10 @@ class AirBench(nn.Module):
             groups[f"group{number}_biases"] = [p for n, p in members if n.endswith(".bias")]
         return {**groups, "whiten_bias": [named["whiten.bias"]], "head": [named["head.weight"]]}
 
+    def output_divisors(self) -> dict[str, float]:
+        """By what the output of a group's layer is divided; see `build_optimizer`."""
+        return {"head": self.head.in_features}
+
 
 def _convolution(in_channels: int, channels: int) -> nn.Conv2d:
     """A 3x3 convolution whose first outputs are its inputs."""

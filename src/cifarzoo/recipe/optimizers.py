@@ -211,7 +211,8 @@ def build_optimizer(
             "adam", "adamw", "muon_sgd" (`MuonSGD`), any other name of `list_optimizers`; where to
             import one from, "module:name"; an optimizer's class, a partial of one, or a function
             that is given the parameter groups and returns an optimizer.
-        model: Its trainable parameters are optimized.
+        model: Its trainable parameters are optimized. Its method ``output_divisors``, if it has
+            one, says by what it divides the output of a group's layer; SGD makes up for that.
         learning_rate: The peak learning rate.
         momentum: Momentum of those optimizers that have one.
         weight_decay: For weights only; see `parameter_groups`.
@@ -225,6 +226,8 @@ def build_optimizer(
     if isinstance(optimizer, functools.partial):  # the groups' own would win
         weight_decay = optimizer.keywords.get("weight_decay", weight_decay)
     parameters = parameter_groups(model, weight_decay, groups)
+    if optimizer in ("sgd", "momentum"):  # whose steps are as large as the gradients
+        _make_up_for_divisors(model, parameters, learning_rate, groups or {})
     if not parameters:
         raise ArgumentError("the model has no trainable parameters; set requires_grad on some")
     if all("freeze_at" in group for group in parameters):
@@ -249,6 +252,26 @@ def build_optimizer(
         raise
     except Exception as error:  # whatever an option of another kind leads to
         raise ArgumentError(f"optimizer {optimizer!r} cannot be built: {error}") from error
+
+
+def _make_up_for_divisors(
+    model: nn.Module,
+    parameters: list[dict[str, Any]],
+    learning_rate: float,
+    groups: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Raise the rate of layers whose output the network divides by a number, and so their gradient.
+
+    A recipe with options for the group decides itself. Without this, the last layer of an airbench
+    network stays nearly as it is at the rates that fit its other layers.
+    """
+    declare = getattr(model, "output_divisors", None)
+    divisors: dict[str, float] = declare() if declare is not None else {}
+    for group in parameters:
+        divisor = divisors.get(group["name"])
+        if divisor is not None and group["name"] not in groups:
+            group["lr"] = learning_rate * divisor
+            group["weight_decay"] /= divisor  # SGD multiplies it by the rate
 
 
 def first_state(optimizer: Optimizer) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from cifarzoo.errors import ArgumentError, CheckpointError, OutputError
 from cifarzoo.files.locking import Timeout, held
 from cifarzoo.files.writing import make_directory, write_text
 from cifarzoo.recipe import Recipe
-from cifarzoo.runs.facts import check_facts
+from cifarzoo.runs.notes import check_facts
 from cifarzoo.zoo.card import unwrap
 from cifarzoo.zoo.weights import WEIGHTS_NAME, save_weights
 

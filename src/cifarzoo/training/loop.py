@@ -171,12 +171,10 @@ class Loop:
                 self.look(self.seconds + now - began)
             if self.stop.requested and self.world.size == 1 and self.step < self.train.steps:
                 self.seconds += time.perf_counter() - began
-                self.train.check_late()
-                self.check_finite()
+                self.check_steps()
                 self.save()
                 self.leave()
-        self.train.check_late()
-        self.check_finite()
+        self.check_steps()
         totals = torch.cat((meter.sum(0), meter.new_tensor([self.images])))
         loss, correct, count = self.world.sum(totals).tolist()
         if self.val is not None or len(self.records) + 1 == self.recipe.epochs:
@@ -280,8 +278,7 @@ class Loop:
     def look(self, seconds: float) -> None:
         """Read the losses so far: report progress, and stop at one that is not finite."""
         if self.world.size == 1:
-            self.train.check_late()
-            self.check_finite()
+            self.check_steps()
         if not self.loggers:
             return
         loss, correct = self.meter[: self.step].sum(0).tolist()
@@ -296,8 +293,9 @@ class Loop:
         for logger in self.loggers:
             logger.on_progress(progress)
 
-    def check_finite(self) -> None:
-        """Raise NonFiniteLossError at the first step whose loss is NaN or infinite."""
+    def check_steps(self) -> None:
+        """Raise InputError at the first wrong batch, NonFiniteLossError at the first such loss."""
+        self.train.check_late()
         bad = (~self.meter[: self.step, 0].isfinite()).nonzero()
         if not self.world.any(len(bad) > 0, self.device):
             return
@@ -359,10 +357,8 @@ class Loop:
     def apply(self, saved: Saved) -> None:
         """Compare everything, then take it over; the network last."""
         taken = self.learner.take(saved["learner"])
-        card, records = (
-            ModelCard.from_dict(saved["card"]),
-            History.from_list(saved["records"]).records,
-        )
+        card = ModelCard.from_dict(saved["card"])
+        records = [*History.from_list(saved["records"]).records]
         best = None
         if self.best is not None:
             best = Best.from_dict(saved.get("best"), self.learner.judged)
@@ -376,7 +372,7 @@ class Loop:
         self.train.load_state_dict(saved["data"])
         self.learner.load_state_dict(taken)
         self.best = best
-        self.records = list(records)
+        self.records = records
         self.step, self.images, self.seconds = saved["step"], saved["images"], saved["seconds"]
         self.meter[: self.step] = meter.to(self.device)
         attach_card(self.learner.model, card)

@@ -6,9 +6,11 @@ end of memory. So each tensor is compared with the one that it will replace.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import torch
@@ -17,18 +19,21 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import NotRequired, TypedDict  # pydantic takes typing's from Python 3.12 on
 
-from cifarzoo.errors import CheckpointError
+from cifarzoo.errors import ArgumentError, CheckpointError
 from cifarzoo.plain import Real, problem_of, shorten
+from cifarzoo.recipe import Augmentation, Recipe
 from cifarzoo.recipe.optimizers import first_state
+from cifarzoo.training.checkpoint import check_same, read_checkpoint
+from cifarzoo.zoo.card import ModelCard
 from cifarzoo.zoo.facts import Count, Record
 
 __all__ = [
     "BestState",
     "LearnerState",
     "Saved",
-    "check_saved",
     "expected_state",
     "is_stock",
+    "read_saved",
     "take_generator",
     "take_like",
     "take_optimizer",
@@ -82,7 +87,23 @@ class Saved(TypedDict):
     meter: Any
 
 
-def check_saved(state: Mapping[str, Any]) -> Saved:
+def read_saved(path: Path, card: ModelCard, recipe: Recipe) -> Saved:
+    """The checkpoint at ``path``, if it is whole, and of a run of this model by this recipe.
+
+    Raises:
+        CheckpointError: It is damaged, or of another run.
+    """
+    saved = _check_saved(read_checkpoint(path))
+    try:
+        made_by = ModelCard.from_dict(saved["card"])
+    except ArgumentError as error:
+        raise CheckpointError(f"checkpoint {path} is damaged: {error}") from error
+    check_same("model", _identity(made_by), _identity(card))
+    check_same("recipe", _complete(saved["recipe"]), recipe.to_dict())
+    return saved
+
+
+def _check_saved(state: Mapping[str, Any]) -> Saved:
     """``state``, if it has all fields of a checkpoint, and their places in the run agree.
 
     Raises:
@@ -103,6 +124,18 @@ def check_saved(state: Mapping[str, Any]) -> Saved:
         else:
             return saved
     raise CheckpointError(f"the checkpoint is damaged: {problem}; take an earlier one")
+
+
+def _identity(card: ModelCard) -> dict[str, Any]:
+    """What makes a model another one; the layers are compared when they are loaded."""
+    plain = card.to_dict()
+    return {key: plain[key] for key in ("name", "options", "preprocessing")}
+
+
+def _complete(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved recipe with the fields that came later, as they are when nobody sets them."""
+    augmentation = {**dataclasses.asdict(Augmentation()), **recipe["augmentation"]}
+    return {**Recipe().to_dict(), **recipe, "augmentation": augmentation}
 
 
 def take_like(saved: Any, current: Any, name: str, *, lenient: bool = False) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -26,15 +25,11 @@ from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import make_directory
 from cifarzoo.frozen import thaw
 from cifarzoo.names import one_line
-from cifarzoo.recipe import Augmentation, Recipe
+from cifarzoo.recipe import Recipe
 from cifarzoo.recipe.optimizers import OptimizerFactory
 from cifarzoo.recipe.schedulers import SchedulerFactory
 from cifarzoo.runs import Hold, RunFolder
-from cifarzoo.training.checkpoint import (
-    check_same,
-    find_checkpoint,
-    read_checkpoint,
-)
+from cifarzoo.training.checkpoint import find_checkpoint
 from cifarzoo.training.distillation import check_teacher
 from cifarzoo.training.distributed import World, joined_world
 from cifarzoo.training.history import History
@@ -43,9 +38,9 @@ from cifarzoo.training.loggers import Logger
 from cifarzoo.training.loop import Data, Loop
 from cifarzoo.training.objective import Loss, check_loss
 from cifarzoo.training.provenance import describe_run
-from cifarzoo.training.restoring import Saved, check_saved
+from cifarzoo.training.restoring import Saved, read_saved
 from cifarzoo.training.setup import Setup
-from cifarzoo.zoo.card import ModelCard, get_card, unwrap
+from cifarzoo.zoo.card import get_card, unwrap
 
 __all__ = ["Trainer"]
 
@@ -361,14 +356,7 @@ class Trainer:
                 f"to continue {found} would replace {there}; move that file away, or choose "
                 "another output folder"
             )
-        saved = check_saved(read_checkpoint(found))
-        try:
-            card = ModelCard.from_dict(saved["card"])
-        except ArgumentError as error:
-            raise CheckpointError(f"checkpoint {found} is damaged: {error}") from error
-        check_same("model", _identity(card), _identity(get_card(self.model)))
-        check_same("recipe", _complete(saved["recipe"]), self.recipe.to_dict())
-        return saved
+        return read_saved(found, get_card(self.model), self.recipe)
 
 
 @contextlib.contextmanager
@@ -406,15 +394,3 @@ def _check_options(model: nn.Module, recipe: Recipe) -> None:
                 "create_model(name, **recipe.model_options), or train this one with "
                 "recipe.replace(model_options={})"
             )
-
-
-def _identity(card: ModelCard) -> dict[str, Any]:
-    """What makes a model another one; the layers are compared when they are loaded."""
-    plain = card.to_dict()
-    return {key: plain[key] for key in ("name", "options", "preprocessing")}
-
-
-def _complete(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved recipe with the fields that came later, as they are when nobody sets them."""
-    augmentation = {**dataclasses.asdict(Augmentation()), **recipe["augmentation"]}
-    return {**Recipe().to_dict(), **recipe, "augmentation": augmentation}

@@ -6,27 +6,21 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cifarzoo.errors import WeightsError
 from cifarzoo.names import one_line
 from cifarzoo.zoo.builds import other_sizes
 
 if TYPE_CHECKING:
     from cifarzoo.zoo.registry import ModelSpec, WeightsInfo
 
-__all__ = ["Group", "about", "as_text", "mean_over_seeds"]
+__all__ = ["Group", "about", "as_text", "known_facts", "mean_accuracy"]
 
 Group = tuple[str, list[tuple[str, str]]]
 """A heading, and names with what is known under each."""
 
 
-def about(spec: ModelSpec, accuracies: Mapping[str, float | None] | None = None) -> list[Group]:
-    """The groups: network, source, weights, recipes.
-
-    Args:
-        spec: The model.
-        accuracies: Test accuracy of its weights by tag, 0..1; what the index says unless given.
-    """
-    if accuracies is None:
-        accuracies = {tag: mean_over_seeds(info.facts) for tag, info in spec.weights.items()}
+def about(spec: ModelSpec) -> list[Group]:
+    """The groups: network, source, weights, recipes."""
     others = (f"; {size:,} with {how}" for how, size in other_sizes(spec.builder).items())
     size = f"{spec.image_size}x{spec.image_size}" if spec.image_size else "any size"
     options = ", ".join(f"{name}={value!r}" for name, value in spec.options.items())
@@ -39,9 +33,7 @@ def about(spec: ModelSpec, accuracies: Mapping[str, float | None] | None = None)
     source = [("citation", spec.source)]
     if spec.stated_accuracy:
         source.append(("accuracy there", f"{spec.stated_accuracy:g} %"))
-    weights = [
-        (tag, _about_weights(info, accuracies.get(tag))) for tag, info in spec.weights.items()
-    ]
+    weights = [(tag, _about_weights(info)) for tag, info in spec.weights.items()]
     recipes = [(name, str(recipe)) for name, recipe in spec.recipes.items()]
     return [
         ("network", network),
@@ -70,15 +62,33 @@ def as_text(title: str, description: str, groups: Iterable[Group], *, width: int
     return "\n".join(lines)
 
 
-def mean_over_seeds(facts: Mapping[str, Any], tta: str = "none") -> float | None:
-    """Mean test accuracy over the seeds that facts tell of, 0..1; None where it is not known."""
-    seeds: Sequence[Mapping[str, Any]] = facts.get("seeds", ())
+def known_facts(info: WeightsInfo) -> Mapping[str, Any]:
+    """What is known of weights: their facts, or what the file tells where they have none.
+
+    Nothing is fetched; a file that cannot be read tells nothing.
+    """
+    if "seeds" in info.facts or not info.path.is_file():
+        return info.facts
+    from cifarzoo.zoo.weights import read_metadata  # few weights are not in an index
+
+    try:
+        metadata = read_metadata(info.path).get("metadata", {})
+    except WeightsError:
+        return info.facts
+    seeds = metadata.get("seeds") or ([metadata] if "test_accuracy" in metadata else [])
+    return {**metadata, **info.facts, "seeds": seeds}
+
+
+def mean_accuracy(info: WeightsInfo, tta: str = "none") -> float | None:
+    """Mean test accuracy over the seeds, 0..1; None where it is not known."""
+    seeds: Sequence[Mapping[str, Any]] = known_facts(info).get("seeds", ())
     found = [seed["test_accuracy"].get(tta) for seed in seeds if "test_accuracy" in seed]
     shares = [share for share in found if share is not None]
     return sum(shares) / len(shares) if shares else None
 
 
-def _about_weights(info: WeightsInfo, accuracy: float | None) -> str:
+def _about_weights(info: WeightsInfo) -> str:
+    accuracy = mean_accuracy(info)
     parts = [] if accuracy is None else [f"{100 * accuracy:.2f} %"]
     if "size" in info.facts:
         parts.append(f"{info.facts['size'] / 1e6:.3g} MB")

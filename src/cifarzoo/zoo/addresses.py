@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from cifarzoo.errors import ArgumentError, DownloadError, MissingExtraError, WeightsError
 from cifarzoo.files.writing import cache_directory, digest, file_digest
 from cifarzoo.version import __version__
 
-__all__ = ["fetch_address", "is_address", "need_hub", "said_by_hub"]
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+__all__ = ["fetch_address", "hub_client", "is_address", "said_by_hub"]
 
 _ON_HUB = re.compile(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)", re.IGNORECASE)
 _IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # as torch.hub has it: resnet18-f37072fd.pth
@@ -89,11 +93,8 @@ def _from_hub(place: str) -> Path:
             f"{place} names no file of the hub; write hf://owner/name/file.safetensors, or "
             "hf://owner/name@revision/file.safetensors"
         )
-    need_hub()
-    from huggingface_hub import HfApi
-
+    client = hub_client()
     repository, revision, file = parts.groups()
-    client = HfApi(library_name="cifarzoo", library_version=__version__)
     at = unquote(revision) if revision else None
     try:
         return Path(client.hf_hub_download(repository, file, revision=at))
@@ -104,14 +105,19 @@ def _from_hub(place: str) -> Path:
         ) from error
 
 
-def need_hub() -> None:
-    """Raise MissingExtraError if huggingface_hub is not installed."""
+def hub_client(api: HfApi | None = None) -> HfApi:
+    """What talks to the hub: ``api`` itself, or one that says it is ours.
+
+    Raises:
+        MissingExtraError: huggingface_hub is not installed.
+    """
     try:
-        import huggingface_hub  # noqa: F401  (tried before any work is done)
+        from huggingface_hub import HfApi
     except ImportError as error:
         raise MissingExtraError(
             "the Hugging Face hub needs: pip install 'cifarzoo[hub]'"
         ) from error
+    return api or HfApi(library_name="cifarzoo", library_version=__version__)
 
 
 def said_by_hub(error: Exception) -> str:

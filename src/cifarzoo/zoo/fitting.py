@@ -4,86 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.errors import ArgumentError, WeightsError
+from cifarzoo.errors import WeightsError
 from cifarzoo.names import keyword_options
 from cifarzoo.zoo.builds import Builder, describe, find_builder, plan, sketch, variants
 from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card, get_card, unwrap
-from cifarzoo.zoo.foreign import Reading, is_average, read_names
+from cifarzoo.zoo.content import Content, list_some
+from cifarzoo.zoo.foreign import Reading, is_average
 
-__all__ = ["Content", "check_build", "check_fit", "choose_options", "fill", "parse_card"]
+__all__ = ["check_build", "check_fit", "choose_options", "fill"]
 
 _log = logging.getLogger("cifarzoo")
-_SOME = 5  # names in a message
-
-
-@dataclasses.dataclass(frozen=True)
-class Content:
-    """What a file holds, or a state dict in memory, and how to look at it.
-
-    Args:
-        name: What to call it in a message.
-        tensors: All of its tensors, by their dotted names.
-        facts: What `read_metadata` returns; empty for files of others.
-        key: Where in it the weights lie.
-        rename: Names in it, or their beginnings, and what the network calls them.
-        is_intact: Whether the whole file was compared with a checksum already.
-    """
-
-    name: str
-    tensors: Mapping[str, Tensor]
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    key: str | None = None
-    rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    is_intact: bool = False
-
-    @property
-    def card(self) -> ModelCard | None:
-        """The card in it; None for files of others."""
-        if not self.facts:
-            return None
-        return parse_card(self.facts["card"], self.name, is_intact=self.is_intact)
-
-    def read(self, network: nn.Module) -> Reading:
-        """Find ``network`` in it by its names.
-
-        Raises:
-            WeightsError: Nothing lies under ``key``, ``rename`` names nothing, or there are several
-                such networks.
-        """
-        found = self.tensors
-        if self.key is not None:
-            beginning = f"{self.key.removesuffix('.')}."
-            found = {each: t for each, t in self.tensors.items() if each.startswith(beginning)}
-            if not found:
-                keys = list(dict.fromkeys(each.partition(".")[0] for each in self.tensors))
-                raise WeightsError(
-                    f"{self.name} holds no tensors under key={self.key!r}; it has {_list(keys)}"
-                )
-        expected = [n for n, value in network.state_dict().items() if isinstance(value, Tensor)]
-        layouts = getattr(type(network), "layouts", ())
-        reading = read_names(found, expected, layouts, self.rename, origin=self.name)
-        unused = [
-            old
-            for old in self.rename
-            if not any(f".{old.removesuffix('.')}." in f".{each}." for each in found)
-        ]
-        if unused:
-            raise WeightsError(f"rename names {_list(unused)}, which {self.name} does not hold")
-        return reading
-
-
-def parse_card(data: Any, name: str, *, is_intact: bool = False) -> ModelCard:
-    """The card in a file's facts; raises WeightsError when it is none."""
-    try:
-        return ModelCard.from_dict(data, is_intact=is_intact)
-    except ArgumentError as error:
-        raise WeightsError(f"{name} is damaged: its card cannot be read: {error}") from error
 
 
 def fill(
@@ -249,7 +185,7 @@ def _problems(
         ("other shape", shapes),
         ("numbers of another kind", types),
     )
-    return [f"{title}: {_list(names)}" for title, names in kinds if names]
+    return [f"{title}: {list_some(names)}" for title, names in kinds if names]
 
 
 def _is_other_kind(tensor: Tensor, own: Tensor) -> bool:
@@ -317,7 +253,7 @@ def _convert(
     if bad:
         raise WeightsError(
             f"{name} holds numbers that are NaN or infinite, as a training that failed leaves "
-            f"them: {_list(bad)}; take an earlier checkpoint"
+            f"them: {list_some(bad)}; take an earlier checkpoint"
         )
     return converted
 
@@ -437,8 +373,3 @@ def _tell(content: Content, reading: Reading, card: ModelCard, *, is_said: bool)
 
 def _arguments(name: str, options: Mapping[str, Any]) -> str:
     return ", ".join((repr(name), *(f"{key}={value!r}" for key, value in options.items())))
-
-
-def _list(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SOME} more" if len(names) > _SOME else ""
-    return ", ".join(names[:_SOME]) + more

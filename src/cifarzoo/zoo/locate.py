@@ -6,28 +6,23 @@ Here alone is decided whether what somebody wrote is a path, a model, or a tag o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import cache_directory, file_digest
-from cifarzoo.zoo.about import mean_over_seeds
 from cifarzoo.zoo.addresses import fetch_address, is_address
 from cifarzoo.zoo.packs import find_in_packs
-from cifarzoo.zoo.registry import ModelSpec, WeightsInfo, get_model_info, list_models
-from cifarzoo.zoo.weights import find_weights, read_metadata
+from cifarzoo.zoo.registry import ModelSpec, get_model_info, list_models
+from cifarzoo.zoo.weights import find_weights
 
 __all__ = [
     "SUFFIXES",
     "Found",
     "find_any",
     "find_of_model",
-    "known_facts",
     "locate_weights",
-    "mean_accuracy",
     "split_tag",
 ]
 
@@ -101,26 +96,6 @@ def find_of_model(spec: ModelSpec, text: bool | str | PathLike[str]) -> Found:
             f"model {spec.name!r} has no default weights; it has {', '.join(spec.weights)}"
         )
     return Found(locate_weights(spec, tag), spec.name, tag)  # says which tags there are
-
-
-def known_facts(info: WeightsInfo) -> Mapping[str, Any]:
-    """What is known of weights: their facts, or what the file tells where they have none.
-
-    Nothing is fetched; a file that cannot be read tells nothing.
-    """
-    if "seeds" in info.facts or not info.path.is_file():
-        return info.facts
-    try:
-        metadata = read_metadata(info.path).get("metadata", {})
-    except WeightsError:
-        return info.facts
-    seeds = metadata.get("seeds") or ([metadata] if "test_accuracy" in metadata else [])
-    return {**metadata, **info.facts, "seeds": seeds}
-
-
-def mean_accuracy(info: WeightsInfo, tta: str = "none") -> float | None:
-    """Mean test accuracy over the seeds, 0..1; None where it is not known."""
-    return mean_over_seeds(known_facts(info), tta)
 
 
 def _at_address(address: str) -> Found:

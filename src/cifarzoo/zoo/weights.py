@@ -22,7 +22,8 @@ from cifarzoo.plain import parse_json, problem_of
 from cifarzoo.version import __version__
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, Preprocessing, unwrap
-from cifarzoo.zoo.fitting import Content, fill, parse_card
+from cifarzoo.zoo.content import Content, parse_card
+from cifarzoo.zoo.fitting import fill
 from cifarzoo.zoo.foreign import flatten
 from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
 

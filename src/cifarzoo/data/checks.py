@@ -1,0 +1,106 @@
+"""Wrong batches are refused: at once on a CPU, later on an accelerator, which nobody waits for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cifarzoo.data.batches import (
+    as_images,
+    as_pair,
+    check_batch,
+    check_image_range,
+    check_labels,
+    check_normalized,
+    check_shape,
+    check_shares,
+)
+from cifarzoo.errors import InputError
+from cifarzoo.zoo.card import Preprocessing
+
+__all__ = ["Checks"]
+
+
+class Checks:
+    """What is asked of the batches of one source, one after the other.
+
+    Args:
+        device: Where batches go.
+        preprocessing: By which float images must be normalized.
+        takes_soft: Whether labels may be shares of several classes, float (B, classes).
+        needs_labels: Whether a batch must not be images alone.
+
+    Attributes:
+        num_labels: How many different labels there are, once the model is known.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        preprocessing: Preprocessing,
+        *,
+        takes_soft: bool,
+        needs_labels: bool,
+    ) -> None:
+        self.num_labels: int | None = None
+        self._device, self._preprocessing = device, preprocessing
+        self._takes_soft, self._needs_labels = takes_soft, needs_labels
+        self._has_begun = False
+        self._ranges: list[Tensor] = []  # extremes of batches that lie on an accelerator
+        self._batches: list[tuple[int, int]] = []  # number and size of each
+
+    def take(self, batch: Any, number: int) -> tuple[Tensor, Tensor | None]:
+        """Refuse a batch that would train or measure something wrong; else it is fit for use."""
+        known, is_first = self.num_labels, not self._has_begun
+        self._has_begun = True
+        try:
+            is_alone = isinstance(batch, Tensor | np.ndarray) and batch.ndim == 4
+            if is_alone and not self._needs_labels:
+                images, labels = as_images(batch), None
+                check_shape(images)
+            else:
+                images, labels = as_pair(batch, takes_soft=self._takes_soft)
+                check_batch(images, labels)  # normalizing would broadcast one channel to three
+            # the first batch is worth waiting for; what lies on a CPU needs no waiting
+            is_read = is_first or images.device.type == "cpu"
+            if images.dtype != torch.uint8 and (is_read or not images.is_floating_point()):
+                check_normalized(images, self._preprocessing)
+            if known is not None and labels is not None:
+                if labels.is_floating_point():
+                    check_shares(labels, known)
+                elif is_first or labels.device.type == "cpu":
+                    check_labels(labels, known)
+        except InputError as error:
+            raise InputError(f"batch {number}: {error}" if number else str(error)) from None
+        on_cpu = images.device.type == "cpu" and (labels is None or labels.device.type == "cpu")
+        if on_cpu or is_first or known is None or not number:
+            return images, labels
+        numbered = None if labels is None or labels.is_floating_point() else labels
+        self.note(images, numbered, number)
+        # an index beyond the end would stop the accelerator
+        return images, labels if numbered is None else numbered.clamp(0, known - 1)
+
+    def note(self, images: Tensor, labels: Tensor | None, number: int) -> None:
+        """Remember the extremes of a batch, without waiting for them."""
+        nothing = torch.zeros(1, device=images.device)
+        shown = images if images.is_floating_point() else nothing  # any byte is right
+        extremes = [*torch.aminmax(nothing if labels is None else labels), *torch.aminmax(shown)]
+        self._ranges.append(torch.stack([x.to(self._device, torch.float32) for x in extremes]))
+        self._batches.append((number, len(images)))
+
+    def check_noted(self) -> None:
+        """Raise InputError for the first noted batch that was wrong, and forget them all."""
+        if not self._ranges:
+            return
+        rows, batches = torch.stack(self._ranges).tolist(), self._batches
+        self._ranges, self._batches = [], []
+        for (number, count), (low, high, darkest, brightest) in zip(batches, rows, strict=True):
+            try:
+                if self.num_labels is not None:
+                    check_labels(torch.tensor([int(low), int(high)]), self.num_labels)
+                check_image_range(darkest, brightest, count, self._preprocessing)
+            except InputError as error:
+                raise InputError(f"batch {number}: {error}") from None

@@ -1,0 +1,87 @@
+"""What was read of a file, or of a state dict in memory, before any network is filled from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from cifarzoo.errors import ArgumentError, WeightsError
+from cifarzoo.zoo.card import ModelCard
+from cifarzoo.zoo.foreign import Reading, read_names
+
+__all__ = ["Content", "list_some", "parse_card"]
+
+_SOME = 5  # names in a message
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """What a file holds, or a state dict in memory, and how to look at it.
+
+    Args:
+        name: What to call it in a message.
+        tensors: All of its tensors, by their dotted names.
+        facts: What `read_metadata` returns; empty for files of others.
+        key: Where in it the weights lie.
+        rename: Names in it, or their beginnings, and what the network calls them.
+        is_intact: Whether the whole file was compared with a checksum already.
+    """
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    key: str | None = None
+    rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    is_intact: bool = False
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The card in it; None for files of others."""
+        if not self.facts:
+            return None
+        return parse_card(self.facts["card"], self.name, is_intact=self.is_intact)
+
+    def read(self, network: nn.Module) -> Reading:
+        """Find ``network`` in it by its names.
+
+        Raises:
+            WeightsError: Nothing lies under ``key``, ``rename`` names nothing, or there are several
+                such networks.
+        """
+        found = self.tensors
+        if self.key is not None:
+            beginning = f"{self.key.removesuffix('.')}."
+            found = {each: t for each, t in self.tensors.items() if each.startswith(beginning)}
+            if not found:
+                keys = list(dict.fromkeys(each.partition(".")[0] for each in self.tensors))
+                raise WeightsError(
+                    f"{self.name} holds no tensors under key={self.key!r}; it has {list_some(keys)}"
+                )
+        expected = [n for n, value in network.state_dict().items() if isinstance(value, Tensor)]
+        layouts = getattr(type(network), "layouts", ())
+        reading = read_names(found, expected, layouts, self.rename, origin=self.name)
+        unused = [
+            old
+            for old in self.rename
+            if not any(f".{old.removesuffix('.')}." in f".{each}." for each in found)
+        ]
+        if unused:
+            raise WeightsError(f"rename names {list_some(unused)}, which {self.name} does not hold")
+        return reading
+
+
+def parse_card(data: Any, name: str, *, is_intact: bool = False) -> ModelCard:
+    """The card in a file's facts; raises WeightsError when it is none."""
+    try:
+        return ModelCard.from_dict(data, is_intact=is_intact)
+    except ArgumentError as error:
+        raise WeightsError(f"{name} is damaged: its card cannot be read: {error}") from error
+
+
+def list_some(names: Sequence[str]) -> str:
+    """The first of the names, and how many more there are, for a message."""
+    more = f" and {len(names) - _SOME} more" if len(names) > _SOME else ""
+    return ", ".join(names[:_SOME]) + more
