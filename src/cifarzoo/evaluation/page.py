@@ -44,8 +44,8 @@ class PageEntry:
         cost: What a prediction costs.
         robustness: Its accuracy under corruptions.
         history: Its training, as ``History.to_list()`` or the metadata of a weights file gives it.
-        provenance: Where its weights come from: pairs of a name and a text.
-        recipe: How it was trained: pairs of a field of the recipe and a text.
+        provenance: Where its weights come from: texts by their names.
+        recipe: How it was trained: texts by the fields of the recipe.
     """
 
     report: EvaluationReport
