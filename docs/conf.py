@@ -1,6 +1,7 @@
 """Sphinx settings; what is generated at build time is made in pages.py."""
 
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -56,6 +57,13 @@ typehints_defaults = None
 always_use_bars_union = True
 
 logging.getLogger("traitlets").setLevel(logging.WARNING)  # nbclient tells of every notebook
+
+# their kernels have an IPython profile of their own, so that nobody's settings change the pages; it
+# shows errors alone, for each kernel warns that it talks over TCP
+profile = Path(__file__).parent / "_build/ipython/profile_default"
+profile.mkdir(parents=True, exist_ok=True)
+(profile / "ipython_kernel_config.py").write_text(f"c.IPKernelApp.log_level = {logging.ERROR}\n")
+os.environ["IPYTHONDIR"] = str(profile.parent)
 
 # sphinx-autodoc-typehints still calls what Sphinx 10 will remove; nothing of ours
 warnings.filterwarnings("ignore", module="sphinx_autodoc_typehints")

@@ -26,16 +26,17 @@ def export_onnx(
 ) -> Path:
     """Write ``model`` as an ONNX file that takes images as they are.
 
-    The graph has one input, ``images``: uint8 (batch, 3, image_size, image_size) in 0..255, any
-    batch size; and one output, ``logits``: float32 (batch, classes). Normalization is part of it.
-    The model's card is stored as metadata under "card". It needs the extra ``export``.
+    The graph has one input, ``images``: uint8 (batch, 3, image_size, image_size) in 0..255, of any
+    batch size. It has one output, ``logits``: float32 (batch, classes). The normalization is part
+    of the graph. The model's card is stored as metadata under "card". The function needs the extra
+    ``export``.
 
     Args:
-        model: A network on the CPU; its modes stay as they are.
-        path: Where the file goes, atomically.
+        model: A network on the CPU; its mode stays as it is.
+        path: The file; it is written as a whole or not at all.
         image_size: Height and width in pixels.
         opset: Version of ONNX's operators, 18 or higher, for a runtime that does not know the
-            newest; None for the one that torch recommends.
+            newest; None takes the one that torch recommends.
 
     Returns:
         The path.
@@ -86,8 +87,8 @@ def export_program(model: nn.Module, path: str | Path, *, image_size: int = 32) 
     the file, under "card".
 
     Args:
-        model: A network on the CPU; its modes stay as they are.
-        path: Where the file goes, atomically; its name must end in ``.pt2``.
+        model: A network on the CPU; its mode stays as it is.
+        path: The file, whose name must end in ``.pt2``; it is written as a whole or not at all.
         image_size: Height and width in pixels.
 
     Returns:

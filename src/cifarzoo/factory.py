@@ -47,25 +47,27 @@ def create_model(
         name: A name of ``list_models()``.
         pretrained: False or None for random parameters, True for the default weights, a tag of
             ``get_model_info(name).weights``, the path or address of a weights file, or a state
-            dict. Addresses are ``https://...`` and ``hf://owner/name@revision/file``; what they
-            give is kept, and is checked where ``#sha256=...`` stands behind them.
-        num_classes: Size of the output; that of the weights, or else 10, unless given. Where it is
-            not that of the weights, they fill all but the last layer, which stays random.
+            dict. Addresses are ``https://...`` and ``hf://owner/name@revision/file``. A downloaded
+            file is kept. If ``#sha256=...`` stands at the end of the address, the file is checked.
+        num_classes: Number of outputs. Unless given, it is that of the weights, or else 10. If the
+            weights have another number, all layers but the last are loaded, and the last one stays
+            random.
         seed: Seed of the random parameters; torch's global generators are then left alone. None
-            draws from the one of the CPU.
-        preprocessing: Normalization: that of the images a new network will be trained on, or the
-            one that foreign weights were trained with, as `load_weights` takes it.
-        key: Where in the file the weights lie, as there.
-        rename: Names in the file and what this model calls them, as there.
-        **options: Options of that model's builder; see ``get_model_info(name).options``. Those not
-            given are as the weights were made with, or as their names and shapes tell, or else the
-            builder's defaults.
+            draws from torch's global generator of the CPU.
+        preprocessing: Normalization of the images that a new network will be trained on, or the one
+            that foreign weights were trained with, as `load_weights` takes it.
+        key: Where in the file the weights lie, as `load_weights` takes it.
+        rename: Names in the file and the model's names for them, as `load_weights` takes them.
+        **options: Options of the model's builder; see ``get_model_info(name).options``. Options
+            that are not given are those of the weights, as far as the file, its names and its
+            shapes tell, or else the builder's defaults.
 
     Returns:
         The network in training mode on the CPU, with its card (preprocessing, classes) attached.
 
     Raises:
-        UnknownNameError: No model or weights tag has this name; the nearest is suggested.
+        UnknownNameError: No model, or none of its weights, has this name; the message suggests the
+            nearest name.
         ArgumentError: ``num_classes`` is below 1 or above 100,000, or the model has no such option.
         WeightsError: The weights do not fit or are damaged.
 
@@ -132,7 +134,7 @@ def load_model(path: str | Path) -> nn.Module:
     """Build the model that a weights file of `save_weights` was made from, and load it.
 
     Args:
-        path: The file, the folder of a finished run, or the checkpoint of a run.
+        path: The weights file, the folder of a finished run, or the checkpoint of a run.
 
     Raises:
         WeightsError: The file names no model, or does not fit it.

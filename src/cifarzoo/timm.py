@@ -37,12 +37,12 @@ _NEUTRAL = {"in_chans": 3, "drop_rate": 0.0, "drop_path_rate": 0.0}
 
 
 def register(name: str) -> None:
-    """Let timm know a model that you registered; those of the zoo it knows already.
+    """Put a model that you registered into timm's registry; the zoo's models are in it already.
 
-    Its name in timm is ``cifarzoo_NAME``. ``timm.create_model`` then takes the options of its
-    builder, ``num_classes``, and weights: by ``pretrained=True``, by tag
-    (``cifarzoo_deep_bn.original``), from a folder (``local-dir:``) or from the hub (``hf-hub:``) as
-    `save_pretrained` and `push_to_hub` write them.
+    The model's name in timm is ``cifarzoo_NAME``. ``timm.create_model`` then takes the options of
+    its builder and ``num_classes``. It loads weights with ``pretrained=True``, by tag
+    (``cifarzoo_deep_bn.original``), from a folder (``local-dir:``) or from the hub (``hf-hub:``),
+    as `save_pretrained` and `push_to_hub` write them.
 
     Raises:
         UnknownNameError: There is no model of this name.

@@ -56,14 +56,14 @@ _STATED = {"cifar10 test": "test_accuracy", "cifar10 sample test": "sample_accur
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """What `verify_weights` found about one set of weights.
+    """Holds what `verify_weights` found about one set of weights.
 
     Args:
         model: Name of the model.
-        tag: Which of its weights.
-        stated: The accuracy that the file states for these images, 0..1; None when it cannot tell.
-        accuracy: The accuracy just measured; None when it could not be.
-        seconds: What that took.
+        tag: Tag of the weights.
+        stated: Accuracy that the file states for these images, 0..1; None if it states none.
+        accuracy: Accuracy that was measured, 0..1; None if it could not be measured.
+        seconds: Time of the measurement in seconds.
         problems: What is wrong; empty for weights that pass.
     """
 
@@ -79,7 +79,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether all is as the file states."""
+        """Whether everything is as the file states."""
         return not self.problems
 
 
@@ -96,13 +96,13 @@ def verify_weights(
     Args:
         model: A name of ``list_models(pretrained=True)``.
         images: The test images of CIFAR-10, or those of the embedded sample.
-        tag: Which of the model's weights.
+        tag: Tag of the model's weights.
         device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: "auto" takes that of the weights: float32, or bfloat16 where the device computes
             it natively.
 
     Returns:
-        What was found. Weights that do not pass, or cannot be downloaded, raise no error.
+        What was found. Weights that do not pass or cannot be downloaded do not raise an error.
 
     Raises:
         UnknownNameError: No model or weights tag has this name.

@@ -54,6 +54,21 @@ def test_confusion_matrix_writes_every_count() -> None:
     assert axes.images[0].get_array().tolist() == [[5 / 6, 1 / 6], [0, 1]]
 
 
+@pytest.mark.parametrize("largest", [7, 970, 9_700, 123_456])
+@pytest.mark.parametrize("count", [2, 10, 20])
+def test_counts_are_large_and_stay_in_their_cells(count: int, largest: int) -> None:
+    names = [f"a class {number}" for number in range(count)]
+    figure = cifarzoo.plot_confusion_matrix([[largest] * count] * count, names, title="pets")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    cell = axes.get_window_extent().width / count
+    assert all(text.get_window_extent().width < cell for text in axes.texts)
+    assert axes.title.get_window_extent().y1 <= figure.bbox.height
+    if largest < 1_000 and count <= 10:  # such as 10,000 images, on a phone of 390 pixels
+        sizes = {text.get_fontsize() * 340 / (72 * figure.get_figwidth()) for text in axes.texts}
+        assert min(sizes) > 9
+
+
 def test_a_class_without_images_is_marked_in_the_confusion_matrix() -> None:
     axes = cifarzoo.plot_confusion_matrix([[5, 1], [0, 0]], ("cat", "dog")).axes[0]
     rows = [label.get_text() for label in axes.get_yticklabels()]

@@ -26,9 +26,9 @@ class Place:
     """A device, and the dtype that networks compute in there.
 
     Args:
-        device: Where tensors lie.
+        device: Device that tensors lie on.
         precision: Dtype that networks compute in; parameters stay float32.
-        kernels: Whether an evaluation there lets layers compute as `cpu_kernels` does.
+        kernels: Whether an evaluation at this place uses `cpu_kernels`.
     """
 
     device: torch.device
@@ -43,12 +43,12 @@ class Place:
         *,
         model: nn.Module | None = None,
     ) -> Place:
-        """Turn what a user says into a place.
+        """Find the place that a user names.
 
         Args:
-            device: "auto" for the fastest device that is present: CUDA, then MPS, then the CPU;
-                None for the one that ``model`` is on; a place is taken as it is, whatever the
-                precision.
+            device: Device to compute on. "auto" takes the first of CUDA, MPS and CPU that is
+                present, and None takes the device that ``model`` is on. A `Place` is returned as it
+                is, and ``precision`` is then ignored.
             precision: "auto" takes bfloat16 where the device computes it natively, else float32.
             model: The network that will compute.
 
@@ -71,7 +71,7 @@ class Place:
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
-        """Mixed precision within the block; nothing at all for float32."""
+        """Compute in mixed precision within a ``with`` block; float32 changes nothing."""
         if self.precision == torch.float32:
             yield
             return
@@ -80,7 +80,7 @@ class Place:
 
     @property
     def precision_name(self) -> str:
-        """The precision in a word, as in "bfloat16"."""
+        """Name of the precision, such as "bfloat16"."""
         return str(self.precision).removeprefix("torch.")
 
     def __str__(self) -> str:

@@ -23,14 +23,14 @@ _TAKES_VIEWS = frozenset({"cpu", "cuda"})
 
 
 def reflect_pad(images: Tensor, padding: int) -> Tensor:
-    """Pad with reflections and move channels last.
+    """Pad images by reflection and move channels last.
 
     Args:
         images: (N, C, H, W), any dtype.
         padding: Pixels on each side, below H and W.
 
     Returns:
-        Contiguous (N, H + 2 padding, W + 2 padding, C) of the same dtype; the edge pixel itself is
+        Contiguous (N, H + 2 padding, W + 2 padding, C) of the same dtype. The edge pixel itself is
         not repeated, as in ``torch.nn.functional.pad(mode="reflect")``.
     """
     count, channels, height, width = images.shape
@@ -43,15 +43,15 @@ def reflect_pad(images: Tensor, padding: int) -> Tensor:
 
 
 def crop_rows(padded: Tensor, width: int) -> Tensor:
-    """Every run of ``width`` neighbouring pixels of ``padded``, without copying.
+    """View every run of ``width`` neighbouring pixels of ``padded``, without copying.
 
     Args:
-        padded: Contiguous (N, H, W, C).
-        width: Pixels in a run.
+        padded: Contiguous (N, H, W, C), any dtype.
+        width: Number of pixels in a run.
 
     Returns:
-        Rows (N H W - width + 1, width C); row p holds the pixels p, ..., p + width - 1 of the
-        flattened set. A crop is then one gather of whole rows, see `crop`.
+        Rows (N H W - width + 1, width C) of the same dtype. Row p holds the pixels p, ...,
+        p + width - 1 of the flattened set. So `crop` only has to gather whole rows.
     """
     pixels, channels = padded.numel() // padded.shape[-1], padded.shape[-1]
     return padded.view(-1).as_strided((pixels - width + 1, width * channels), (channels, 1))
@@ -63,12 +63,12 @@ def crop(padded: Tensor, rows: Tensor, index: Tensor, top: Tensor, left: Tensor)
     Args:
         padded: Contiguous (N, H, W, C).
         rows: ``crop_rows(padded, size)``.
-        index: int64 (B,), which images.
+        index: int64 (B,), numbers of the images.
         top: int64 (B,), first row of each window, in 0..H - size.
         left: int64 (B,), first column of each window, in 0..W - size.
 
     Returns:
-        (B, C, size, size) in channels_last layout.
+        (B, C, size, size) of the same dtype, in channels_last layout.
     """
     _, height, width, channels = padded.shape
     size = rows.shape[1] // channels
@@ -81,12 +81,15 @@ def crop(padded: Tensor, rows: Tensor, index: Tensor, top: Tensor, left: Tensor)
 
 
 def crop_pixels(padded: Tensor, first: Tensor, size: int) -> Tensor:
-    """`crop`, pixel by pixel, for devices that would write out overlapping views as a whole.
+    """Do the same as `crop`, pixel by pixel, for devices that would copy overlapping views.
 
     Args:
         padded: Contiguous (N, H, W, C).
         first: int64 (B,), the first pixel of each window, in the flattened set.
-        size: Side of the windows.
+        size: Side of the windows in pixels.
+
+    Returns:
+        (B, C, size, size) of the same dtype, in channels_last layout.
     """
     width, channels = padded.shape[2:]
     side = torch.arange(size, device=first.device)
@@ -99,6 +102,10 @@ def flip_first(images: Tensor, count: int) -> Tensor:
     """Mirror the first ``count`` images left and right, in place.
 
     The Loader puts the images to mirror first in each batch, so no mask is needed.
+
+    Args:
+        images: (B, C, H, W), any dtype.
+        count: Number of images to mirror, 0..B.
     """
     if count:
         images[:count] = images[:count].flip(3)
@@ -110,8 +117,8 @@ def cut_out(images: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
 
     Args:
         images: (B, C, H, W), normalized, so that 0 is the mean colour.
-        top: int64 (B,), first row of each square; may be negative, the square is then clipped.
-        left: int64 (B,), first column.
+        top: int64 (B,), first row of each square. If it is negative, the square is clipped.
+        left: int64 (B,), first column of each square, in the same way.
         size: Side of the square in pixels.
     """
     height, width = images.shape[2:]
@@ -124,10 +131,10 @@ def cut_out(images: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
 
 
 def downsample(images: Tensor, size: int) -> Tensor:
-    """Resize whole images to ``size`` x ``size``, bilinear with antialiasing.
+    """Resize whole images to ``size`` x ``size`` pixels, bilinearly with antialiasing.
 
     Args:
-        images: (B, C, H, W), floating point; the dtype and memory format are kept.
+        images: Floating point (B, C, H, W). The result has the same dtype and memory format.
         size: New height and width in pixels.
     """
     if images.shape[2] == size and images.shape[3] == size:

@@ -29,15 +29,15 @@ _SHOWN = 24  # images in a notebook
 
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
 class ImageSet(Dataset[tuple[Tensor, int]]):
-    """Images with labels; also a torch ``Dataset`` of ``(uint8 (3, H, W), int)`` pairs.
+    """Holds images with their labels; is also a torch ``Dataset`` of ``(uint8 (3, H, W), int)``.
 
     Args:
-        images: Tensor or array (N, 3, H, W) or (N, H, W, 3), of uint8 in 0..255, uint16 in 0..65535
-            or floats in 0..1; or a list of images.
-        labels: Tensor, array or list of N class numbers in 0..len(classes)-1, of any whole dtype,
-            (N,) or (N, 1); or one-hot rows (N, C), or N names of classes.
-        classes: Class names in label order.
-        name: Name for reports, as in "cifar10 test".
+        images: Tensor or array (N, 3, H, W) or (N, H, W, 3) of uint8 in 0..255, uint16 in 0..65535
+            or floats in 0..1; or a list of such images.
+        labels: Tensor, array or list of N class numbers in 0..len(classes)-1, of any integer dtype,
+            (N,) or (N, 1); or one-hot rows (N, C); or N names of classes.
+        classes: Names of the classes, in the order of the labels.
+        name: Name of the set in reports, such as "cifar10 test".
 
     Attributes:
         images: uint8 (N, 3, H, W) in 0..255.
@@ -128,7 +128,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         )
 
     def to_dataframe(self) -> DataFrame:
-        """A data frame of pandas: a row for each image, with its label and the label's name.
+        """Make a data frame of pandas: a row for each image, with its label and the label's name.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -140,12 +140,15 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def subset(
         self, indices: Tensor | Iterable[int] | slice | Any, *, name: str | None = None
     ) -> ImageSet:
-        """The images at ``indices``, in that order, copied; or those where a mask is true.
+        """Copy the images at ``indices``, in that order, or those where a mask is true.
 
         Args:
-            indices: Whole numbers, from the end when negative, or one boolean for each image, in a
-                list, tensor, array or range; or a slice.
-            name: Of the new set; None keeps the name.
+            indices: Whole numbers or one boolean for each image, in a list, tensor, array or range;
+                or a slice. Negative numbers count from the end.
+            name: Name of the new set; None keeps the name.
+
+        Returns:
+            The new set, with the same classes.
 
         Raises:
             ArgumentError: A number is beyond the set, or ``indices`` is something else.
@@ -164,12 +167,12 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def split(self, size: int, *, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """Hold out ``size`` images, with the same share of every class.
 
-        Shares that are not whole are rounded so that the sizes are exact; both parts keep the
+        Shares that are not whole are rounded so that the sizes are exact. Both parts keep the
         order of the images.
 
         Args:
-            size: Images to hold out, at least 1 and fewer than there are.
-            seed: Decides which; the same seed gives the same split everywhere.
+            size: Number of images to hold out, at least 1 and fewer than there are.
+            seed: Seed of the choice; the same seed gives the same split everywhere.
 
         Returns:
             The rest and the held-out part, as in ``train, val = train.split(5_000)``.
@@ -199,7 +202,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         return self.subset(rest), self.subset(held_out, name=f"{self.name} held out")
 
     def sha256(self) -> str:
-        """Checksum of the pixels and labels, in their order, hexadecimal."""
+        """Compute the SHA-256 of the pixels and labels, in their order, as hexadecimal text."""
         running = hashlib.sha256(self.images.cpu().contiguous().numpy().tobytes())
         running.update(self.labels.cpu().numpy().tobytes())
         return running.hexdigest()
@@ -211,15 +214,20 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         """Read every item of a dataset into memory.
 
         Args:
-            dataset: Holds pairs (image, label); or dicts with a key for each, as those of the
-                ``datasets`` library; or three things, of which the last numbers or names the image.
-                It has a length and numbered items, or can be iterated. Images may be PIL images,
-                paths, uint8 arrays (H, W, 3), uint8 tensors (3, H, W), floats in 0..1 or 16 bits;
-                all of one size. They are turned as their EXIF field says, and put on white where
-                they are transparent. Labels are whole numbers, one-hot, or names of classes.
-            classes: Class names; unless given those of ``dataset``, of what a Subset is a part of,
-                or of the parts of a ConcatDataset. Without any, numbers.
-            name: Name for reports; the dataset's class name unless given.
+            dataset: Anything with a length and numbered items, or that can be iterated. An item is
+                a pair (image, label); or a dict with a key for each, as in the library
+                ``datasets``; or three things, of which the last is a number or name of the image.
+                Images may be PIL images, paths, uint8 arrays (H, W, 3), uint8 tensors (3, H, W),
+                floats in 0..1 or 16 bits, all of one size. They are turned as their EXIF field
+                says, and put on white where they are transparent. Labels are whole numbers,
+                one-hot, or names of classes.
+            classes: Names of the classes. If they are not given, they are those of ``dataset``, of
+                the data set that a Subset was taken from, or of the parts of a ConcatDataset. If
+                these have no names, the numbers are the names.
+            name: Name of the set in reports; the name of the dataset's class unless given.
+
+        Returns:
+            The set, in the order of the items.
 
         Raises:
             InputError: It is empty, an item is of another form, or the parts disagree.

@@ -51,25 +51,26 @@ class _Plan:
 class Loader:
     """Iterates over an `ImageSet` in batches of normalized images, on any device.
 
-    The set stays uint8 in memory, padded once. All draws of an epoch are made at its beginning from
-    the generator, so an epoch depends on the generator's state alone, can be continued in its
-    middle, and is divided among processes without talking to them.
+    The set stays uint8 in memory, padded once. All random numbers of an epoch are drawn from the
+    generator when the epoch begins. So an epoch depends on the generator's state alone, can be
+    continued in its middle, and is divided among processes without messages between them.
 
     Args:
         images: The set.
-        batch_size: Images in a batch, over all processes together.
-        augmentation: Random changes; none unless given.
-        transform: A further change of each batch, after the others: any function from uint8
+        batch_size: Number of images in a batch, over all processes together.
+        augmentation: Random changes of the images; none unless given.
+        transform: A further change of each batch, after the augmentation: any function from uint8
             (B, 3, H, W) to the same, such as one of torchvision's v2 transforms; see
             `adapt_transform`.
         preprocessing: Normalization; CIFAR-10's unless given.
-        shuffle: New order in each epoch.
-        drop_last: Leave out a last batch that is not full.
-        device: Where the set is held and batches are made.
-        dtype: Of the batches: float32, bfloat16 or float16.
-        channels_last: Memory format of the batches; otherwise contiguous.
-        generator: Source of all randomness, on the CPU; a fresh one with seed 0 unless given.
-        rank: Number of this process.
+        shuffle: Whether each epoch has a new order.
+        drop_last: Whether to leave out a last batch that is not full.
+        device: Device on which the set is held and batches are made.
+        dtype: Dtype of the batches: float32, bfloat16 or float16.
+        channels_last: Whether batches have the memory format channels_last; otherwise they are
+            contiguous.
+        generator: Generator of all random numbers, on the CPU; a new one with seed 0 unless given.
+        rank: Number of this process, 0..world_size-1.
         world_size: Number of processes; each takes its own share of every batch.
 
     Raises:
@@ -149,7 +150,7 @@ class Loader:
             yield self._make(plan, batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the iteration stands: the epoch, its randomness, and the next batch."""
+        """Return where the iteration stands: the epoch, its random state and the next batch."""
         is_between = self._next_batch == 0
         return {
             "epoch": self._epoch,
@@ -161,7 +162,7 @@ class Loader:
         """Let the next iteration continue where ``state`` was taken, with the same draws.
 
         Raises:
-            InputError: It is no such state, or of more batches; nothing is changed.
+            InputError: ``state`` is something else, or counts more batches; nothing is changed.
         """
         if problem := problem_of(state, _State):
             raise InputError(f"this is not the state of a Loader: {problem}")

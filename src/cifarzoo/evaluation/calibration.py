@@ -21,7 +21,7 @@ _RANGE = (0.01, 100.0)
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A temperature, and what it does on the images it was fitted on.
+    """Holds a temperature, and what it does on the images that it was fitted on.
 
     Args:
         temperature: Number that divides the logits; above 1 if the network was too confident.
@@ -64,7 +64,7 @@ def calibrate(
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:
-        InputError: There are no images, a label has no output, or a class is unknown to the model.
+        InputError: There are no images, a label has no output, or the model does not know a class.
 
     Example:
         >>> from cifarzoo import create_model, load_sample

@@ -25,7 +25,7 @@ _RESAMPLES = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The difference of two models on the same images.
+    """Holds the difference of two models on the same images.
 
     Args:
         names: Names of both models; numbers are added if the names are equal.
@@ -69,7 +69,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Whether the images tell which model is better, in a sentence."""
+        """Say in a sentence whether the images tell which model is better."""
         low, high = self.difference_interval
         if low <= 0 <= high:
             return "The interval contains 0: these images do not tell which model is better."
@@ -79,7 +79,7 @@ class Comparison:
         return render("comparison.html", c=self)
 
     def to_dataframe(self) -> DataFrame:
-        """A data frame of pandas: a row for each model, the first one's difference in its row.
+        """Make a data frame of pandas: a row for each model, with the difference in the first.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -108,7 +108,7 @@ def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0)
 
     Args:
         first: A report of `evaluate`.
-        second: Another one.
+        second: A report of the other model.
         seed: Seed of the bootstrap.
 
     Raises:

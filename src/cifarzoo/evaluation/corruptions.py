@@ -36,16 +36,16 @@ CORRUPTIONS: dict[str, _Corruption] = {}
 
 
 def corrupt(images: Tensor, name: str, severity: int, *, seed: int = 0) -> Tensor:
-    """Corrupt images.
+    """Corrupt images as those of CIFAR-10-C are (Hendrycks & Dietterich 2019, arXiv:1903.12261).
 
     Args:
-        images: uint8 (N, 3, H, W).
+        images: uint8 (N, 3, H, W) in 0..255.
         name: One of ``CORRUPTIONS``.
-        severity: 1 (slight) to 5.
-        seed: Of all draws; they differ from image to image.
+        severity: Strength of the corruption, from 1 (slight) to 5.
+        seed: Seed of all random numbers, which differ from image to image.
 
     Returns:
-        uint8 (N, 3, H, W).
+        uint8 (N, 3, H, W) in 0..255.
 
     Raises:
         UnknownNameError: No corruption has this name.

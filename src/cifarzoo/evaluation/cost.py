@@ -23,21 +23,21 @@ _SECONDS = 0.3  # for each batch size
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """The price of a prediction.
+    """Holds what a prediction costs in time and memory.
 
     Args:
-        parameters: Their number.
-        macs: Multiply-accumulates for one 3x32x32 image.
-        images_per_second_1: Images a second, one at a time: median over repetitions.
-        images_per_second_256: Images a second in batches of 256.
-        middle_half_1: Between these two speeds lies the middle half of the repetitions, one image
-            at a time: how much the speed varied.
+        parameters: Number of parameters.
+        macs: Number of multiply-accumulates for one 3x32x32 image.
+        images_per_second_1: Images a second, one at a time; the median over repetitions.
+        images_per_second_256: Images a second in batches of 256; the median over repetitions.
+        middle_half_1: Two speeds in images a second, one image at a time. The middle half of the
+            repetitions lies between them, so they show how much the speed varied.
         middle_half_256: The same in batches of 256.
-        peak_bytes_1: Memory that a prediction of one image takes at its peak, beside the network
-            itself; None where the system does not tell.
+        peak_bytes_1: Memory in bytes that a prediction of one image takes at its peak, beside the
+            network itself; None where the system does not tell.
         peak_bytes_256: The same for a batch of 256 images.
-        device: Where the speed was measured.
-        precision: In which dtype.
+        device: Device on which the speed was measured.
+        precision: Dtype in which the network computed.
     """
 
     parameters: int
@@ -58,10 +58,10 @@ def measure_cost(
     device: Device = None,
     precision: Precision = "auto",
 ) -> Cost:
-    """Measure what a prediction of ``model`` costs here; takes about a second.
+    """Measure what a prediction of ``model`` costs on this machine, in about a second.
 
     Args:
-        model: A network for 3x32x32 images; its modes stay as they are.
+        model: A network for images (B, 3, 32, 32); its mode stays as it is.
         device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: "auto" takes bfloat16 where the device computes it natively.
 

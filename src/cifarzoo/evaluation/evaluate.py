@@ -31,32 +31,37 @@ def evaluate(
 ) -> EvaluationReport:
     """Measure ``model`` on ``images``.
 
-    The network answers as in evaluation mode, without being switched: any number of threads may
-    measure or use it at once. Images are normalized as its weights were trained.
-
-    Args:
-        model: A network from images (B, 3, H, W) to logits (B, C).
-        images: An `ImageSet`, or any iterable of batches ``(images, labels)``: uint8 images are
-            normalized here, float ones taken as normalized.
-        tta: Test-time augmentation, the mean of the logits of several views: "flip" adds the
-            mirror image; "flip_shift" also moves both by a pixel, up and left or down and right,
-            at half the weight (Jordan 2024, arXiv:2404.00498, section 3.5); "flip_shift_unsure"
-            does so for the least confident quarter of the images only.
-        temperature: Number that divides the logits; `calibrate` finds it on held-out images.
-        device: Device to compute on: None for the model's own, "auto" for the fastest one.
-        precision: "auto" takes bfloat16 where the device computes it natively.
-        batch_size: Images at once, for an ImageSet.
-        advance: Called after each batch, with how many views it had, for a progress bar; a set of
-            N images has N views for "none", 2 N for "flip" and 6 N for "flip_shift".
+    The network answers as in evaluation mode, but its mode is not changed, so any number of threads
+    may measure or use it at once. Images are normalized as the model's card says.
 
     Where the images name their classes (an `ImageSet`, a `Loader`, a DataLoader whose data set has
     ``classes``) and the model's card knows all the names, labels are taken by name, whatever their
     numbers, and the report's ``note`` says so. Classes without images have support 0.
 
+    Args:
+        model: A network from images (B, 3, H, W) to logits (B, C).
+        images: An `ImageSet`, or any iterable of batches ``(images, labels)``. Images of uint8 are
+            normalized; float images are taken as normalized already.
+        tta: Test-time augmentation: the logits are the mean over several views of an image. "none"
+            takes the image itself. "flip" adds the mirror image. "flip_shift" also moves both by a
+            pixel, up and left or down and right, at half the weight (Jordan 2024,
+            arXiv:2404.00498, section 3.5). "flip_shift_unsure" does so only for the least confident
+            quarter of the images.
+        temperature: Number that divides the logits; `calibrate` finds it on held-out images.
+        device: Device to compute on: None for the model's own, "auto" for the fastest one.
+        precision: "auto" takes bfloat16 where the device computes it natively.
+        batch_size: Number of images that are computed at once, for an ImageSet.
+        advance: Function that is called after each batch with the number of its views, for a
+            progress bar. A set of N images has N views for "none", 2 N for "flip" and 6 N for
+            "flip_shift".
+
+    Returns:
+        The report, with the accuracy, its interval, and all other measurements.
+
     Raises:
         ArgumentError: ``tta`` is unknown, or ``temperature`` is not positive.
         InputError: There are no images, a label has no output, the model returns NaN, or it knows
-            some of the images' classes under other numbers and others not at all.
+            some of the images' classes under other numbers and does not know others.
 
     Example:
         >>> from cifarzoo import create_model, load_sample
@@ -88,7 +93,7 @@ def evaluate_views(
     batch_size: int = 500,
     advance: Callable[[int], None] | None = None,
 ) -> list[EvaluationReport]:
-    """`evaluate` with each test-time augmentation in ``ways``, which share their views."""
+    """Evaluate with each test-time augmentation in ``ways``, at the cost of the largest."""
     check_temperature(temperature)
     place = Place.find(device, precision, model=model)
     found, labels = collect_views(

@@ -20,17 +20,18 @@ __all__ = ["HumanComparison", "compare_with_humans"]
 
 @dataclasses.dataclass(frozen=True)
 class HumanComparison:
-    """How a network's probabilities agree with the choices of people.
+    """Says how a network's probabilities agree with the choices of people.
 
     Args:
-        cross_entropy: Of people's choices under the network's probabilities, mean in nats; never
-            below ``human_entropy``, and that far off, the mean Kullback-Leibler divergence.
-        human_entropy: Of people's choices alone.
-        accuracy: Of the network against the labels, 0..1.
-        human_accuracy: Of the class most people chose, against the labels.
-        accuracy_where_unsure: Of the network, on the tenth of the images that people agree on
-            least.
-        num_images: Images compared.
+        cross_entropy: Mean cross-entropy of people's choices under the network's probabilities, in
+            nats. It is never below ``human_entropy``; the difference of the two is the mean
+            Kullback-Leibler divergence.
+        human_entropy: Mean entropy of people's choices alone, in nats.
+        accuracy: Accuracy of the network by the labels, 0..1.
+        human_accuracy: Accuracy of the class that most people chose, by the labels, 0..1.
+        accuracy_where_unsure: Accuracy of the network on the tenth of the images that people agree
+            on least, 0..1.
+        num_images: Number of images.
     """
 
     cross_entropy: float
@@ -55,9 +56,9 @@ def compare_with_humans(
 
     Args:
         model: The network.
-        images: The images the people saw.
-        humans: Float (N, C), a distribution over the classes for each image, as ``load_cifar10h()``
-            gives it for the CIFAR-10 test images.
+        images: The images that the people saw.
+        humans: Float (N, C) in 0..1: for each image, the share of people that chose each class, as
+            ``load_cifar10h()`` gives it for the CIFAR-10 test images.
         temperature: Number that divides the logits; see `calibrate`.
         tta: Test-time augmentation, as in `evaluate`.
         device: Device to compute on: None for the model's own, "auto" for the fastest one.

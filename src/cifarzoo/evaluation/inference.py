@@ -98,7 +98,7 @@ def infer(
             are normalized by the model's own card, float ones taken as normalized.
         ways: Test-time augmentations.
         place: Where.
-        batch_size: Images at once, for a set or tensor.
+        batch_size: Number of images that are computed at once, for a set or tensor.
         layer: As for `answering`.
         advance: Called after each batch, with how many views it had; see `count_views`.
 
@@ -225,17 +225,18 @@ def probabilities(
     precision: Precision = "auto",
     batch_size: int = _BATCH,
 ) -> Tensor:
-    """How probable each class is, for each image.
+    """Compute how probable each class is, for each image.
 
     Args:
         model: The network; it is left as it is.
-        images: An `ImageSet`, a tensor (N, 3, H, W), or batches of them, with labels or without:
-            uint8 images are normalized as the model's card says, float ones taken as normalized.
-        tta: Test-time augmentation, as for `evaluate`.
+        images: An `ImageSet`, a tensor (N, 3, H, W), or batches of images, with labels or without.
+            Images of uint8 are normalized as the model's card says; float images are taken as
+            normalized already.
+        tta: Test-time augmentation, as `evaluate` takes it.
         temperature: Number that divides the logits; `calibrate` finds it.
         device: Device to compute on; None for the model's own.
         precision: "auto" takes bfloat16 where the device computes it natively.
-        batch_size: Images at once, for a set or tensor.
+        batch_size: Number of images that are computed at once, for a set or tensor.
 
     Returns:
         Float32 (N, classes) in 0..1 on the CPU; each row adds up to 1.
@@ -263,15 +264,17 @@ def embeddings(
     precision: Precision = "auto",
     batch_size: int = _BATCH,
 ) -> Tensor:
-    """What the network's last layer sees of each image: its features, for search or a new head.
+    """Compute what the network's last layer sees of each image: the features of the image.
+
+    They serve to search for similar images, or to train another classifier.
 
     Args:
         model: The network; it is left as it is. Its last layer is the one that has an output for
             each class.
-        images: As for `probabilities`.
+        images: Images, as `probabilities` takes them.
         device: Device to compute on; None for the model's own.
         precision: "auto" takes bfloat16 where the device computes it natively.
-        batch_size: Images at once, for a set or tensor.
+        batch_size: Number of images that are computed at once, for a set or tensor.
 
     Returns:
         Float32 (N, features) on the CPU.

@@ -40,10 +40,10 @@ _METRICS: dict[str, Metric] = {}
 
 
 def register_metric(name: str) -> Callable[[_Metric], _Metric]:
-    """Let every report of `evaluate` show what the decorated function measures, under ``name``.
+    """Register the decorated function as a metric, which every report of `evaluate` then shows.
 
     Args:
-        name: The name; must be new.
+        name: Name of the metric in the reports; must be new.
 
     Returns:
         A decorator that returns the function unchanged. It is given float64 probabilities (N, C)
@@ -63,15 +63,15 @@ def register_metric(name: str) -> Callable[[_Metric], _Metric]:
 
 
 def list_metrics() -> list[str]:
-    """Names of the registered metrics, in the order of reports."""
+    """List the names of the registered metrics, in the order of the reports."""
     return list(_METRICS)
 
 
 def measure_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
-    """What each registered metric says.
+    """Compute every registered metric.
 
     Raises:
-        InputError: One of them returns no number.
+        InputError: A metric returns no number.
     """
     found = {}
     for name, metric in _METRICS.items():
@@ -84,7 +84,7 @@ def measure_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
-    """Counts, int64 (C, C): row is the true class, column the predicted one.
+    """Count the images of each pair of classes, int64 (C, C): true class (row), predicted (column).
 
     Example:
         >>> confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), 2)
@@ -96,10 +96,10 @@ def confusion_matrix(labels: Tensor, predicted: Tensor, num_classes: int) -> Ten
 
 
 def precision_recall_f1(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Per-class precision, recall and F1, float64 (C,) each; 0 where undefined.
+    """Compute precision, recall and F1 of each class, float64 (C,) in 0..1; 0 where undefined.
 
     Args:
-        confusion: int64 (C, C), rows true, columns predicted.
+        confusion: int64 (C, C); a row for each true class, a column for each predicted one.
     """
     confusion = confusion.double()
     hits = confusion.diagonal()
@@ -111,26 +111,29 @@ def precision_recall_f1(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def top_k_accuracy(probabilities: Tensor, labels: Tensor, k: int) -> float:
-    """Fraction of images whose label is among the ``k`` most probable; all classes if fewer."""
+    """Compute the fraction of images whose label is among the ``k`` most probable classes.
+
+    If there are fewer classes than ``k``, all of them count.
+    """
     best = probabilities.topk(min(k, probabilities.shape[1]), dim=1).indices
     return float((best == labels[:, None]).any(1).double().mean())
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
-    """Mean cross-entropy in nats; takes logits (N, C), to stay finite at probability 0."""
+    """Compute the mean cross-entropy in nats, of logits (N, C) and int64 labels (N,)."""
     return float(F.cross_entropy(logits.double(), labels))
 
 
 def brier_score(probabilities: Tensor, labels: Tensor) -> float:
-    """Mean squared distance of the probabilities to the one-hot label, in 0..2 (Brier 1950)."""
+    """Compute the mean squared distance of probabilities and one-hot label, 0..2 (Brier 1950)."""
     target = F.one_hot(labels, probabilities.shape[1])
     return float((probabilities.double() - target).square().sum(1).mean())
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins, in 0..1.
+    """Compute the mean gap between confidence and accuracy over bins of equal width, 0..1.
 
-    Bin m holds confidences in (m / bins, (m + 1) / bins]; the first holds 0 too
+    Bin m holds confidences in (m / bins, (m + 1) / bins]; the first also holds 0
     (Guo et al. 2017, arXiv:1706.04599, equation 3).
     """
     count, confidence, hits = reliability_bins(probabilities, labels, bins)
@@ -140,10 +143,11 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
 def reliability_bins(
     probabilities: Tensor, labels: Tensor, bins: int = 15
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What a reliability diagram shows, over the bins of `expected_calibration_error`.
+    """Count what a reliability diagram shows, over the bins of `expected_calibration_error`.
 
     Returns:
-        Images, the sum of their confidences, and how many are correct; each float64 (bins,).
+        The images in each bin, the sum of their confidences, and how many are correct; each is
+        float64 (bins,).
     """
     confidence, correct = _confidence(probabilities, labels)
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
@@ -157,10 +161,11 @@ def reliability_bins(
 
 
 def adaptive_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """As `expected_calibration_error`, over bins of as equal numbers of images as possible.
+    """Compute the mean gap between confidence and accuracy over bins of equally many images.
 
-    Sorted by confidence, the first bins take one image more where the number does not divide
-    (Nixon et al. 2019, arXiv:1904.01685, section 3). Images of one confidence may be parted.
+    The images are sorted by confidence. If their number cannot be divided evenly, the first bins
+    take one image more (Nixon et al. 2019, arXiv:1904.01685, section 3). Images of the same
+    confidence may come into different bins.
     """
     confidence, correct = _confidence(probabilities, labels)
     gap = (correct - confidence)[confidence.argsort(stable=True)]
@@ -174,7 +179,7 @@ def _confidence(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a proportion (Wilson 1927), which stays within 0..1 at the edges.
+    """Compute the interval of a proportion (Wilson 1927); it stays within 0..1.
 
     Example:
         >>> low, high = wilson_interval(9, 10)

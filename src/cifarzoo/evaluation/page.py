@@ -36,16 +36,16 @@ _WAYS: tuple[TestTimeAugmentation, ...] = ("none", "flip", "flip_shift")
 
 @dataclasses.dataclass(frozen=True)
 class PageEntry:
-    """A model on the page.
+    """Holds what the page shows about one model.
 
     Args:
         report: Its evaluation without test-time augmentation.
-        with_tta: Its evaluations with test-time augmentation, shown beside.
+        with_tta: Its evaluations with test-time augmentation, which stand beside the first.
         cost: What a prediction costs.
         robustness: Its accuracy under corruptions.
-        history: Its training, as ``History.to_list()`` or a weights file's metadata has it.
-        provenance: Where its weights come from: names and what to write.
-        recipe: How it was trained: fields of the recipe and what to write.
+        history: Its training, as ``History.to_list()`` or the metadata of a weights file gives it.
+        provenance: Where its weights come from: texts by their names.
+        recipe: How it was trained: texts by the fields of the recipe.
     """
 
     report: EvaluationReport
@@ -73,20 +73,20 @@ def make_entry(
     precision: Precision = "auto",
     advance: Callable[[int], None] | None = None,
 ) -> PageEntry:
-    """Evaluate a model in every way the page shows.
+    """Evaluate a model in every way that the page shows.
 
     Args:
         model: The network.
         images: The test images.
-        weights: Its weights file, for the training history and the provenance in it.
-        label: What to call it; the model's own name unless given.
-        views: Up to which test-time augmentation: "none", "flip", or "flip_shift", which takes six
-            times as long as the first.
-        robustness: Also on corrupted images, which takes 75 more passes.
-        files: Folder of the official corrupted images, instead of those made here.
-        device: Where; where the model is unless given. "auto" takes the fastest device.
+        weights: Its weights file, which holds the training history and the provenance.
+        label: Name of the model on the page; the model's own name unless given.
+        views: Largest test-time augmentation to evaluate: "none", "flip", or "flip_shift", which
+            takes six times as long as "none".
+        robustness: Whether to evaluate on corrupted images too, which takes 75 more passes.
+        files: Folder of the official corrupted images; without it, the images are corrupted here.
+        device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: "auto" takes bfloat16 where the device computes it natively.
-        advance: Called after each batch, with how many of its views it had.
+        advance: Function that is called after each batch with the number of its views.
 
     Raises:
         ArgumentError: ``views`` is none of the three.
@@ -151,7 +151,7 @@ def _plainly(value: Any) -> str:
 def write_page(
     path: str | Path, entries: Sequence[PageEntry], images: ImageSet | None = None
 ) -> Path:
-    """Write the page.
+    """Write the HTML page about one or more models.
 
     Args:
         path: The HTML file.

@@ -34,17 +34,17 @@ _AT_ONCE = 500
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a network recognizes in one image.
+    """Says what a network recognizes in one image.
 
     Args:
         label: The most probable class.
         probability: Its probability, 0..1.
         top: The most probable classes with their probabilities, best first; five unless `predict`
             was asked for another number.
-        note: What was done to the image beforehand, as in "turned upright (EXIF orientation 6);
-            resized from 640x480 to 32x32"; else empty.
-        file: Path of the image; empty when it is from none. Predictions of one image are equal
-            wherever it is from.
+        note: What was done to the image beforehand, such as "turned upright (EXIF orientation 6);
+            resized from 640x480 to 32x32"; or empty.
+        file: Path of the image; empty if the image is from no file. It does not count when
+            predictions are compared.
     """
 
     label: str
@@ -70,7 +70,7 @@ class Prediction:
         return render("prediction.html", p=self)
 
     def to_dataframe(self) -> DataFrame:
-        """A data frame of pandas: a row for each of the most probable classes, best first.
+        """Make a data frame of pandas: a row for each of the most probable classes, best first.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -109,22 +109,22 @@ def predict(
 ) -> Prediction | list[Prediction]:
     """Classify an image, or several.
 
-    A photo is turned as its EXIF field says. 16 bits are scaled to 8. Transparent parts become
-    white. Of an animation, the first frame is taken. An image of another size than 32x32 is resized
-    as a whole, whatever its shape. The note of the prediction says what was done. Colour profiles
-    are not applied.
+    A photo is turned as its EXIF field says. Images of 16 bits are scaled to 8. Transparent parts
+    become white. An animation is represented by its first frame. An image of another size than
+    32x32 is resized as a whole, whatever its shape. The note of the prediction says what was done.
+    Colour profiles are not applied.
 
     Args:
         model: A network for 32x32 images; normalization and class names come from its card.
         images: A file path, the bytes of a file, a binary file open for reading, a PIL image, an
-            array (H, W), (H, W, C) or tensor (C, H, W) with 1, 3 or 4 channels of uint8, uint16 or
-            of floats in 0..1, not normalized; or several of these: a list, tuple, generator or
-            other iterable in order, a batch (N, 3, H, W) or (N, H, W, 3), an ImageSet, or a folder,
-            whose images are taken with those of the folders in it, sorted by path.
+            array (H, W) or (H, W, C), or a tensor (C, H, W), with 1, 3 or 4 channels of uint8,
+            uint16 or of floats in 0..1, not normalized. Or several of these: a list, tuple,
+            generator or other iterable, a batch (N, 3, H, W) or (N, H, W, 3), an ImageSet, or
+            a folder, whose images and those of the folders in it are taken, sorted by path.
         temperature: Number that divides the logits; `calibrate` finds it.
         top: Number of most probable classes to return, at least 1; all of them if there are fewer.
         device: Device to compute on: None for the model's own, "auto" for the fastest one.
-        precision: As for ``evaluate``.
+        precision: "auto" takes bfloat16 where the device computes it natively.
 
     Returns:
         A `Prediction`; a list of them for several images.

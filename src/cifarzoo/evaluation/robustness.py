@@ -31,15 +31,16 @@ __all__ = ["RobustnessReport", "evaluate_robustness"]
 
 @dataclasses.dataclass(frozen=True)
 class RobustnessReport:
-    """Accuracy under corruptions; every value is in 0..1.
+    """Holds the accuracy under corruptions; every accuracy is in 0..1.
 
     Args:
         model: Name of the model.
         data: Name of the clean image set.
-        clean_accuracy: Without corruption.
-        accuracies: For each corruption, one for each severity.
-        severities: Those severities.
-        is_official: Whether the corrupted images are those of the CIFAR-10-C files, not made here.
+        clean_accuracy: Accuracy without corruption.
+        accuracies: For each corruption, an accuracy for each severity.
+        severities: The severities, from 1 to 5.
+        is_official: Whether the corrupted images come from the files of CIFAR-10-C; otherwise they
+            were made by `corrupt`.
     """
 
     model: str
@@ -54,17 +55,17 @@ class RobustnessReport:
 
     @property
     def mean_accuracy(self) -> float:
-        """Over all corruptions and severities."""
+        """Mean accuracy over all corruptions and severities."""
         return statistics.mean(a for row in self.accuracies.values() for a in row)
 
     @property
     def mean_by_severity(self) -> list[tuple[int, float]]:
-        """Pairs ``(severity, accuracy)``, each over all corruptions."""
+        """List pairs ``(severity, accuracy)``; each accuracy is the mean over all corruptions."""
         columns = zip(*self.accuracies.values(), strict=True)
         return list(zip(self.severities, map(statistics.mean, columns), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """A copy as plain data for JSON; `from_dict` reads it back."""
+        """Return a copy as plain data for JSON; `from_dict` reads it back."""
         data: dict[str, Any] = thaw(dataclasses.asdict(self))
         return data
 
@@ -76,7 +77,7 @@ class RobustnessReport:
         return cls(**{**data, "accuracies": accuracies, "severities": severities})
 
     def to_dataframe(self) -> DataFrame:
-        """A data frame of pandas: a row for each corruption and severity.
+        """Make a data frame of pandas: a row for each corruption and severity.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -132,25 +133,26 @@ def evaluate_robustness(
 ) -> RobustnessReport:
     """Measure the accuracy on corrupted images (Hendrycks & Dietterich 2019, arXiv:1903.12261).
 
-    The images are made here, by `corrupt`, unless ``files`` says where the official ones are;
-    compare only with numbers made the same way.
+    The images are made by `corrupt`, unless ``files`` says where the official ones are. Compare the
+    result only with numbers that were measured in the same way.
 
     Args:
         model: The network.
         images: Clean images, 32x32; with ``files``, the CIFAR-10 test images.
-        corruptions: Names of ``CORRUPTIONS``; all fifteen unless given. With ``files``, also those
-            of its four further ones.
-        severities: Of 1 to 5; all unless given.
-        seed: Of the corruptions made here.
+        corruptions: Names of ``CORRUPTIONS``; all fifteen unless given. With ``files``, also the
+            names of the four further corruptions there.
+        severities: Severities from 1 to 5; all unless given.
+        seed: Seed of the corruptions; official images do not depend on it.
         files: Folder of the official files, as ``load_cifar10c`` takes it.
         device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: "auto" takes bfloat16 where the device computes it natively.
-        advance: Called after each batch, with how many images it had, for a progress bar.
+        advance: Function that is called after each batch with the number of its images, for a
+            progress bar.
 
     Raises:
         UnknownNameError: No corruption has such a name.
         ArgumentError: A severity is outside 1..5.
-        InputError: The images are not 32x32, or not those that the files show.
+        InputError: The images are not 32x32, or are not the ones that the files show.
         DataNotFoundError: An official file is missing.
 
     Example:

@@ -69,12 +69,12 @@ def save_pretrained(
     Args:
         model: A network; or the path of a weights file, the folder of a run, or ``MODEL`` or
             ``MODEL.TAG`` for weights of the zoo, whose recipe and accuracy then stand on the page.
-        folder: Where they go. Each file is written whole; other files in the folder stay.
+        folder: Folder for the three files. Each is written as a whole; other files there stay.
         report: What `evaluate` found, for the page.
         metadata: Facts for the weights file and the page, as `save_weights` takes them: "recipe",
-            "data", "test_accuracy". Those of the weights file unless given.
-        license: A short name such as "mit", for the page; that of this library for weights of the
-            zoo.
+            "data", "test_accuracy". Unless given, they are those of the weights file.
+        license: Short name of the licence for the page, such as "mit". Weights of the zoo have the
+            licence of this library unless another is given.
         repo_id: ``owner/name`` that the page tells readers to load; the folder's name unless given.
 
     Returns:
@@ -125,14 +125,14 @@ def from_pretrained(
 ) -> nn.Module:
     """Load a network from a folder of `save_pretrained`, or from the Hugging Face hub.
 
-    Only weights and settings are fetched, and no code of others is run. What was fetched is kept in
-    the hub's own cache, and is read there when there is no connection.
+    Only weights and settings are fetched, and no code of other people is run. The files are kept in
+    the hub's own cache, and read there when there is no connection.
 
     Args:
-        source: A folder, or ``owner/name`` on the hub, which needs the extra ``hub``. A folder that
-            is there is taken before a name.
+        source: A folder, or ``owner/name`` on the hub, which needs the extra ``hub``. If there is a
+            folder of this name, it is read.
         revision: A branch, tag or commit on the hub; the newest unless given.
-        cache_dir: Where fetched files are kept; ``$HF_HOME`` decides unless given.
+        cache_dir: Folder that fetched files are kept in; ``$HF_HOME`` decides unless given.
         api: A client with an address or a token of its own; that of ``hf auth login`` unless given.
 
     Returns:
@@ -223,14 +223,14 @@ def push_to_hub(
     The repository is created if there is none. Run ``hf auth login`` once before.
 
     Args:
-        model: As for `save_pretrained`.
-        repo_id: ``owner/name``.
-        report: As there.
-        metadata: As there.
-        license: As there.
+        model: The network, as `save_pretrained` takes it.
+        repo_id: Name of the repository, ``owner/name``.
+        report: What `evaluate` found, for the page.
+        metadata: Facts for the weights file and the page, as `save_pretrained` takes them.
+        license: Short name of the licence, as `save_pretrained` takes it.
         private: Whether only its owner sees a new repository; the owner's own setting unless given.
         revision: Branch to write to; the main one unless given.
-        message: Of the commit.
+        message: Message of the commit.
         api: A client with an address or a token of its own.
 
     Returns:
@@ -238,7 +238,7 @@ def push_to_hub(
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
-        WeightsError: As for `save_pretrained`.
+        WeightsError: There is no such file, or it does not say which network it belongs to.
         OutputError: The hub refused, or there is no connection.
     """
     client = hub_client(api)

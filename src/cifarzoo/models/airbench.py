@@ -42,9 +42,9 @@ Its logits are divided by 9 whatever the number of features, by which ours are."
 
 
 class ConvGroup(nn.Module):
-    """Two or three 3x3 convolutions, the first followed by 2x2 max pooling.
+    """Applies two or three 3x3 convolutions, and 2x2 max pooling after the first.
 
-    With three, the output of the first is added before the last activation.
+    If there are three, the output of the first is added before the last activation.
 
     Args:
         in_channels: Channels of the input.
@@ -77,20 +77,22 @@ class ConvGroup(nn.Module):
 class AirBench(nn.Module):
     """Whitening convolution, three groups of convolutions, global max pooling, one dense layer.
 
-    Source: Jordan 2024, arXiv:2404.00498, sections 3.1 to 3.4 and appendix A; the widths of its
-    networks for 94, 95 and 96 %. Convolutions start as identities on their first channels, batch
-    normalization has no scale, and logits are divided by the number of features.
+    Source: Jordan 2024, arXiv:2404.00498, sections 3.1 to 3.4 and appendix A, with the widths of
+    its networks for 94, 95 and 96 %. Convolutions start as identities on their first channels,
+    batch normalization has no scale, and logits are divided by the number of features.
 
-    The first layer is not trained: `prepare` sets it so that 2x2 patches of the training images
-    leave it uncorrelated and of equal size. The Trainer calls it, unless weights were loaded.
+    The first layer is not trained. `prepare` sets it so that its outputs for 2x2 patches of the
+    training images are uncorrelated and of equal size. The Trainer calls `prepare`, unless weights
+    were loaded.
 
     Args:
-        widths: Channels of the three groups; each has at least as many as what it is given.
+        widths: Channels of the three groups; no group has fewer channels than its input.
         depth: Convolutions in a group, 2 or 3.
         num_classes: Size of the output.
 
     Raises:
-        ArgumentError: ``widths`` are not three whole numbers that never fall, from 24 on.
+        ArgumentError: ``widths`` are not three whole numbers from 24 on, or one is smaller than the
+            one before.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (MUON_LAYOUT, SEQUENTIAL_LAYOUT)
@@ -127,7 +129,7 @@ class AirBench(nn.Module):
         """Set the first layer from training images.
 
         Half of its filters are the eigenvectors of the covariance of all patches, each divided by
-        the root of its eigenvalue; the other half their negatives.
+        the root of its eigenvalue. The other half are the negatives of these filters.
 
         Args:
             images: Normalized float images (B, 3, H, W); a few thousand are enough.
@@ -139,12 +141,12 @@ class AirBench(nn.Module):
 
     @property
     def is_prepared(self) -> bool:
-        """Whether the first layer was set or loaded, and so holds pairs of opposite filters."""
+        """Tell whether the first layer was set or loaded; it then has pairs of opposite filters."""
         filters, opposite = self.whiten.weight.chunk(2)
         return torch.equal(filters, -opposite)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The trained parameters by the role they play; a recipe's ``groups`` refer to them."""
+        """Return the trained parameters by their role; a recipe's ``groups`` name these roles."""
         named: dict[str, nn.Parameter] = dict(self.named_parameters())
         groups: dict[str, list[nn.Parameter]] = {}
         for number in (1, 2, 3):
@@ -173,7 +175,7 @@ def _normalization(channels: int) -> nn.BatchNorm2d:
 
 @register_model(**known("airbench94"))
 def airbench94(*, widths: Sequence[int] = (64, 256, 256), num_classes: int = 10) -> AirBench:
-    """Build the network for 94 %, with random parameters and no whitening yet.
+    """Build the network for 94 %, with random parameters and a first layer that is not set yet.
 
     Args:
         widths: Channels of the three groups.

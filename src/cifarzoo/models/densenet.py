@@ -32,13 +32,13 @@ PYTORCHCV = Layout(
 
 
 class DenseLayer(nn.Module):
-    """A bottleneck and a 3x3 convolution, whose output is put behind the input.
+    """Puts the output of a bottleneck and a 3x3 convolution behind the input.
 
     Source: Huang et al. 2017, arXiv:1608.06993, section 3, "Bottleneck layers".
 
     Args:
         in_channels: Channels of the input.
-        growth: Channels that it adds.
+        growth: Number of channels that the layer adds.
     """
 
     def __init__(self, in_channels: int, growth: int) -> None:
@@ -55,7 +55,7 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """Half as many channels, and means of 2x2 pixels (Huang et al. 2017, section 3).
+    """Halves the channels, and takes means of 2x2 pixels (Huang et al. 2017, section 3).
 
     Args:
         in_channels: Channels of the input.
@@ -72,7 +72,7 @@ class Transition(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """DenseNet-BC: three dense blocks, each layer sees all that came before in its block.
+    """DenseNet-BC: three dense blocks, in which each layer sees the outputs of all before it.
 
     Source: Huang et al. 2017, Densely Connected Convolutional Networks, arXiv:1608.06993, section
     3 and table 2.

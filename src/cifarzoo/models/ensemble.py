@@ -48,14 +48,14 @@ class Ensemble(nn.Module):
 
 
 def ensemble(models: Sequence[nn.Module]) -> Ensemble:
-    """One network that averages the probabilities of several.
+    """Make one network that averages the probabilities of several.
 
     `evaluate`, `predict`, `compare` and the HTML report take it like any other network. Each member
-    normalizes the images as it was trained, so members may be of different kinds.
+    has its own normalization, so members may be of different kinds.
 
     Args:
-        models: Networks with cards, of the same classes in the same order. They become parts of the
-            ensemble; they are not copied.
+        models: Networks with cards that have the same classes in the same order. They become parts
+            of the ensemble; they are not copied.
 
     Returns:
         The ensemble in evaluation mode, with a card. Its outputs are logarithms of probabilities.

@@ -42,7 +42,7 @@ def shufflenetv2(*, channels: Sequence[int], num_classes: int = 10) -> nn.Module
     in chenyaofo/pytorch-cifar-models, for images of 32x32 pixels.
 
     Args:
-        channels: Of the first convolution, of the three stages, of the last convolution.
+        channels: Channels of the first convolution, the three stages and the last convolution.
         num_classes: Size of the output.
     """
     from torchvision.models import ShuffleNetV2

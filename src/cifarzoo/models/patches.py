@@ -41,7 +41,9 @@ SHI_LABS = Layout(
 
 
 class ConvMixerBlock(nn.Module):
-    """A depthwise convolution with a shortcut, then one of 1x1; GELU, then normalization.
+    """Applies a depthwise convolution with a shortcut, then a 1x1 convolution.
+
+    GELU and a normalization follow each convolution.
 
     Args:
         width: Channels.
@@ -56,14 +58,14 @@ class ConvMixerBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, width, H, W) of the same shape."""
+        """Map (B, width, H, W) to the same shape."""
         x = self.bn1(F.gelu(self.depthwise(x))) + x
         y: Tensor = self.bn2(F.gelu(self.pointwise(x)))
         return y
 
 
 class ConvMixer(nn.Module):
-    """Patches, mixed in turn over pixels and over channels.
+    """ConvMixer: mixes patches in turn over pixels and over channels.
 
     Source: Trockman & Kolter 2022, Patches Are All You Need?, arXiv:2201.09792, figure 3 and
     section 4.2 (CIFAR-10: patches of 2 pixels, kernels of 5).
@@ -95,12 +97,12 @@ class ConvMixer(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Attention of several heads (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
+    """Applies attention with several heads (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
 
     Args:
         width: Size of a token.
-        heads: Heads, a divisor of ``width``.
-        dropout: Of the attention weights in training.
+        heads: Number of heads, a divisor of ``width``.
+        dropout: Probability with which an attention weight becomes 0 in training.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -110,7 +112,7 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, tokens, width) of the same shape."""
+        """Map (B, tokens, width) to the same shape."""
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], dropout_p=dropout)
@@ -119,7 +121,7 @@ class SelfAttention(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Attention and two dense layers, each with a shortcut.
+    """Applies attention and then two dense layers, each with a shortcut.
 
     Source: Hassani et al. 2021, arXiv:2104.05704, and its code, in which the second normalization
     lies on the shortcut too.
@@ -143,14 +145,14 @@ class EncoderBlock(nn.Module):
         self.drop = StochasticDepth(depth_dropout, "row") if depth_dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, tokens, width) of the same shape."""
+        """Map (B, tokens, width) to the same shape."""
         x = self.norm1(x + self.drop(self.attention(self.pre_norm(x))))
         y: Tensor = x + self.drop(self.linear2(F.gelu(self.linear1(x))))
         return y
 
 
 class ConvTokenizer(nn.Module):
-    """A 3x3 convolution, ReLU and max pooling: a token for each pixel that is left.
+    """Makes tokens by a 3x3 convolution, ReLU and max pooling: one for each pixel that is left.
 
     Args:
         width: Size of a token.

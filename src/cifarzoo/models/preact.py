@@ -131,22 +131,22 @@ class PreActBottleneck(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """Residual network with identities all along its shortcuts.
+    """Residual network whose shortcuts are identities from end to end.
 
     Sources: He et al. 2016, Identity Mappings in Deep Residual Networks, arXiv:1603.05027;
     Zagoruyko & Komodakis 2016, Wide Residual Networks, arXiv:1605.07146, table 1.
 
     Args:
         blocks: Blocks in each stage; a stage after the first begins with stride 2.
-        channels: Of the first convolution, then of each stage.
+        channels: Channels of the first convolution, then of each stage.
         block: "basic", or "bottleneck", whose outputs have four times the channels.
-        ending: "norm" for the normalization and ReLU after the last block; "plain" without, as
-            kuangliu/pytorch-cifar has it.
-        dropout: Between the convolutions of a block, from 0 to below 1.
+        ending: "norm" has a normalization and ReLU after the last block; "plain" has none, as in
+            kuangliu/pytorch-cifar.
+        dropout: Dropout probability between the convolutions of a block, in [0, 1).
         num_classes: Size of the output.
 
     Raises:
-        ArgumentError: ``ending`` or ``dropout`` is something else.
+        ArgumentError: ``ending`` or ``dropout`` has another value.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (KUANGLIU, XTERNALZ, PYTORCHCV)
@@ -207,9 +207,10 @@ def preact(
 
     Args:
         blocks: Blocks in each stage.
-        channels: Of the first convolution, then of each stage.
+        channels: Channels of the first convolution, then of each stage.
         block: "basic" or "bottleneck".
-        ending: "plain" for none after the last block, as kuangliu/pytorch-cifar has it.
+        ending: "norm" has a normalization and ReLU after the last block; "plain" has none, as in
+            kuangliu/pytorch-cifar.
         num_classes: Size of the output.
     """
     return PreActResNet(blocks, channels, block=block, ending=ending, num_classes=num_classes)
@@ -220,9 +221,10 @@ def wrn(*, depth: int, width: int, dropout: float = 0.0, num_classes: int = 10) 
     """Build WRN-depth-width, with random parameters.
 
     Args:
-        depth: Its convolutions and dense layers, as the paper counts them: 6 n + 4.
-        width: How many times wider than a ResNet.
-        dropout: Between the convolutions of a block; the paper takes 0.3 for its best.
+        depth: Number of convolutions and dense layers, as the paper counts them: 6 n + 4.
+        width: Factor of the channels of a ResNet.
+        dropout: Dropout probability between the convolutions of a block, in [0, 1); the paper's
+            best network has 0.3.
         num_classes: Size of the output.
     """
     channels = (16, 16 * width, 32 * width, 64 * width)

@@ -32,9 +32,10 @@ PYTORCHCV = Layout(
 
 
 class PyramidBlock(nn.Module):
-    """Normalization before and after each convolution, a ReLU between them, zeros for new channels.
+    """Residual block with a normalization before and after each convolution, and one ReLU.
 
-    Source: Han et al. 2017, arXiv:1610.02915, figure 6d and section 3.2.
+    Source: Han et al. 2017, arXiv:1610.02915, figure 6d and section 3.2. The shortcut has zeros for
+    the new channels.
 
     Args:
         in_channels: Channels of the input.
@@ -69,7 +70,7 @@ class PyramidNet(nn.Module):
 
     Args:
         depth: Layers, 6 n + 2.
-        growth: Channels that all blocks together add, the paper's alpha.
+        growth: Number of channels that all blocks together add, the paper's alpha.
         num_classes: Size of the output.
     """
 
@@ -113,7 +114,7 @@ def pyramidnet(*, depth: int, growth: int, num_classes: int = 10) -> PyramidNet:
 
     Args:
         depth: Layers, 6 n + 2.
-        growth: Channels that all blocks together add.
+        growth: Number of channels that all blocks together add.
         num_classes: Size of the output.
     """
     return PyramidNet(depth, growth, num_classes=num_classes)

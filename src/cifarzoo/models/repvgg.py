@@ -33,7 +33,7 @@ CHENYAOFO = Layout(
 
 
 class ConvNorm(nn.Module):
-    """A convolution and its normalization."""
+    """Applies a convolution and a normalization."""
 
     def __init__(self, in_channels: int, channels: int, size: int, stride: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class ConvNorm(nn.Module):
 
 
 class RepVGGBlock(nn.Module):
-    """The sum of a 3x3 convolution, one of 1x1 and the input, each normalized; then ReLU.
+    """Adds a 3x3 convolution, a 1x1 convolution and the input, each normalized; then ReLU.
 
     Source: Ding et al. 2021, arXiv:2101.03697, figure 2. The input is added where the shapes allow
     it.
@@ -55,7 +55,7 @@ class RepVGGBlock(nn.Module):
     Args:
         in_channels: Channels of the input.
         channels: Channels of the output.
-        stride: Of both convolutions.
+        stride: Stride of both convolutions.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
@@ -74,9 +74,9 @@ class RepVGGBlock(nn.Module):
 
     @torch.no_grad()
     def fused(self) -> tuple[Tensor, Tensor]:
-        """Weight (channels, in_channels, 3, 3) and bias (channels,) of one equal convolution.
+        """Compute weight (channels, in_channels, 3, 3) and bias (channels,) of one convolution.
 
-        Equal in evaluation mode; source: section 3.3 and figure 4 of the paper.
+        It gives the same output in evaluation mode. Source: section 3.3 and figure 4 of the paper.
         """
         weight, bias = _scaled(self.dense.conv.weight.double(), self.dense.bn)
         for kernel, norm in self._small_kernels():
@@ -106,7 +106,7 @@ class _PlainBlock(nn.Module):
 
 
 class RepVGG(nn.Module):
-    """A stack of 3x3 convolutions; while it is trained, each has two further branches.
+    """RepVGG: a stack of 3x3 convolutions, each of which has two more branches in training.
 
     Source: Ding et al. 2021, RepVGG: Making VGG-style ConvNets Great Again, arXiv:2101.03697,
     tables 2 and 3. The first two strides of 2 are 1 here, as in chenyaofo/pytorch-cifar-models, for
@@ -114,12 +114,12 @@ class RepVGG(nn.Module):
 
     Args:
         depths: Blocks in each of the four stages.
-        channels: Of the first block, then of each stage.
-        form: "branches", or "plain" for what `fuse_branches` makes of it.
+        channels: Channels of the first block, then of each stage.
+        form: "branches", or "plain" for single convolutions, as `fuse_branches` makes them.
         num_classes: Size of the output.
 
     Raises:
-        ArgumentError: ``form`` is neither.
+        ArgumentError: ``form`` has another value.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (CHENYAOFO,)
@@ -156,13 +156,13 @@ class RepVGG(nn.Module):
 
 @torch.no_grad()
 def fuse_branches(model: RepVGG) -> RepVGG:
-    """A copy whose layers are single convolutions, for inference: same logits, less work.
+    """Copy a network with single convolutions, which give the same logits with less work.
 
     Args:
-        model: A RepVGG with branches; it is left alone.
+        model: A RepVGG with branches; it is not changed.
 
     Returns:
-        The network in evaluation mode. Its logits are those of ``model.eval()`` but for rounding.
+        The copy in evaluation mode. Its logits equal those of ``model.eval()`` except for rounding.
 
     Raises:
         ArgumentError: The network has no branches.
@@ -213,8 +213,8 @@ def repvgg(
 
     Args:
         depths: Blocks in each of the four stages.
-        channels: Of the first block, then of each stage.
-        form: "plain" for single convolutions, as `fuse_branches` makes them.
+        channels: Channels of the first block, then of each stage.
+        form: "branches", or "plain" for single convolutions, as `fuse_branches` makes them.
         num_classes: Size of the output.
     """
     return RepVGG(depths, channels, form=form, num_classes=num_classes)

@@ -75,14 +75,14 @@ _SURE = 0.8  # correlation
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut (He et al. 2015, arXiv:1512.03385, figure 2).
+    """Applies two 3x3 convolutions with a shortcut (He et al. 2015, arXiv:1512.03385, figure 2).
 
     Args:
         in_channels: Channels of the input.
         channels: Channels of the output.
         stride: Stride of the first convolution; the shortcut follows it.
-        shortcut: What brings the input to the output's shape; a 1x1 convolution where the shapes
-            differ unless given.
+        shortcut: Module that brings the input to the output's shape. Unless given, it is a 1x1
+            convolution where the shapes differ.
     """
 
     expansion = 1
@@ -115,18 +115,17 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 3x3 convolution between two of 1x1 (He et al. 2015, arXiv:1512.03385, figure 5).
+    """Applies a 3x3 convolution between two of 1x1 (He et al. 2015, arXiv:1512.03385, figure 5).
 
-    The stride is that of the 3x3 convolution, as in torchvision; in the paper it is that of the
-    first 1x1. With groups it is the block of ResNeXt (Xie et al. 2017, arXiv:1611.05431, figure
+    The 3x3 convolution has the stride, as in torchvision; in the paper the first 1x1 convolution
+    has it. With groups, this is the block of ResNeXt (Xie et al. 2017, arXiv:1611.05431, figure
     3c).
 
     Args:
         in_channels: Channels of the input.
-        channels: A quarter of the channels of the output, and those between its convolutions
-            unless ``width`` is given.
+        channels: A quarter of the channels of the output.
         stride: Stride of the block.
-        width: Channels between its convolutions.
+        width: Channels between the convolutions; ``channels`` unless given.
         groups: Groups of the 3x3 convolution.
     """
 
@@ -165,7 +164,7 @@ class Bottleneck(nn.Module):
 
 
 def projection(in_channels: int, channels: int, stride: int) -> nn.Sequential:
-    """A shortcut between different shapes: 1x1 convolution and normalization."""
+    """Build a shortcut between different shapes: 1x1 convolution and normalization."""
     return nn.Sequential(
         nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
     )
@@ -178,12 +177,12 @@ class ResNet(nn.Module):
         depths: Blocks in each of the four stages.
         block: "basic", or "bottleneck" as from ResNet-50 on.
         stem: "imagenet" (7x7 convolution of stride 2) or "cifar" (3x3 convolution of stride 1).
-        pool: "max" for 3x3 max pooling of stride 2 after the stem, or "none"; "max" for the
-            ImageNet stem unless given.
+        pool: "max" has 3x3 max pooling of stride 2 after the stem; "none" has no pooling. Unless
+            given, the ImageNet stem has "max" and the CIFAR stem "none".
         num_classes: Size of the output.
 
     Raises:
-        ArgumentError: ``pool`` is neither.
+        ArgumentError: ``pool`` has another value.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (KUANGLIU, PYTORCHCV, WEIAICUNZAI, MMPRETRAIN)
@@ -229,10 +228,10 @@ class ResNet(nn.Module):
         return logits
 
     def told_options(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The options that the numbers in tensors tell, where no name and no shape tells them.
+        """Find options by the numbers in tensors, where no name and no shape shows them.
 
-        Pooling after the stem raises the means of what the next convolution sees, and so those in
-        the running statistics after that.
+        Max pooling after the stem raises the mean input of the next convolution, and so the means
+        in the running statistics after it.
 
         Args:
             tensors: A state dict with this network's names and shapes.
@@ -282,7 +281,7 @@ def resnet(
         depths: Blocks in each of the four stages.
         block: "basic" or "bottleneck".
         stem: "imagenet" or "cifar".
-        pool: "max" for max pooling after the stem, as huyvnphan/PyTorch_CIFAR10 has it.
+        pool: "max" has max pooling after the stem, as in huyvnphan/PyTorch_CIFAR10.
         num_classes: Size of the output.
     """
     return ResNet(depths, block=block, stem=stem, pool=pool, num_classes=num_classes)

@@ -24,7 +24,7 @@ PAGE = Layout(
 
 
 class ConvNormReLU(nn.Module):
-    """A 3x3 convolution, its normalization, ReLU."""
+    """Applies a 3x3 convolution, a normalization and ReLU."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class ConvNormReLU(nn.Module):
 
 
 class ResidualPair(nn.Module):
-    """Adds what two convolutions make of its input."""
+    """Adds the output of two convolutions to its input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class ResidualPair(nn.Module):
         self.res2 = ConvNormReLU(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) of the same shape."""
+        """Map (B, C, H, W) to the same shape."""
         y: Tensor = x + self.res2(self.res1(x))
         return y
 
@@ -53,8 +53,9 @@ class ResidualPair(nn.Module):
 class ResNet9(nn.Module):
     """Four convolutions, three poolings, two residual pairs, a maximum, one dense layer.
 
-    Source: Page 2018, How to Train Your ResNet, part 4, "Network architecture": the network that
-    won DAWNBench, davidcpage/cifar10-fast. Its logits are an eighth of the dense layer's output.
+    Source: Page 2018, How to Train Your ResNet, part 4, "Network architecture", and its code
+    davidcpage/cifar10-fast, which won DAWNBench. Its logits are an eighth of the dense layer's
+    output.
 
     Args:
         num_classes: Size of the output.

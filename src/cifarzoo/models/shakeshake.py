@@ -12,7 +12,7 @@ __all__ = ["ShakeBlock", "ShakeBranch", "ShakeShake", "ShiftedShortcut"]
 
 
 class ShakeBranch(nn.Module):
-    """ReLU, 3x3 convolution, normalization, twice (Gastaldi 2017, arXiv:1705.07485, section 2).
+    """Applies ReLU, 3x3 convolution and normalization, twice (Gastaldi 2017, section 2).
 
     Args:
         in_channels: Channels of the input.
@@ -34,15 +34,16 @@ class ShakeBranch(nn.Module):
 
 
 class ShiftedShortcut(nn.Module):
-    """Two 1x1 convolutions, one of pixels that lie one further up and to the left.
+    """Puts two 1x1 convolutions side by side; one sees the image shifted by a pixel.
 
-    Source: Gastaldi 2017, section 2.1, "the downsampling of the skip connections". With stride 2
-    the two see different pixels.
+    Source: Gastaldi 2017, arXiv:1705.07485, section 2.1, "the downsampling of the skip
+    connections". The second convolution sees the pixels one further up and to the left, so with
+    stride 2 the two see different pixels.
 
     Args:
         in_channels: Channels of the input.
         channels: Channels of the output, an even number.
-        stride: Of both convolutions.
+        stride: Stride of both convolutions.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
@@ -60,16 +61,16 @@ class ShiftedShortcut(nn.Module):
 
 
 class ShakeBlock(nn.Module):
-    """Two branches and a shortcut; in training the branches get random shares of 1.
+    """Adds two branches and a shortcut; in training the branches are mixed in random shares.
 
-    The share is drawn for each image, and once more for the gradient (the paper's
-    "Shake-Shake-Image"); in evaluation both have one half. The numbers come from torch's global
-    generator, as those of dropout do.
+    The shares add up to 1. They are drawn for each image, and once more for the gradient (the
+    paper's "Shake-Shake-Image"). In evaluation both are one half. The random numbers come from
+    torch's global generator, as those of dropout do.
 
     Args:
         in_channels: Channels of the input.
         channels: Channels of the output.
-        stride: Of the branches; the shortcut follows it.
+        stride: Stride of the branches; the shortcut follows it.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
@@ -99,8 +100,8 @@ class ShakeShake(nn.Module):
     """Three stages of blocks with two branches.
 
     Source: Gastaldi 2017, Shake-Shake regularization, arXiv:1705.07485, section 2.1 and table 1,
-    with the first convolution of 16 channels as in its author's code. pytorchcv's network applies
-    the ReLU after the sum, to the shortcut too, and is another one: its weights do not fit.
+    with the first convolution of 16 channels as in its author's code. pytorchcv has another
+    network, which applies the ReLU after the sum, to the shortcut too. Its weights do not fit.
 
     Args:
         blocks: Blocks in each stage; the network has ``6 * blocks + 2`` layers.

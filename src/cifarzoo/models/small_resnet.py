@@ -22,7 +22,7 @@ Shortcut = Literal["pad", "conv"]
 
 
 class SqueezeExcitation(nn.Module):
-    """A factor for each channel, from the means of all.
+    """Multiplies each channel by a factor, which follows from the means of all channels.
 
     Source: Hu et al. 2018, arXiv:1709.01507, section 3 and figure 2.
 
@@ -30,7 +30,7 @@ class SqueezeExcitation(nn.Module):
 
     Args:
         channels: Channels of the input.
-        reduction: How many times fewer the hidden layer has.
+        reduction: Number by which the channels are divided for the hidden layer.
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
@@ -53,8 +53,8 @@ class SEBlock(nn.Module):
         in_channels: Channels of the input.
         channels: Channels of the output.
         stride: Stride of the first convolution; the shortcut follows it.
-        shortcut: What brings the input to the output's shape; a 1x1 convolution where the shapes
-            differ unless given.
+        shortcut: Module that brings the input to the output's shape. Unless given, it is a 1x1
+            convolution where the shapes differ.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class SEBlock(nn.Module):
 class SmallResNet(nn.Module):
     """Residual network of three stages with 16, 32 and 64 channels.
 
-    Source: He et al. 2015, arXiv:1512.03385, section 4.2. Its shortcuts have no parameters (option
-    A, "pad"): where a stage begins, every second pixel is kept, and zeros stand for the new
-    channels. Others take convolutions of 1x1 there (option B, "conv").
+    Source: He et al. 2015, arXiv:1512.03385, section 4.2. In the paper the shortcuts have no
+    parameters (option A, "pad"): where a stage begins, every second pixel is kept, and the new
+    channels are zeros. Other packages have 1x1 convolutions there (option B, "conv").
 
     Args:
         blocks: Blocks in each stage; the network has ``6 * blocks + 2`` layers.
@@ -98,7 +98,7 @@ class SmallResNet(nn.Module):
         num_classes: Size of the output.
 
     Raises:
-        ArgumentError: ``shortcut`` is neither.
+        ArgumentError: ``shortcut`` has another value.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (KUANGLIU, PYTORCHCV)
@@ -163,7 +163,7 @@ def small_resnet(*, blocks: int, shortcut: Shortcut = "pad", num_classes: int = 
 
     Args:
         blocks: Blocks in each stage.
-        shortcut: What stands between maps of different shapes: "pad" or "conv".
+        shortcut: Kind of the shortcuts between maps of different shapes: "pad" or "conv".
         num_classes: Size of the output.
     """
     return SmallResNet(blocks, shortcut=shortcut, num_classes=num_classes)
@@ -175,7 +175,7 @@ def seresnet(*, blocks: int, shortcut: Shortcut = "conv", num_classes: int = 10)
 
     Args:
         blocks: Blocks in each stage.
-        shortcut: What stands between maps of different shapes: "pad" or "conv".
+        shortcut: Kind of the shortcuts between maps of different shapes: "pad" or "conv".
         num_classes: Size of the output.
     """
     return SmallResNet(blocks, block="se", shortcut=shortcut, num_classes=num_classes)

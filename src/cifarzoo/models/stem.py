@@ -32,21 +32,21 @@ class _Pass:
 def adapt_stem(model: nn.Module, *, size: int = 32) -> nn.Module:
     """Lower the first strides of a network until its last map has at least 4x4 pixels.
 
-    Most networks are made for images of 224 pixels and divide them by 32. From an image of 32
-    pixels they leave one, and their accuracy falls by ten points and more. Parameters stay as they
-    are, so weights trained on large images still load.
+    Most networks are made for images of 224 pixels, and their last map is 32 times smaller. Of an
+    image of 32 pixels one pixel is left, and the accuracy falls by ten points and more. The
+    parameters stay as they are, so weights that were trained on large images still load.
 
     Args:
-        model: A network for images (B, 3, H, W); it is changed in place. Strides of convolutions
-            become 1, poolings are left out.
-        size: Height and width of the images it is for, in pixels.
+        model: A network for images (B, 3, H, W), which is changed in place. Strides of convolutions
+            become 1, and poolings are left out.
+        size: Height and width of the images in pixels.
 
     Returns:
         The same network.
 
     Raises:
-        ArgumentError: The network cuts images into patches, or what makes its maps smaller is
-            neither a convolution nor a pooling layer. It is left as it was.
+        ArgumentError: The network cuts images into patches, or its maps are made smaller by a layer
+            that is neither a convolution nor a pooling. The network is left as it was.
 
     Example:
         >>> import torchvision

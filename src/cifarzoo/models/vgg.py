@@ -14,12 +14,12 @@ __all__ = ["VGG"]
 
 
 class VGG(nn.Module):
-    """3x3 convolutions with normalization, five poolings, the mean, one dense layer.
+    """VGG: 3x3 convolutions with normalization, five poolings, the mean, one dense layer.
 
     Source: Simonyan & Zisserman 2015, Very Deep Convolutional Networks for Large-Scale Image
     Recognition, arXiv:1409.1556, table 1. The convolutions are torchvision's ``features``. Two
-    things differ from the paper, as in kuangliu/pytorch-cifar: batch normalization, and one dense
-    layer in the place of three.
+    things differ from the paper, as in kuangliu/pytorch-cifar: there is batch normalization, and
+    one dense layer instead of three.
 
     Args:
         table: The column of the paper's table: "A" for 11 layers, "B" for 13, "D" for 16, "E" for

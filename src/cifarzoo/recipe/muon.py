@@ -19,23 +19,25 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 class MuonSGD(Optimizer):
-    """Moves filters by orthogonalized gradients, other parameters by SGD; Nesterov momentum.
+    """Moves filters by orthogonalized gradients, and all other parameters by SGD.
 
-    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", and the
-    use of it in airbench94_muon. A filter is a parameter of four dimensions. Its gradient, with
-    momentum, is taken as a matrix of one row for each output, whose singular values are then moved
-    to about 1. Before each step every filter bank is scaled to one norm, on average 1 for each
-    output: where a batch normalization follows, the scale of the filters means nothing, but the
-    step's relative size does. Where none follows, the signal still passes at about its own size.
+    Both have Nesterov momentum.
+
+    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", and its
+    use in airbench94_muon. A filter is a parameter of four dimensions. Its gradient, with momentum,
+    is taken as a matrix with a row for each output, whose singular values are then moved to about
+    1. Before each step the filters of a layer are scaled to one norm, on average 1 for each output.
+    If a batch normalization follows, the scale of the filters has no effect, but the relative size
+    of the step has one. If none follows, the signal keeps about its size.
 
     Args:
-        params: Parameters or groups.
-        lr: Learning rate; of filters, the relative size of a step.
+        params: Parameters or groups of parameters.
+        lr: Learning rate; for filters, it is the relative size of a step.
         momentum: Nesterov momentum.
-        weight_decay: Added to the gradient; filters have none.
-        steps: Newton-Schulz iterations.
-        dense: Move the matrices of dense layers as filters are, except the last of them, which
-            gives the logits and must be free to grow.
+        weight_decay: Weight decay, which is added to the gradient; filters have none.
+        steps: Number of Newton-Schulz iterations.
+        dense: Whether to move the matrices of dense layers like filters. The last dense layer is
+            left out: it gives the logits and must be free to grow.
     """
 
     def __init__(
@@ -123,10 +125,11 @@ def orthogonalize(matrices: Tensor, steps: int) -> Tensor:
 
     Args:
         matrices: (N, rows, columns), float32.
-        steps: Iterations; singular values that are not small end between about 0.7 and 1.2.
+        steps: Number of iterations. Singular values that are not small end between about 0.7 and
+            1.2.
 
     Returns:
-        Float32 (N, rows, columns), computed in bfloat16 where the device does so natively.
+        Float32 (N, rows, columns); computed in bfloat16 where the device does so natively.
     """
     a, b, c = _COEFFICIENTS
     fast = computes_bfloat16(matrices.device)

@@ -62,12 +62,12 @@ def register_optimizer(name: str) -> Callable[[_Factory], _Factory]:
     """Make an optimizer available by ``name`` in recipes and on the command line.
 
     Args:
-        name: The name; must be new.
+        name: Name of the optimizer; must be new.
 
     Returns:
-        A decorator that returns the factory unchanged. The factory is an optimizer's class, or a
-        function of the parameter groups. It is given ``lr``, and ``momentum`` if it has such a
-        parameter; its other keywords are what a recipe may set in ``optimizer_options``.
+        A decorator that returns the factory unchanged. The factory is an optimizer's class, or
+        a function of the parameter groups. It receives ``lr``, and ``momentum`` if it has such
+        a parameter. A recipe may set its other keywords in ``optimizer_options``.
 
     Raises:
         DuplicateNameError: The name is taken.
@@ -96,10 +96,10 @@ def register_optimizer(name: str) -> Callable[[_Factory], _Factory]:
 
 
 def list_optimizers() -> list[str]:
-    """Names of all optimizers, sorted: torch's, ours, those of timm, and those that are registered.
+    """List the names of all optimizers, sorted: torch's, ours, timm's and the registered ones.
 
-    Without "adahessian", which differentiates the gradients again, "kron", which takes gigabytes
-    for a small network, and those of other packages.
+    Some of timm's names are left out: "adahessian", which differentiates the gradients again,
+    "kron", which takes gigabytes for a small network, and the optimizers of other packages.
     """
     from timm.optim import list_optimizers as timm_names
 
@@ -127,20 +127,21 @@ def parameter_groups(
     weight_decay: float,
     changes: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[dict[str, Any]]:
-    """The model's parameters by the role they play, as torch's optimizers take them.
+    """Group the model's parameters by their role, as torch's optimizers take them.
 
-    A model may offer a method ``parameter_groups() -> dict[str, list[Parameter]]``. The groups of
-    the others are "weights" (two or more dimensions) and "biases" (the rest, normalization
-    parameters among them). Frozen parameters are left out, and a group without members too.
+    A model may have a method ``parameter_groups() -> dict[str, list[Parameter]]``. Other models
+    have the groups "weights" (parameters of two or more dimensions) and "biases" (all others, also
+    those of normalizations). Frozen parameters and empty groups are left out.
 
     Args:
         model: The model.
-        weight_decay: For groups with a parameter of two or more dimensions; others have none.
+        weight_decay: Weight decay of groups with a parameter of two or more dimensions; other
+            groups have none.
         changes: Options of single groups, as in a recipe's ``groups``.
 
     Raises:
-        UnknownNameError: ``changes`` names a group the model does not have.
-        ArgumentError: The model's own groups do not hold each of its parameters once.
+        UnknownNameError: ``changes`` names a group that the model does not have.
+        ArgumentError: The model's own groups do not hold each of its parameters exactly once.
     """
     groups = _named_parameters(model)
     changes = changes or {}
@@ -208,20 +209,20 @@ def build_optimizer(
 
     Args:
         optimizer: "sgd" (with Nesterov momentum), "momentum" (SGD with classical momentum),
-            "adam", "adamw", "muon_sgd" (`MuonSGD`), any other name of `list_optimizers`; where to
-            import one from, "module:name"; an optimizer's class, a partial of one, or a function
-            that is given the parameter groups and returns an optimizer.
-        model: Its trainable parameters are optimized. Its method ``output_divisors``, if it has
-            one, says by what it divides the output of a group's layer; SGD makes up for that.
-        learning_rate: The peak learning rate.
-        momentum: Momentum of those optimizers that have one.
-        weight_decay: For weights only; see `parameter_groups`.
+            "adam", "adamw", "muon_sgd" (`MuonSGD`), or any other name of `list_optimizers`;
+            "module:name", which is imported; or an optimizer's class, a partial of one, or a
+            function from the parameter groups to an optimizer.
+        model: Model whose trainable parameters are optimized. Its method ``output_divisors``, if it
+            has one, says by what it divides the output of a group's layer; SGD makes up for that.
+        learning_rate: Highest learning rate of the schedule.
+        momentum: Momentum, for the optimizers that have one.
+        weight_decay: Weight decay of weights only; see `parameter_groups`.
         groups: Options of single groups of parameters, as in a recipe.
         options: Further keyword arguments of the optimizer.
 
     Raises:
         UnknownNameError: No optimizer has this name.
-        ArgumentError: It does not take one of the options, or there is nothing to train.
+        ArgumentError: The optimizer does not take an option, or no parameter can be trained.
     """
     if isinstance(optimizer, functools.partial):  # the groups' own would win
         weight_decay = optimizer.keywords.get("weight_decay", weight_decay)

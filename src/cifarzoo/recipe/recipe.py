@@ -28,7 +28,7 @@ _ALWAYS = ("epochs", "batch_size", "optimizer", "learning_rate", "scheduler", "a
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How to train a network.
+    """Says how to train a network.
 
     A recipe cannot be changed, so it may be shared, compared and hashed. `replace` and `override`
     return changed copies, and `to_dict` returns plain data.
@@ -162,7 +162,7 @@ class Recipe:
         check_scheduler(self.scheduler, self.scheduler_options)
 
     def replace(self, **changes: Any) -> Recipe:
-        """A copy with some fields changed; ``augmentation`` may be a mapping of its own fields."""
+        """Copy the recipe with changed fields; ``augmentation`` may be a mapping of its fields."""
         check_options("recipe", changes, _field_names(Recipe))
         augmentation = changes.get("augmentation")
         if isinstance(augmentation, Mapping):
@@ -172,7 +172,9 @@ class Recipe:
         return dataclasses.replace(self, **changes)
 
     def image_size_at(self, progress: float) -> int | None:
-        """Side in pixels to train at after the fraction ``progress`` of the run; None: as it is.
+        """Find the side in pixels to train at after the fraction ``progress`` of the run.
+
+        None stands for the images' own size.
 
         Example:
             >>> recipe = Recipe(image_sizes=[[0, 24], [0.5, 32]])
@@ -186,7 +188,7 @@ class Recipe:
         return size
 
     def work_share(self, progress: float) -> float:
-        """Share of the run's work that is done after the fraction ``progress`` of its steps.
+        """Compute the share of the run's work that is done after a fraction of its steps, 0..1.
 
         A step costs as much as its images have pixels.
 
@@ -204,7 +206,7 @@ class Recipe:
         return done / work
 
     def override(self, field: str, value: Any) -> Recipe:
-        """A copy with one field changed by its dotted name, as on the command line.
+        """Copy the recipe with one field changed by its dotted name, as on the command line.
 
         Example:
             >>> Recipe().override("augmentation.cutout", 8).augmentation.cutout
@@ -238,7 +240,7 @@ class Recipe:
         return ", ".join(f"{key}={_flat(value)}" for key, value in shown.items())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON and TOML, a copy; `from_dict` reads it back."""
+        """Return a copy as plain data for JSON and TOML; `from_dict` reads it back."""
         data: dict[str, Any] = thaw(dataclasses.asdict(self))
         return data
 
@@ -246,7 +248,7 @@ class Recipe:
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
         """Build a recipe from plain data; fields left out take their defaults.
 
-        What is left out of an ``augmentation`` that is given is off.
+        If an ``augmentation`` is given, the changes that it leaves out are off.
         """
         data = dict(data)
         # what a file leaves out is off, whatever the default recipe does
@@ -256,7 +258,7 @@ class Recipe:
         return cls().replace(**data)
 
     def to_toml(self) -> str:
-        """The recipe as TOML text, without options that are empty; `load` reads it from a file."""
+        """Write the recipe as TOML text, without empty options; `load` reads it from a file."""
         import tomli_w
 
         return tomli_w.dumps({key: value for key, value in self.to_dict().items() if value != {}})

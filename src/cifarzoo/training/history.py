@@ -25,18 +25,18 @@ _SHOWN = 20  # epochs in the printed table
 
 @dataclasses.dataclass(frozen=True)
 class EpochRecord:
-    """One epoch's measurements.
+    """Holds the measurements of one epoch.
 
     Args:
         epoch: Number of the epoch, from 1.
         train_loss: Mean training loss over the epoch, label smoothing included.
-        train_accuracy: Fraction of augmented training images classified correctly, 0..1; with
-            mixup or CutMix, against the label of the larger share.
+        train_accuracy: Fraction of the augmented training images that are classified correctly,
+            0..1. With mixup or CutMix, the label of the larger share counts.
         val_loss: Mean cross-entropy on the validation set after the epoch; None without one.
-        val_accuracy: Accuracy on it, 0..1; None without one.
+        val_accuracy: Accuracy on the validation set, 0..1; None without one.
         learning_rate: Learning rate of the first parameter group in the epoch's last step.
-        seconds: Wall time of the epoch's training steps.
-        images_per_second: Training images a second.
+        seconds: Wall time of the epoch's training steps, in seconds.
+        images_per_second: Number of training images a second.
     """
 
     epoch: int
@@ -49,16 +49,16 @@ class EpochRecord:
     images_per_second: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return plain data for JSON."""
         return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """All records of a run, in order.
+    """Holds all records of a run, in order.
 
     Args:
-        records: One for each epoch.
+        records: A record for each epoch.
     """
 
     records: tuple[EpochRecord, ...] = ()
@@ -74,19 +74,19 @@ class History:
 
     @property
     def seconds(self) -> float:
-        """Wall time of all training steps."""
+        """Wall time of all training steps, in seconds."""
         return sum(record.seconds for record in self.records)
 
     def column(self, name: str) -> list[Any]:
-        """One field of every record, as in ``history.column("train_loss")``."""
+        """List one field of every record, as in ``history.column("train_loss")``."""
         return [getattr(record, name) for record in self.records]
 
     def to_list(self) -> list[dict[str, Any]]:
-        """Plain data for JSON; `from_list` reads it back."""
+        """Return plain data for JSON; `from_list` reads it back."""
         return [record.to_dict() for record in self.records]
 
     def to_dataframe(self) -> DataFrame:
-        """A data frame of pandas: a row for each epoch.
+        """Make a data frame of pandas: a row for each epoch.
 
         Raises:
             MissingExtraError: pandas is not installed.

@@ -41,18 +41,18 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class RunStart:
-    """What is known when a run starts or continues.
+    """Holds what is known when a run starts or continues.
 
     Args:
         name: Name of the model.
         network: The module that is trained.
-        recipe: How.
-        steps_per_epoch: Optimizer steps in an epoch.
-        epochs_done: Finished epochs; above 0 when the run continues.
-        history: Their records.
-        device: Where it runs.
-        precision: Dtype of the computation.
-        compiled: Whether torch.compile fuses the network.
+        recipe: Recipe of the run.
+        steps_per_epoch: Number of optimizer steps in an epoch.
+        epochs_done: Number of finished epochs; above 0 if the run continues.
+        history: Records of the finished epochs.
+        device: Device that the run computes on.
+        precision: Dtype that the run computes in.
+        compiled: Whether torch.compile has compiled the network.
         images: One batch as the network sees it, (B, 3, H, W).
     """
 
@@ -70,15 +70,15 @@ class RunStart:
 
 @dataclasses.dataclass(frozen=True)
 class StepProgress:
-    """Where the run stands; sent a few times a second, not at every step.
+    """Says where the run stands; loggers receive it a few times a second, not at every step.
 
     Args:
         epoch: Number of the running epoch, from 1.
-        step: Finished steps of this epoch.
+        step: Number of finished steps of this epoch.
         loss: Mean training loss of the epoch so far.
         accuracy: Training accuracy of the epoch so far, 0..1.
-        learning_rate: Of the first parameter group.
-        images_per_second: In this epoch so far.
+        learning_rate: Learning rate of the first parameter group.
+        images_per_second: Number of training images a second, in this epoch so far.
     """
 
     epoch: int
@@ -90,19 +90,19 @@ class StepProgress:
 
 
 class Logger:
-    """Base of all loggers; override what you need."""
+    """Base class of all loggers; override the methods that you need."""
 
     def on_start(self, run: RunStart) -> None:
-        """The run starts or continues."""
+        """Called when the run starts or continues."""
 
     def on_progress(self, progress: StepProgress) -> None:
-        """Some steps were made."""
+        """Called a few times a second, after some steps."""
 
     def on_epoch(self, record: EpochRecord) -> bool | None:
-        """An epoch ended; return True to end the run with it, as after the last one."""
+        """Called after each epoch; return True to end the run, as after the last epoch."""
 
     def on_end(self, history: History) -> None:
-        """The run ended, was interrupted or failed; close what is open."""
+        """Called when the run has ended, was interrupted or failed; close what is open."""
 
 
 class EarlyStopping(Logger):
@@ -114,11 +114,12 @@ class EarlyStopping(Logger):
 
     Args:
         patience: Number of epochs in a row without a better result, after which the run ends.
-        by: What is compared: "val_accuracy", or "val_loss", which is better when it is lower.
-        least: By how much an epoch must be better to count as better.
+        by: Measurement that is compared: "val_accuracy", or "val_loss", which is better when it is
+            lower.
+        least: Smallest difference that counts as better.
 
     Raises:
-        ArgumentError: ``patience`` is below 1, or ``by`` is something else.
+        ArgumentError: ``patience`` is below 1, or ``by`` has another value.
 
     Example:
         >>> stopping = EarlyStopping(patience=3)
@@ -145,7 +146,7 @@ class EarlyStopping(Logger):
             self.on_epoch(record)
 
     def on_epoch(self, record: EpochRecord) -> bool:
-        """Whether this was one epoch too many."""
+        """End the run after ``patience`` epochs without a better result."""
         value = getattr(record, self._by)
         if value is None:
             raise ArgumentError("early stopping needs validation images; pass them to fit()")
@@ -161,13 +162,14 @@ _PARTS = 1_000_000  # of the bar
 
 
 class ConsoleLogger(Logger):
-    """A progress bar with loss, accuracy, learning rate, rate and time left; a line an epoch.
+    """Shows a progress bar and a line for each epoch.
 
-    A terminal that is gone, as after SIGHUP, is no reason to lose what the run has to save.
+    The bar has the loss, the accuracy, the learning rate, the images per second and the time that
+    is left. If the terminal is gone, as after SIGHUP, the run still saves what it has.
 
     Args:
-        console: Where to draw; a rich console on standard error, or the notebook, unless given.
-            Without a terminal or a notebook only the lines are written.
+        console: The rich console to draw on; unless given, the notebook, or else standard error.
+            Without a terminal or a notebook, only the lines are written.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -287,7 +289,7 @@ class _FileLogger(Logger):
 
 
 class CSVLogger(_FileLogger):
-    """A row an epoch, under a header.
+    """Writes a CSV file with a row for each epoch, below a header.
 
     Args:
         path: The file.
@@ -303,7 +305,7 @@ class CSVLogger(_FileLogger):
 
 
 class JSONLinesLogger(_FileLogger):
-    """A JSON object an epoch, one a line.
+    """Writes a file with a line for each epoch, which is a JSON object.
 
     Args:
         path: The file.
@@ -327,10 +329,10 @@ def scalars(record: EpochRecord) -> dict[str, float]:
 
 
 class TensorBoardLogger(Logger):
-    """Loss, accuracy and learning rate as scalars, and the network's graph.
+    """Writes loss, accuracy, learning rate and the network's graph into a TensorBoard log.
 
     Args:
-        folder: Log folder of the run.
+        folder: Folder of the log.
 
     Raises:
         MissingExtraError: TensorBoard is not installed.

@@ -40,8 +40,8 @@ class WandbLogger(_Tracker):
 
     Args:
         project: The project of the run.
-        options: Whatever else ``wandb.init`` takes, as ``name="first"``, ``mode="offline"``, or
-            ``id="abc", resume="must"`` for a run that goes on.
+        options: Other arguments of ``wandb.init``, such as ``name="first"``, ``mode="offline"``, or
+            ``id="abc", resume="must"`` for a run that continues.
 
     Raises:
         MissingExtraError: wandb is not installed.
@@ -75,8 +75,8 @@ class MLflowLogger(_Tracker):
     MLflow's own state, such as its current run, stays as it is.
 
     Args:
-        experiment: Name of the experiment; it is made when it is new.
-        tracking_uri: The server or store, as ``"http://127.0.0.1:5000"`` or
+        experiment: Name of the experiment, which is created if it is new.
+        tracking_uri: Address of the server or store, such as ``"http://127.0.0.1:5000"`` or
             ``"sqlite:///mlflow.db"``; the one that MLflow is set to unless given.
         run_name: Name of the run; the network's unless given.
 

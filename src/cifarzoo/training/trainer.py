@@ -50,16 +50,16 @@ _at_work = threading.RLock()  # a run may begin another within itself, in its ow
 class Trainer:
     """Trains a model by a recipe.
 
-    Under ``torchrun`` every process runs the same program: gradients are averaged, each process
-    takes its share of every batch, and only the first one writes.
+    Under ``torchrun`` every process runs the same program. Each process takes its share of every
+    batch, the gradients are averaged, and only the first process writes.
 
     Args:
         model: Any module from images (B, 3, H, W) to logits (B, classes). It is moved to the
             device and trained in place.
         recipe: Settings of the training; ``Recipe()`` unless given.
-        optimizer: A name or a factory, instead of the recipe's.
-        scheduler: A name or a factory ``(optimizer, epochs, steps_per_epoch) -> LRScheduler``,
-            instead of the recipe's.
+        optimizer: Name or factory of an optimizer, instead of the recipe's.
+        scheduler: Name of a scheduler, or a factory
+            ``(optimizer, epochs, steps_per_epoch) -> LRScheduler``, instead of the recipe's.
         device: "auto", or any torch device.
         precision: "auto" takes bfloat16 autocast where the device computes it natively.
         compile: Whether to compile the network with torch.compile, which takes up to a minute at
@@ -69,15 +69,16 @@ class Trainer:
         output: Folder of the run, as the command line writes and reads it: ``run.json`` and
             ``recipe.toml`` from the beginning, the checkpoint after every epoch, and at the end
             ``weights.safetensors`` and ``history.json``. Without it, nothing is written.
-        loss: A function of float32 logits (B, C) and targets to a number, in place of
-            cross-entropy, such as ``nn.CrossEntropyLoss(weight=...)``. Targets are int64 (B,), or
-            shares of the classes, float (B, C), of mixed images. The validation loss is by it too.
+        loss: Function of float32 logits (B, C) and targets that returns a number, instead of
+            cross-entropy, such as ``nn.CrossEntropyLoss(weight=...)``. Targets are int64 (B,);
+            those of mixed images are shares of the classes, float (B, C). The validation loss uses
+            it too.
         transform: A further change of the training images of an ImageSet, after the recipe's own:
             any function from uint8 (B, 3, H, W) to the same, such as a torchvision v2 transform.
         keep: Which network the run ends with. "last" takes that of the last epoch. "best" takes
             that of the epoch with the best accuracy on the validation images, with averaged
             weights if the recipe averages. Never choose by test images.
-        teacher: The trained network that ``recipe.teacher`` names, to learn from.
+        teacher: Trained network to learn from, which ``recipe.teacher`` names.
         kernels: Whether layers compute in the way that is fastest on a CPU; see `cpu_kernels`.
             Results are equal except for rounding. False leaves everything to torch.
         metadata: Further facts to keep with the run, as `save_weights` takes them.
@@ -156,17 +157,17 @@ class Trainer:
 
     @property
     def device(self) -> torch.device:
-        """Where it trains."""
+        """Device that the model is trained on."""
         return self.place.device
 
     @property
     def precision(self) -> torch.dtype:
-        """What it computes in."""
+        """Dtype that the model computes in."""
         return self.place.precision
 
     @property
     def checkpoint(self) -> Path | None:
-        """Where the checkpoint is written; None without an output folder."""
+        """Path of the checkpoint; None without an output folder."""
         return RunFolder(self.output).checkpoint if self.output is not None else None
 
     def fit(
@@ -181,8 +182,8 @@ class Trainer:
 
         Args:
             train: An ImageSet (augmented as the recipe says), a Loader, or any iterable of
-                ``(images, labels)`` batches; uint8 images are normalized, float ones taken as
-                normalized. A first batch is checked before any step.
+                ``(images, labels)`` batches. Images of uint8 are normalized; float images are
+                taken as normalized already. Every batch is checked.
             val: Images to measure after every epoch. Only the scheduler "plateau" and
                 ``keep="best"`` act on the result.
             resume: True continues from the checkpoint in ``output``, and a path continues from
@@ -192,7 +193,7 @@ class Trainer:
             steps_per_epoch: Number of optimizer steps in an epoch, for data without a length.
 
         Returns:
-            A record for each epoch, those before a resumed checkpoint included.
+            A record for each epoch, also for those before a resumed checkpoint.
 
         Raises:
             ArgumentError: A Trainer is at work in another thread.
@@ -202,8 +203,9 @@ class Trainer:
             OutputError: The disk is full, or ``output`` was deleted or replaced meanwhile.
             NonFiniteLossError: The loss became NaN or infinite; the last checkpoint is kept.
             PeerError: Under ``torchrun``, another process has ended or does not answer.
-            KeyboardInterrupt: Ctrl-C, or SIGTERM or SIGHUP, after which a program that does not
-                catch it ends with status 143 or 129; the step was finished and the state saved.
+            KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM or SIGHUP came. The step was finished
+                and the state saved. A program that does not catch it ends with status 130, 143 or
+                129.
         """
         self._check_keep(val)
         with (

@@ -45,7 +45,7 @@ CIFAR10_CLASSES = (
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Per-channel normalization of images in 0..255.
+    """Holds the normalization of each channel, for images in 0..255.
 
     Args:
         mean: Mean of each channel, in 0..1.
@@ -77,7 +77,7 @@ class Preprocessing:
             object.__setattr__(self, name, tuple(map(float, numbers)))
 
     def scale_and_bias(self) -> tuple[Tensor, Tensor]:
-        """Float32 (3,) each, so that ``pixel * scale + bias`` normalizes a pixel in 0..255."""
+        """Compute float32 (3,) each: ``pixel * scale + bias`` normalizes a pixel in 0..255."""
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         return 1 / (255 * std), -mean / std
 
@@ -93,19 +93,19 @@ CIFAR10_PREPROCESSING = Preprocessing()
 
 @dataclasses.dataclass(frozen=True)
 class ModelCard:
-    """Identity of a network: enough to build it again and to feed it correctly.
+    """Holds what is needed to build a network again and to prepare its images.
 
-    A card is a value: nothing in it can be changed; ``dataclasses.replace`` makes another.
+    Nothing in a card can be changed; ``dataclasses.replace`` makes a changed copy.
 
     Args:
-        name: Registered name, or the class name of a module made elsewhere.
-        num_classes: Size of the output.
-        options: Builder options that differ from the defaults.
-        preprocessing: Normalization the parameters were trained with.
-        classes: Class names in label order; None when unknown.
+        name: Registered name, or the name of the class for a module that the zoo did not build.
+        num_classes: Number of outputs.
+        options: Options of the builder that differ from the defaults.
+        preprocessing: Normalization that the parameters were trained with.
+        classes: Names of the classes, in the order of the labels; None if they are not known.
 
     Raises:
-        ArgumentError: A field is of another kind.
+        ArgumentError: A field has a wrong type or value.
     """
 
     name: str
@@ -137,7 +137,7 @@ class ModelCard:
             object.__setattr__(self, "classes", tuple(names))
 
     def to_dict(self) -> dict[str, Any]:
-        """A copy as plain data for JSON; `from_dict` reads it back."""
+        """Return a copy as plain data for JSON; `from_dict` reads it back."""
         data: dict[str, Any] = thaw(dataclasses.asdict(self))
         return data
 
@@ -147,10 +147,10 @@ class ModelCard:
 
         Args:
             data: Plain data.
-            is_intact: Whether it is of a file that was compared with a checksum already.
+            is_intact: Whether the data comes from a file whose checksum was already compared.
 
         Raises:
-            ArgumentError: It is something else; the field is named.
+            ArgumentError: A field is missing or wrong; the message names it.
         """
         if not is_intact:
             from cifarzoo.zoo.facts import CardData
@@ -174,7 +174,7 @@ def attach_card(model: nn.Module, card: ModelCard) -> None:
 
 
 def get_card(model: nn.Module) -> ModelCard:
-    """The card of ``model``; a module made elsewhere gets one with CIFAR-10's normalization."""
+    """Return the card of ``model``; one that the zoo did not build has CIFAR-10's normalization."""
     if not isinstance(model, nn.Module):
         raise ArgumentError(
             f"a model must be a torch module; got {model!r}: create_model(name) builds one"

@@ -29,24 +29,24 @@ def find_classifier(model: nn.Module) -> str:
     It is found by a pass of one image, in a twin of the network.
 
     Raises:
-        InputError: There is none, or none that could be told.
+        InputError: There is no such layer, or it cannot be found.
     """
     return _find(unwrap(model))[0]
 
 
 def get_classifier(model: nn.Module) -> nn.Module:
-    """The last layer of any network: the one that has an output for each class.
+    """Find the last layer of any network, which has an output for each class.
 
     Args:
         model: A network of the zoo, of torchvision, of timm, or your own.
 
     Returns:
-        The layer itself, an ``nn.Linear`` or an ``nn.Conv2d``; or what the network's own method
-        ``get_classifier`` gives, as networks of timm have one. Where that gives several layers, an
-        ``nn.ModuleList`` of them.
+        The layer itself, an ``nn.Linear`` or an ``nn.Conv2d``. If the network has a method
+        ``get_classifier``, as networks of timm do, it is the result of this method; several layers
+        become an ``nn.ModuleList``.
 
     Raises:
-        InputError: There is none, or none that could be told.
+        InputError: There is no such layer, or it cannot be found.
 
     Example:
         >>> from cifarzoo import create_model
@@ -76,21 +76,21 @@ def reset_classifier(
 ) -> None:
     """Give a network a new last layer, with random parameters, for other classes.
 
-    All other parameters stay, so this is how fine-tuning begins. The network's card follows: it
-    has the new number of classes, and the new names or none. Layers that only training uses, and
-    that have an output for each class, are replaced too; Inception has one. Make the optimizer
-    afterwards.
+    All other parameters stay, so this is how fine-tuning begins. The network's card then has the
+    new number of classes, and the new names or none. If another layer with an output for each
+    class is used in training, as in Inception, it is replaced too. Make the optimizer afterwards.
 
     Args:
-        model: A network of the zoo, of torchvision, of timm, or your own; it is changed. One with a
-            method ``reset_classifier`` is asked to do it itself, as those of timm.
-        num_classes: Outputs of the new layer.
-        classes: Their names, in the order of the labels. Training fills them in where they are None
-            and the images name their classes.
+        model: A network of the zoo, of torchvision, of timm, or your own, which is changed in
+            place. If it has a method ``reset_classifier``, as networks of timm do, this method is
+            called.
+        num_classes: Number of outputs of the new layer.
+        classes: Names of the classes, in the order of the labels. If they are None and the training
+            images name their classes, training fills them in.
         seed: Seed of the new parameters; torch's global generators are then left alone.
 
     Raises:
-        ArgumentError: ``num_classes`` is below 1, or ``classes`` are more or fewer.
+        ArgumentError: ``num_classes`` is below 1, or is not the number of ``classes``.
         InputError: The last layer of the network cannot be found; nothing is changed.
 
     Example:

@@ -32,14 +32,15 @@ _AVERAGE_WORDS = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Other names for the layers of a family, read from a peer's published source.
+    """Translates another package's names for the layers of a family.
 
-    A class of networks lists those it knows in the attribute ``layouts``.
+    The names were read in the package's published source. A class of networks lists the layouts
+    that it knows in the attribute ``layouts``.
 
     Args:
-        peer: Whose names they are.
-        names: Regular expressions and their replacements, applied in turn to each name.
-        scales: By the network's own name of a tensor, what to multiply it by.
+        peer: The package that the names come from.
+        names: Regular expressions and their replacements, which are applied in turn to each name.
+        scales: Factors by which tensors are multiplied, by the network's own names of the tensors.
     """
 
     peer: str
@@ -47,7 +48,7 @@ class Layout:
     scales: Mapping[str, Callable[[Tensor], float]] = dataclasses.field(default_factory=dict)
 
     def translate(self, name: str) -> str:
-        """The network's name for the peer's."""
+        """Translate a name of the peer into the network's name."""
         for pattern, replacement in self.names:
             name = re.sub(pattern, replacement, name)
         return name

@@ -36,17 +36,17 @@ _Builder = TypeVar("_Builder", bound=Callable[..., nn.Module])
 
 @dataclasses.dataclass(frozen=True)
 class WeightsInfo:
-    """One set of pretrained weights: where it lies and how to recognize it.
+    """Says where a set of pretrained weights lies, and what is known about it.
 
     Args:
-        path: The safetensors file; where ``url`` is given it need not be there yet, and without a
-            folder it lies in the user's cache folder.
-        sha256: Checksum of the file, hexadecimal.
-        url: Address that the file is fetched from when it is missing.
-        pack: The Python package that brings the file, where it is not this one.
+        path: The safetensors file. If ``url`` is given, it need not be there yet; a path without a
+            folder lies in the user's cache folder.
+        sha256: SHA-256 of the file, as hexadecimal text.
+        url: Address that the file is fetched from if it is missing.
+        pack: Name of the Python package that contains the file, if it is not this one.
         facts: What is known without the file: "seeds", a list with accuracy and time of every
             seed trained like this; "size" in bytes, "val_size", "recipe", "calibration_error",
-            "license", "citation"; "seed_of", the tag of the weights that it is another seed of.
+            "license", "citation"; "seed_of", the tag of the weights that have another seed.
     """
 
     path: Path
@@ -61,20 +61,20 @@ class WeightsInfo:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """What the zoo knows about a model: a value, in which nothing can be changed.
+    """Holds what the zoo knows about a model; nothing in it can be changed.
 
     Args:
-        name: The name `create_model` takes.
-        builder: The function that builds it.
-        description: One sentence.
+        name: Name that `create_model` takes.
+        builder: Function that builds the network.
+        description: What the model is, in one sentence.
         source: Citation: authors, year, title, section.
         parameters: Number of parameters with 10 classes.
         macs: Multiply-accumulate operations for one 3x32x32 image with 10 classes.
-        image_size: Height and width in pixels the network is bound to; None when it takes any.
-        stated_accuracy: Test accuracy in percent that the source states; None when it does not.
+        image_size: Height and width in pixels that the network needs; None if it takes any size.
+        stated_accuracy: Test accuracy in percent that the source states; None if it states none.
         recipes: Training recipes by name; "default" is the one to use.
         weights: Pretrained weights by tag; "default" is the one ``pretrained=True`` loads.
-        family: What it has in common with other models of the zoo; None for a model alone.
+        family: Name of its family of models in the zoo; None if it has none.
     """
 
     name: str
@@ -99,19 +99,19 @@ class ModelSpec:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Builder options beside ``num_classes``, with their defaults."""
+        """Options of the builder besides ``num_classes``, with their defaults."""
         parameters = keyword_options(self.builder)
         return {name: p.default for name, p in parameters.items() if name != "num_classes"}
 
     def get_recipe(self, name: str) -> Recipe:
-        """The recipe called ``name``; raises UnknownNameError when there is none."""
+        """Return the recipe called ``name``; raises UnknownNameError if there is none."""
         try:
             return self.recipes[name]
         except KeyError:
             raise unknown_name(f"recipe of {self.name!r}:", name, self.recipes) from None
 
     def get_weights(self, tag: str) -> WeightsInfo:
-        """The weights with this tag; raises UnknownNameError when there are none."""
+        """Return the weights with this tag; raises UnknownNameError if there are none."""
         try:
             return self.weights[tag]
         except KeyError:
@@ -131,7 +131,7 @@ class ModelSpec:
         return render("spec.html", name=self.name, description=self.description, groups=about(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return plain data for JSON."""
         return {
             "name": self.name,
             "family": self.family,
@@ -219,23 +219,23 @@ def register_model(
     The builder's parameters are all keyword-only: ``num_classes`` and the model's own options.
 
     Args:
-        description: One sentence.
-        source: Citation.
-        parameters: Number of parameters with 10 classes; a contract test counts again.
+        description: What the model is, in one sentence.
+        source: Citation: authors, year, title, section.
+        parameters: Number of parameters with 10 classes.
         macs: Multiply-accumulate operations for one 3x32x32 image, as ``summary`` counts them.
-        image_size: Height and width the network is bound to; None when it takes any.
+        image_size: Height and width in pixels that the network needs; None if it takes any size.
         stated_accuracy: Test accuracy in percent that the source states.
         recipes: Training recipes by name; without any, "default" is ``Recipe()``.
         weights: Pretrained weights by tag.
         name: Name of the model; the function's own name unless given.
-        family: What it has in common with other models.
+        family: Name of its family of models; None if it has none.
 
     Returns:
         A decorator that returns the builder unchanged.
 
     Raises:
         DuplicateNameError: The name is taken.
-        ArgumentError: The name has a colon, which other packages' networks have; or the builder
+        ArgumentError: The name has a colon, which marks networks of other packages; or the builder
             takes no ``num_classes``, or has positional parameters.
     """
 
@@ -270,11 +270,11 @@ def register_model(
 
 
 def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[str]:
-    """Names of the registered models, sorted.
+    """List the names of the registered models, sorted.
 
     Args:
-        pattern: Shell-style pattern, as in ``"resnet*"``; ``"timm:*"`` and ``"torchvision:*"``
-            list the networks of these packages, which are not listed otherwise.
+        pattern: Shell-style pattern, such as ``"resnet*"``. Only ``"timm:*"`` and
+            ``"torchvision:*"`` list the networks of these packages.
         pretrained: True for models with weights, False for those without, None for all.
 
     Example:
@@ -295,14 +295,14 @@ def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[s
 
 
 def get_model_info(name: str) -> ModelSpec:
-    """What the zoo knows about the model called ``name``.
+    """Return what the zoo knows about the model called ``name``.
 
     Args:
         name: A name of ``list_models()``, or ``"timm:NAME"`` or ``"torchvision:NAME"`` for a
-            network of these packages; such a one is built to be counted, with a stem for 32 pixels.
+            network of these packages, which is then built with a stem for 32 pixels and counted.
 
     Raises:
-        UnknownNameError: No model has this name; the message suggests what was meant.
+        UnknownNameError: No model has this name; the message suggests names like it.
         ArgumentError: The other package's network cannot be adapted to 32 pixels.
 
     Example:

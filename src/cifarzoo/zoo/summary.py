@@ -19,19 +19,20 @@ __all__ = ["summary"]
 
 
 def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> ModelStatistics:
-    """Shapes, parameters and multiply-accumulates of every layer.
+    """Measure shapes, parameters and multiply-accumulates of every layer.
 
-    torchinfo counts a dense layer's once for an image and leaves attention out; here they are
-    counted for every token, and those of attention are in the total.
+    torchinfo counts the multiply-accumulates of a dense layer once for an image, and leaves out
+    those of attention. Here dense layers are counted for every token, and attention is in the
+    total.
 
     Args:
         model: Any module that takes images (batch, 3, height, width).
-        batch_size: Images in the pass that is measured.
+        batch_size: Number of images in the pass that is measured.
         image_size: Height and width in pixels.
 
     Returns:
-        torchinfo's ``ModelStatistics``: ``print`` it, at most 100 columns wide, or read
-        ``total_params`` and ``total_mult_adds``. The model itself is left alone.
+        torchinfo's ``ModelStatistics``. ``print`` shows them, at most 100 columns wide, and
+        ``total_params`` and ``total_mult_adds`` are the sums. The model itself is not changed.
 
     Example:
         >>> from cifarzoo import create_model

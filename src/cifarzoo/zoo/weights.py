@@ -57,25 +57,25 @@ def save_weights(
     metadata: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> Path:
-    """Write parameters and buffers as safetensors, atomically, with the model's card.
+    """Write parameters and buffers as a safetensors file, with the model's card.
 
-    The card in the file tells the truth about the network: a last layer that was replaced by hand
-    decides the number of classes, and a network that its builder could not have built has the name
-    of its class.
+    The card in the file describes the network as it is. If its last layer was replaced by hand,
+    this layer decides the number of classes. If its builder could not have built it, the card has
+    the name of its class.
 
     Args:
-        model: The network; wrappers such as torch.compile are looked through.
-        path: Where the file goes; an existing file is replaced only by a complete new one.
-        metadata: Further facts that JSON can hold: recipe, metrics, command.
-        dtype: Type to store the parameters in, as in ``torch.float16``; buffers keep theirs, for
-            running statistics may lie outside its range.
+        model: The network, which may be wrapped, as by torch.compile.
+        path: The file. An existing file is replaced only by a complete new one.
+        metadata: Further facts that JSON can hold, such as recipe, metrics and command.
+        dtype: Dtype to store the parameters in, such as ``torch.float16``. Buffers keep their own
+            dtype, because running statistics may be outside its range.
 
     Returns:
         The path.
 
     Raises:
-        ArgumentError: ``dtype`` cannot hold parameters, ``metadata`` is no plain data, or a fact
-            that this library reads is of another kind there.
+        ArgumentError: ``dtype`` cannot hold parameters, ``metadata`` is not plain data, or has a
+            wrong type for a fact that this library reads.
         OutputError: The file cannot be written; an older one is still whole.
     """
     from safetensors.torch import save
@@ -121,34 +121,34 @@ def load_weights(
     key: str | None = None,
     rename: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Load weights into ``model``: all of them, or nothing.
+    """Load weights into ``model``, either all of them or none.
 
-    Safetensors files of this library bring their card, normalization included, and are checked
-    against their own sha256. So does the checkpoint of a run, whose averaged weights are taken if
-    it has any. Other safetensors, ``.pt`` and ``.th`` files are read without running code. The
-    network is found in them by its names: under any prefix, in the names of a peer that its family
-    knows, and in an average where one lies beside the plain weights.
+    Safetensors files of this library have a card with the normalization, and are checked by the
+    SHA-256 in them. The checkpoint of a run has a card too; its averaged weights are loaded if it
+    has any. Other safetensors, ``.pt`` and ``.th`` files are read without running code from them.
+    The network is found in them by the names of its layers: under any prefix, and in the names of
+    another package that its family knows. If averaged weights lie beside the plain ones, they are
+    loaded.
 
     Args:
         model: The network to fill.
         source: The file, the folder of a finished run, or a state dict in memory.
-        preprocessing: Normalization the weights were trained with; what their card says unless
-            given, and what the model's card says for a foreign file, which does not tell.
-        new_head: Whether the model tells apart other classes than the file: its last layer then
-            keeps its values, and its card its classes.
-        key: Where in the file the weights lie, as in ``"model_ema"`` or ``"state_dict.net"``.
-        rename: Names in the file, or their beginnings, and what the model calls them.
+        preprocessing: Normalization that the weights were trained with. Unless given, it is that of
+            the file's card; for a foreign file, which has none, it is that of the model's card.
+        new_head: Whether the model has other classes than the file. Its last layer then keeps its
+            values, and its card keeps its classes.
+        key: Where in the file the weights lie, such as ``"model_ema"`` or ``"state_dict.net"``.
+        rename: Names in the file, or their beginnings, and the model's names for them.
 
     Returns:
-        What `read_metadata` returns, and how the file was read: ``chosen``, where in it the weights
-        lie; ``layout``, whose names they have; ``renamed``, the model's name for each of the file's
-        that differs; ``left``, what else the file holds. The logger "cifarzoo" is told of whatever
-        the file does not decide by itself.
+        What `read_metadata` returns, and how the file was read: ``chosen``, where in the file the
+        weights lie; ``layout``, the package whose names they have; ``renamed``, the model's name
+        for each name in the file that differs; ``left``, what else the file holds. The logger
+        "cifarzoo" is told what the file does not decide by itself.
 
     Raises:
-        WeightsError: The file is missing, damaged, does not fit, or was made with an option of the
-            model's builder that this model was not given; layers or options are named and the
-            model is unchanged.
+        WeightsError: The file is missing, is damaged, does not fit, or was made with an option of
+            the builder that this model was not given. The message names the layers or options.
         ArgumentError: ``source`` is neither a path nor a state dict.
     """
     return fill(
@@ -220,16 +220,17 @@ def find_weights(path: str | PathLike[str]) -> Path:
 
 
 def read_metadata(path: str | PathLike[str]) -> dict[str, Any]:
-    """The facts in a weights file: ``format``, ``card``, ``sha256``, ``versions``, ``metadata``.
+    """Read the facts in a weights file: format, card, sha256, versions and metadata.
 
-    Of a run's checkpoint ``format``, ``card`` and ``metadata``, with the recipe and the history so
-    far. Empty for files of another origin. The tensors of safetensors are not read.
+    The checkpoint of a run has ``format``, ``card`` and ``metadata``, with the recipe and the
+    history so far. Files of another origin have no facts, and the result is empty. The tensors of
+    safetensors files are not read.
 
     Args:
         path: The file, or the folder of a finished run.
 
     Raises:
-        WeightsError: The file is missing, damaged, or no weights file.
+        WeightsError: The file is missing, is damaged, or is not a weights file.
     """
     path = find_weights(path)
     if kind_of_file(path) == "torch":

@@ -26,23 +26,22 @@ _users: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 
 @contextlib.contextmanager
 def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
-    """Within the block, convolutions and normalizations of ``model`` are faster on a CPU.
+    """Make convolutions and normalizations of ``model`` faster on a CPU, within a ``with`` block.
 
-    Layers that are exactly ``nn.Conv2d``, ``nn.BatchNorm1d`` or ``nn.BatchNorm2d`` compute the same
-    in another way where that is faster: outputs and gradients are equal but for rounding. In
-    training, a batch of one value per channel is normalized by the running statistics, where torch
-    raises an error. Also in training, a normalization may return a tensor of a special class, whose
-    numbers are computed when they are used: an activation behind it is computed in the same pass.
-    It can be used like any other tensor.
-    Subclasses, layers with hooks, layers that stand in several places of the network and those on
-    other devices are left alone.
+    Layers that are exactly ``nn.Conv2d``, ``nn.BatchNorm1d`` or ``nn.BatchNorm2d`` then compute the
+    same in another way where that is faster. Outputs and gradients are equal except for rounding.
+    In training, a batch of one value per channel is normalized by the running statistics, where
+    torch raises an error. Also in training, a normalization may return a tensor of a special
+    class. Its numbers are computed when they are used, in the same pass as an activation behind
+    it. It can be used like any other tensor. Some layers are left alone: subclasses, layers with
+    hooks, layers that stand in several places of the network, and layers on other devices.
 
-    Blocks may be nested and overlap, also from several threads: the last one that ends hands the
-    layers back. A copy of the network that is made inside, or a pickle, has stock layers.
+    Blocks may be nested and overlap, also from several threads. The last one that ends puts the
+    stock layers back. A copy or a pickle of the network that is made inside has stock layers.
 
     Args:
         model: Any module.
-        enabled: False does nothing.
+        enabled: Whether to change anything; False leaves all layers as they are.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))

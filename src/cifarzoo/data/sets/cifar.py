@@ -93,22 +93,22 @@ def load_cifar10(
     mirrors: Sequence[str] = (),
     progress: bool = True,
 ) -> ImageSet:
-    """CIFAR-10 in memory: 50,000 training or 10,000 test images of 10 classes.
+    """Load CIFAR-10 into memory: 50,000 training or 10,000 test images of 10 classes.
 
     Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images, chapter 3.
 
     Args:
         split: "train" or "test".
-        root: Folder that holds (or will hold) ``cifar-10-batches-py``, or that folder itself;
-            ``$CIFARZOO_DATA``, then the user's cache folder, unless given.
-        download: Fetch the files when they are missing; 170 MB.
-        mirrors: Addresses of folders to try first; those in the comma-separated
-            ``$CIFARZOO_MIRRORS`` follow, then the official one, then a built-in mirror. One that
-            is silent or slow is left for the next, which goes on where it stopped.
-        progress: Show a bar on standard error while downloading, when that is a terminal.
+        root: Folder that holds (or will hold) ``cifar-10-batches-py``, or that folder itself.
+            Unless given, ``$CIFARZOO_DATA`` is used, or else the user's cache folder.
+        download: Whether to fetch the files when they are missing (170 MB).
+        mirrors: Addresses of folders to try first. Those in the comma-separated
+            ``$CIFARZOO_MIRRORS`` follow, then the official address, then a built-in mirror. If an
+            address is silent or slow, the next one continues where it stopped.
+        progress: Whether to show a bar on standard error while downloading, if that is a terminal.
 
     Returns:
-        The set, images in official order.
+        The set, with its images in official order.
 
     Raises:
         DataNotFoundError: The files are missing and ``download`` is off.
@@ -129,9 +129,9 @@ def load_cifar100(
     mirrors: Sequence[str] = (),
     progress: bool = True,
 ) -> ImageSet:
-    """CIFAR-100 in memory, with the 100 fine or the 20 coarse labels.
+    """Load CIFAR-100 into memory, with the 100 fine or the 20 coarse labels.
 
-    Arguments, result and errors are those of `load_cifar10`; the folder is ``cifar-100-python``,
+    Arguments, result and errors are those of `load_cifar10`. The folder is ``cifar-100-python``,
     and there is no built-in mirror.
     """
     _check_split(split)

@@ -21,20 +21,20 @@ _NAMES = {"train": ("train", "training"), "test": ("test", "val", "valid", "vali
 
 
 def load_folder(path: str | Path, split: Literal["train", "test"] | None = None) -> ImageSet:
-    """Read images of one's own: a folder for each class, with image files in it.
+    """Read images of your own: a folder for each class, with image files in it.
 
     Images of another size than 32x32 are resized as a whole, and the logger "cifarzoo" is told how
-    many. They are read as `predict` reads them: turned upright, 16 bits scaled to 8, what is
-    transparent on white.
+    many. They are read as `predict` reads them: photos are turned upright, 16 bits are scaled to 8,
+    and transparent parts become white.
 
     Args:
-        path: A folder that holds the folders of the classes, in the order of whose names the
-            classes are numbered; or one that holds such folders for its parts.
-        split: "train" for the folder "train" in it, "test" for "test" or "val"; where there are no
-            parts, "test" takes all images. None for the folder itself.
+        path: A folder that holds a folder for each class; the classes are numbered in the order of
+            their names. Or a folder with such folders for its parts, as in ``train/cat``.
+        split: "train" reads the folder "train" in it, "test" reads "test" or "val". If there are no
+            parts, "test" reads all images. None reads the folder itself.
 
     Returns:
-        The set, sorted by path.
+        The set of uint8 images (N, 3, 32, 32), sorted by path.
 
     Raises:
         DataNotFoundError: There is no such folder, or no class in it.

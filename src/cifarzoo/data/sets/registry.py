@@ -31,16 +31,16 @@ _Load = TypeVar("_Load", bound=Callable[..., ImageSet])
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """What is known about an image set.
+    """Describes a registered image set.
 
     Args:
-        name: The name `load_dataset` takes.
-        load: The function that loads a part: ``(split, *, root, download) -> ImageSet``.
+        name: Name that `load_dataset` takes.
+        load: Function that loads a part: ``(split, *, root, download) -> ImageSet``.
         preprocessing: Normalization of networks that are trained on it.
         splits: Its parts: "train" and "test", or one of them.
-        description: One sentence.
-        md5: The checksum of every file, by its name.
-        set_name: What its image sets are called, before the part; ``name`` unless given.
+        description: What the images are, in one sentence.
+        md5: MD5 checksum of every file, by the name of the file.
+        set_name: Name of its image sets, before the part; ``name`` unless given.
     """
 
     name: str
@@ -72,12 +72,13 @@ def register_dataset(
     """Register the decorated function as the one that loads the image set called ``name``.
 
     Args:
-        name: The name; must be new.
+        name: Name of the image set; must be new.
         preprocessing: Mean and standard deviation of its training pixels.
-        splits: Its parts.
-        description: One sentence.
-        md5: The checksum of every file, by its name; noted in the weights trained on it.
-        set_name: What its image sets are called, before the part.
+        splits: Its parts: "train" and "test", or one of them.
+        description: What the images are, in one sentence.
+        md5: MD5 checksum of every file, by the name of the file. Weights that are trained on the
+            images note it.
+        set_name: Name of its image sets, before the part; ``name`` unless given.
 
     Returns:
         A decorator that returns the function unchanged. It takes ``(split, *, root, download)``
@@ -109,12 +110,12 @@ def register_dataset(
 
 
 def list_datasets() -> list[str]:
-    """Names of the registered image sets, sorted."""
+    """List the names of the registered image sets, sorted."""
     return sorted(_SETS)
 
 
 def get_dataset_info(name: str) -> DatasetInfo:
-    """What is known about the image set called ``name``, or about a "folder:PATH".
+    """Return what is known about the image set called ``name``, or about a "folder:PATH".
 
     Raises:
         UnknownNameError: No image set has this name.
@@ -140,15 +141,15 @@ def load_dataset(
     """Load a part of the image set called ``name``.
 
     Args:
-        name: A name of ``list_datasets()``, or "folder:PATH", see `load_folder`.
+        name: A name of ``list_datasets()``, or "folder:PATH" (see `load_folder`).
         split: "train" or "test".
-        root: Folder of the files, for those that have any.
-        download: Fetch them when they are missing.
+        root: Folder of the files, if the image set has files.
+        download: Whether to fetch the files when they are missing.
 
     Raises:
         UnknownNameError: No image set has this name.
         ArgumentError: It has no such part.
-        InputError: Its function returned something else than an ImageSet.
+        InputError: Its function did not return an ImageSet.
 
     Example:
         >>> load_dataset("sample", "test")

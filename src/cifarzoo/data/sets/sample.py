@@ -19,10 +19,11 @@ _MOSAIC_COLUMNS = 50
 
 
 def load_sample(split: Literal["train", "test"] = "train") -> ImageSet:
-    """The embedded sample: 2,000 training or 1,000 test images of CIFAR-10, in official order.
+    """Load the sample in the package: 2,000 training or 1,000 test images of CIFAR-10.
 
-    They are the first 200 (100) images of each class of the official training (test) set, stored
-    without loss. For trying things out and for tests; accuracies on it are not CIFAR-10 results.
+    They are the first 200 (100) images of each class of the official training (test) set, in
+    official order, stored without loss. Use them to try things out, and in tests. Accuracies on
+    them are not CIFAR-10 results.
 
     Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images, chapter 3.
 

@@ -27,14 +27,14 @@ Cifar10_1Version = Literal["v4", "v6"]
 
 
 def load_cifar10c(corruption: str, severity: int, *, root: str | Path | None = None) -> ImageSet:
-    """The 10,000 test images of CIFAR-10 under one corruption, from the official files.
+    """Load the 10,000 test images of CIFAR-10 under one corruption, from the official files.
 
     Source: Hendrycks & Dietterich 2019, arXiv:1903.12261; the files are CIFAR-10-C.tar of
     https://zenodo.org/records/2535967.
 
     Args:
-        corruption: Name of a file without its suffix: "fog", "gaussian_noise", ...
-        severity: 1 to 5.
+        corruption: Name of a file without its suffix, such as "fog" or "gaussian_noise".
+        severity: Strength of the corruption, 1 to 5.
         root: Folder that holds ``CIFAR-10-C``, or that folder itself.
 
     Raises:
@@ -54,13 +54,13 @@ def load_cifar10c(corruption: str, severity: int, *, root: str | Path | None = N
 
 
 def load_cifar10_1(version: Cifar10_1Version = "v6", *, root: str | Path | None = None) -> ImageSet:
-    """New images for CIFAR-10's classes, gathered as the original ones were: 2,000, or 2,021.
+    """Load CIFAR-10.1: new images of CIFAR-10's classes, gathered as the original ones were.
 
     Source: Recht et al. 2018, Do CIFAR-10 Classifiers Generalize to CIFAR-10?, arXiv:1806.00451;
     the files are in ``datasets`` of https://github.com/modestyachts/CIFAR-10.1.
 
     Args:
-        version: "v6", balanced over the classes, or "v4".
+        version: "v6" has 2,000 images, equally many of each class; "v4" has 2,021.
         root: Folder that holds the files, or a folder ``CIFAR-10.1`` with them.
 
     Raises:
@@ -79,7 +79,7 @@ def load_cifar10_1(version: Cifar10_1Version = "v6", *, root: str | Path | None 
 
 
 def load_cifar10h(*, root: str | Path | None = None) -> Tensor:
-    """How people see the test images: the share of about fifty of them that chose each class.
+    """Load CIFAR-10H: for each test image, the share of about fifty people that chose each class.
 
     Source: Peterson et al. 2019, Human Uncertainty Makes Classification More Robust,
     arXiv:1908.07086; the file is ``data/cifar10h-probs.npy`` of
@@ -89,11 +89,11 @@ def load_cifar10h(*, root: str | Path | None = None) -> Tensor:
         root: Folder that holds the file, or a folder ``cifar-10h`` with it.
 
     Returns:
-        A distribution for each test image, in official order, as float64 (10000, 10).
+        Shares in 0..1 for each test image, in official order, float64 (10000, 10).
 
     Raises:
         DataNotFoundError: The file is missing.
-        DataError: It is not as published.
+        DataError: The file is not as published.
     """
     source = "data of https://github.com/jcpeterson/cifar-10h"
     name = "cifar10h-probs.npy"

@@ -29,6 +29,7 @@ __all__ = [
 
 # colours that stay apart for colour-blind readers (Okabe & Ito 2008)
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_NARROW = 4.9  # inches; a phone shows such a picture at about its own size
 
 
 def plot_confusion_matrix(
@@ -37,14 +38,17 @@ def plot_confusion_matrix(
     *,
     title: str | None = None,
 ) -> Figure:
-    """Heat map of a confusion matrix with the counts written in.
+    """Draw a confusion matrix as a heat map, with the counts written into it.
 
-    Colour is the share of the true class, so that classes of different size compare.
+    The colour of a cell is its share of the images of the true class, so classes of different size
+    can be compared.
 
     Args:
-        confusion: A report of `evaluate`; or counts (C, C), rows true, columns predicted.
-        classes: C names; for counts only, since a report has them.
-        title: Above the picture; for a report its model, data and accuracy unless given.
+        confusion: A report of `evaluate`; or counts (C, C), a row for each true class and a column
+            for each predicted one.
+        classes: Names of the C classes. Only counts need them, since a report has them.
+        title: Text above the picture. For a report, it is the model, the data and the accuracy
+            unless given.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -71,13 +75,13 @@ def plot_confusion_matrix(
 
 
 def plot_history(histories: Any, *, title: str = "", columns: int = 3) -> Figure:
-    """Training curves: loss, accuracy and learning rate against epochs.
+    """Draw training curves: loss, accuracy and learning rate against epochs.
 
     Args:
         histories: A `History`, or what its ``to_list()`` gave, as the metadata of a weights file
-            holds it; or several of these by name, which are drawn together.
-        title: Above the picture.
-        columns: Panels side by side, 1 to 3; one fits a narrow page.
+            holds it; or a mapping from names to several of these, which are drawn together.
+        title: Text above the picture.
+        columns: Number of panels side by side, 1 to 3; one fits a narrow page.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -127,9 +131,10 @@ def plot_history(histories: Any, *, title: str = "", columns: int = 3) -> Figure
 
 
 def plot_reliability(report: EvaluationReport) -> Figure:
-    """Reliability diagram: how often the network is right when it is so sure.
+    """Draw a reliability diagram: how often the network is right at each confidence.
 
-    Bars below the diagonal are overconfidence. Below, the share of the images in each bin.
+    Where bars stay below the diagonal, the network is overconfident. The lower panel shows the
+    share of the images in each bin.
 
     Args:
         report: What `evaluate` returned.
@@ -180,13 +185,13 @@ def plot_predictions(
     *,
     columns: int = 8,
 ) -> Figure | None:
-    """Images with what they are and what the network says; mistakes in colour.
+    """Draw images with what they are and what the network says; mistakes are in colour.
 
     Args:
         report: What `evaluate` returned.
-        images: The images it is about.
-        indices: Which; the first 24 unless given.
-        columns: Images side by side, at least 1.
+        images: The images that the report is about.
+        indices: Numbers of the images to draw; the first 24 unless given.
+        columns: Number of images side by side, at least 1.
 
     Returns:
         The figure; None if there is nothing to show.
@@ -215,7 +220,7 @@ def plot_predictions(
 
 
 def plot_comparison(comparisons: Comparison | Sequence[Comparison]) -> Figure:
-    """How far apart models are: each difference in accuracy with its 95 % interval.
+    """Draw how far apart models are: each difference in accuracy with its 95 % interval.
 
     Where the interval reaches across zero, the images do not tell which model is better.
 
@@ -254,7 +259,7 @@ def plot_comparison(comparisons: Comparison | Sequence[Comparison]) -> Figure:
 
 
 def plot_robustness(reports: RobustnessReport | Sequence[RobustnessReport]) -> Figure:
-    """Accuracy against severity, a panel for each corruption, a line for each model.
+    """Draw accuracy against severity: a panel for each corruption, a line for each model.
 
     Args:
         reports: What `evaluate_robustness` returned, or several of the same corruptions.
@@ -290,10 +295,14 @@ def plot_robustness(reports: RobustnessReport | Sequence[RobustnessReport]) -> F
 
 def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Figure:
     count = len(classes)
-    side = max(4.9, 0.34 * count + 1.5)  # ten classes can be read on a phone
-    figure, axes = _subplots(1, width=side, height=side * 0.92)
+    side = max(_NARROW, 0.34 * count + 1.5)
+    # the scale of the colours stands below, so that the cells have all of the width
+    figure, axes = _subplots(2, width=side, height=side * 1.12, columns=1, ratios=(30, 1))
     shares = [[n / max(sum(row), 1) for n in row] for row in confusion]
     image = axes[0].imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # a count is as large as its cell allows: a cell is about 0.7 of the side divided by the classes
+    letters = max(len(str(n)) for row in confusion for n in row)
+    size = min(10.0, 72 * 0.7 * side / count / (0.66 * letters))
     for row in range(count):
         for column in range(count):
             if count <= 20 and confusion[row][column]:
@@ -304,7 +313,7 @@ def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], tit
                     str(confusion[row][column]),
                     ha="center",
                     va="center",
-                    fontsize=8,
+                    fontsize=size,
                     color=colour,
                 )
     names = [_plain(name) for name in classes]
@@ -317,7 +326,8 @@ def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], tit
     axes[0].set_xlabel("predicted")
     axes[0].set_ylabel("true")
     axes[0].set_title(_plain(title))
-    figure.colorbar(image, ax=axes[0], fraction=0.046, pad=0.03, label="share of the true class")
+    label = "share of the true class"
+    figure.colorbar(image, cax=axes[1], orientation="horizontal", label=label)
     return figure
 
 

@@ -33,15 +33,15 @@ _FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class ClassScore:
-    """How one class fares.
+    """Says how well one class is recognized.
 
     Args:
-        name: The class.
+        name: Name of the class.
         precision: Share of the images predicted as this class that belong to it, 0..1.
-        recall: Share of its images that are recognized, 0..1: the accuracy on this class.
-        f1: Harmonic mean of both.
+        recall: Share of its images that are recognized, 0..1; this is the accuracy on the class.
+        f1: Harmonic mean of precision and recall, 0..1.
         recall_interval: 95 % Wilson interval of the recall; None for a class without images.
-        count: Its images in the set.
+        count: Number of its images in the set.
     """
 
     name: str
@@ -54,12 +54,13 @@ class ClassScore:
 
 @dataclasses.dataclass(frozen=True)
 class ReliabilityBin:
-    """Images of similar confidence: how sure the network is of them, and how often it is right.
+    """Says how sure the network is of images of similar confidence, and how often it is right.
 
     Args:
-        count: Images in the bin; of 15 bins of equal width, from the least confident.
+        count: Number of images in the bin. There are 15 bins of equal width, from the least
+            confident to the most confident.
         confidence: Mean confidence, 0..1; 0 in an empty bin.
-        accuracy: Fraction classified correctly; 0 in an empty bin.
+        accuracy: Fraction that is classified correctly, 0..1; 0 in an empty bin.
     """
 
     count: int
@@ -69,13 +70,13 @@ class ReliabilityBin:
 
 @dataclasses.dataclass(frozen=True)
 class ConfidentError:
-    """An image that the network is sure of, and wrong.
+    """Names an image that the network is sure of, and wrong about.
 
     Args:
-        index: Its place in the set.
+        index: Number of the image in the set.
         label: The true class.
-        predicted: What the network says.
-        confidence: The probability it gives to that.
+        predicted: The class that the network says.
+        confidence: The probability that the network gives to this class, 0..1.
     """
 
     index: int
@@ -86,29 +87,29 @@ class ConfidentError:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationReport:
-    """What `evaluate` found; every fraction is in 0..1.
+    """Holds what `evaluate` found; every fraction is in 0..1.
 
     Args:
         model: Name of the model.
         data: Name of the image set.
         tta: Test-time augmentation, as `evaluate` names it.
-        temperature: What the logits were divided by; 1 unless calibrated.
-        num_images: Images evaluated.
-        accuracy: Fraction classified correctly.
-        accuracy_interval: Its 95 % Wilson interval.
+        temperature: Number that the logits were divided by; 1 unless calibrated.
+        num_images: Number of images.
+        accuracy: Fraction that is classified correctly.
+        accuracy_interval: 95 % Wilson interval of the accuracy.
         top5_accuracy: Fraction whose label is among the five most probable classes.
         loss: Mean cross-entropy in nats.
-        expected_calibration_error: Over 15 equal-width bins.
-        adaptive_calibration_error: Over 15 bins of equally many images.
+        expected_calibration_error: Mean gap of confidence and accuracy over 15 bins of equal width.
+        adaptive_calibration_error: The same over 15 bins of equally many images.
         brier_score: Mean squared error of the probabilities, in 0..2.
         classes: A score for each class.
-        confusion: Counts; row is the true class, column the predicted one.
+        confusion: Numbers of images: a row for each true class, a column for each predicted one.
         reliability: The 15 bins of the expected calibration error.
         labels: The true class of every image, by number.
-        predicted: The predicted one.
-        confidence: The probability given to it.
-        note: What was done to the labels, as in "labels were taken by the names"; else empty.
-        metrics: What the metrics say that were registered, by name; see `register_metric`.
+        predicted: The predicted class of every image, by number.
+        confidence: The probability of the predicted class, for every image.
+        note: What was done to the labels, such as "labels were taken by the names"; or empty.
+        metrics: Values of the registered metrics, by name; see `register_metric`.
     """
 
     model: str
@@ -133,10 +134,10 @@ class EvaluationReport:
     metrics: Mapping[str, float] = FrozenDict()
 
     def has_images_of(self, other: EvaluationReport) -> bool:
-        """Whether both are of the same images in the same order, as far as their classes tell.
+        """Tell whether both are about the same images in the same order, as far as classes show.
 
-        The two models may number the classes differently: a class that both name is the same by
-        its name, others are by their number.
+        The two models may number the classes differently. Classes that both name are matched by
+        name, all others by number.
         """
         if len(self.labels) != len(other.labels):
             return False
@@ -153,7 +154,7 @@ class EvaluationReport:
         freeze_fields(self)
 
     def most_confused(self, count: int = 10) -> list[tuple[str, str, int]]:
-        """Pairs ``(true class, predicted class, images)`` that are mixed up most, worst first."""
+        """List the most confused pairs ``(true class, predicted class, images)``, worst first."""
         names = [score.name for score in self.classes]
         pairs = [
             (names[true], names[predicted], images)
@@ -164,7 +165,7 @@ class EvaluationReport:
         return sorted(pairs, key=lambda pair: -pair[2])[:count]
 
     def confident_errors(self, count: int = 20) -> list[ConfidentError]:
-        """The wrong predictions that the network is surest of, surest first."""
+        """List the wrong predictions with the highest confidence, highest first."""
         wrong = [i for i, label in enumerate(self.labels) if label != self.predicted[i]]
         names = [score.name for score in self.classes]
         return [
@@ -173,10 +174,10 @@ class EvaluationReport:
         ]
 
     def selective_accuracy(self, steps: int = 20) -> list[tuple[float, float]]:
-        """Accuracy on the most confident images: pairs ``(share of images, accuracy)``.
+        """Compute the accuracy on the most confident images: ``(share of images, accuracy)`` pairs.
 
-        What the network would reach if it might refuse the rest (Geifman & El-Yaniv 2017,
-        arXiv:1705.08500).
+        The network would reach it if it were allowed to refuse the other images (Geifman &
+        El-Yaniv 2017, arXiv:1705.08500).
         """
         order = sorted(range(self.num_images), key=lambda i: -self.confidence[i])
         hits = [self.labels[i] == self.predicted[i] for i in order]
@@ -184,13 +185,13 @@ class EvaluationReport:
         return [(count / self.num_images, sum(hits[:count]) / count) for count in counts]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `from_dict` reads it back."""
+        """Return plain data for JSON; `from_dict` reads it back."""
         data: dict[str, Any] = thaw(dataclasses.asdict(self))
         return {"format": _FORMAT, **data}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> EvaluationReport:
-        """Read what `to_dict` wrote, also after a way through JSON, and what older versions did.
+        """Read what `to_dict` of this or an older version wrote, also after a way through JSON.
 
         Raises:
             InputError: A newer version of the library wrote it.
@@ -218,21 +219,21 @@ class EvaluationReport:
         )
 
     def to_json(self) -> str:
-        """The report as JSON text, a line for each field."""
+        """Write the report as JSON text, with a line for each field."""
         lines = (f'"{key}": {json.dumps(value)}' for key, value in self.to_dict().items())
         return "{\n" + ",\n".join(lines) + "\n}"
 
     def to_markdown(self) -> str:
-        """Headline, per-class table and confusion matrix as Markdown."""
+        """Write a headline, a table of the classes and the confusion matrix as Markdown."""
         return as_markdown(self)
 
     def to_dataframe(self, rows: Rows = "classes") -> DataFrame:
-        """The report as a data frame of pandas.
+        """Make a data frame of pandas.
 
         Args:
-            rows: What a row stands for: "classes", each with its scores; "images", in their order,
-                each with its label, what was predicted and how surely; or "confusion", each pair of
-                a label and a prediction with its count.
+            rows: What a row stands for. "classes": a class, with its scores. "images": an image, in
+                the order of the set, with its label, the predicted class and its probability.
+                "confusion": a pair of a label and a predicted class, with the number of images.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -255,12 +256,12 @@ class EvaluationReport:
         return as_html(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write the report; the suffix decides: .json, .md, .txt, or .png, .svg, .pdf (matrix).
+        """Write the report as .json, .md or .txt, or its confusion matrix as .png, .svg or .pdf.
 
         Raises:
-            ArgumentError: Another suffix.
+            ArgumentError: ``path`` has another suffix.
             OutputError: The file cannot be written.
-            MissingExtraError: A picture is wanted and matplotlib is missing.
+            MissingExtraError: A picture is wanted and matplotlib is not installed.
         """
         path = Path(path)
         check_report_path(path)

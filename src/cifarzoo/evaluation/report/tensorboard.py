@@ -28,14 +28,15 @@ def log_report(
     images: ImageSet | None = None,
     recipe: Recipe | None = None,
 ) -> None:
-    """Write a report into a TensorBoard log: numbers, confusion matrix, reliability, samples.
+    """Write a report into a TensorBoard log: numbers, confusion matrix, reliability and images.
 
     Args:
-        folder: Log folder, that of `TensorBoardLogger` for one.
+        folder: Folder of the log, such as the one of a `TensorBoardLogger`.
         report: What `evaluate` returned.
-        images: The images it is about, for samples of predictions and of the surest errors.
-        recipe: How the network was trained: its fields become hyperparameters with the accuracy
-            and the loss of the report as their result, so that runs can be sorted by them.
+        images: The images that the report is about. Some of them are then shown with their
+            predictions, and so are the most confident errors.
+        recipe: Recipe of the network. Its fields become hyperparameters, with the accuracy and the
+            loss of the report as their result, so that runs can be sorted by them.
 
     Raises:
         InputError: The images are not those of the report.

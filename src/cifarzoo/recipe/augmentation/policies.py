@@ -45,13 +45,14 @@ _MOST_BINS, _MOST_OPERATIONS = 10_000, 100
 def trivial_augment(
     *, num_magnitude_bins: int = 31, fill: int | Sequence[int] = 0
 ) -> BatchAugmentation:
-    """One operation of any strength, the wide ranges (Mueller & Hutter 2021, arXiv:2103.10158).
+    """Apply one operation of any strength to each image (Mueller & Hutter 2021, arXiv:2103.10158).
 
-    As torchvision's ``v2.TrivialAugmentWide``. The ranges are those of the paper's "TA (Wide)".
+    It equals torchvision's ``v2.TrivialAugmentWide``. The ranges are those of the paper's
+    "TA (Wide)".
 
     Args:
         num_magnitude_bins: Number of strengths.
-        fill: Value in 0..255 of pixels from outside the image, or one for each channel.
+        fill: Value in 0..255 of pixels that come from outside the image, or one for each channel.
     """
     _check_whole("num_magnitude_bins", num_magnitude_bins, 2, _MOST_BINS)
     check_colour("fill", fill)
@@ -71,15 +72,15 @@ def rand_augment(
     num_magnitude_bins: int = 31,
     fill: int | Sequence[int] = 0,
 ) -> BatchAugmentation:
-    """Some operations of a given strength (Cubuk et al. 2019, arXiv:1909.13719, section 3).
+    """Apply some operations of one strength to each image (Cubuk et al. 2019, arXiv:1909.13719).
 
-    As torchvision's ``v2.RandAugment``.
+    Source: section 3 of the paper. It equals torchvision's ``v2.RandAugment``.
 
     Args:
-        num_ops: Operations on each image, one after the other.
+        num_ops: Number of operations on each image, one after the other.
         magnitude: Strength of all of them, below ``num_magnitude_bins``.
         num_magnitude_bins: Number of strengths.
-        fill: Value in 0..255 of pixels from outside the image, or one for each channel.
+        fill: Value in 0..255 of pixels that come from outside the image, or one for each channel.
     """
     _check_whole("num_ops", num_ops, 0, _MOST_OPERATIONS)
     _check_whole("num_magnitude_bins", num_magnitude_bins, 2, _MOST_BINS)
@@ -102,15 +103,16 @@ def rand_augment(
 
 @register_augmentation("auto_augment")
 def auto_augment(*, fill: int | Sequence[int] = 0) -> BatchAugmentation:
-    """What a search found for CIFAR-10 (Cubuk et al. 2018, arXiv:1805.09501, appendix).
+    """Apply what a search found for CIFAR-10 (Cubuk et al. 2018, arXiv:1805.09501, appendix).
 
-    One of 25 pairs of operations, each applied with its own probability. As torchvision's
-    ``v2.AutoAugment(AutoAugmentPolicy.CIFAR10)``, which has the magnitudes for ImageNet: images
-    move by up to 150/331 of their side, and Posterize keeps 8 to 4 bits. In the authors' code for
-    CIFAR-10 that is 10 pixels, and 4 bits to none. They also cut out a square of 16 pixels.
+    Each image gets one of 25 pairs of operations, and each operation is applied with its own
+    probability. It equals torchvision's ``v2.AutoAugment(AutoAugmentPolicy.CIFAR10)``, which has
+    the magnitudes for ImageNet: images move by up to 150/331 of their side, and Posterize keeps 8
+    to 4 bits. In the authors' code for CIFAR-10, images move by up to 10 pixels, and Posterize
+    keeps 4 bits to none. The authors also cut out a square of 16 pixels.
 
     Args:
-        fill: Value in 0..255 of pixels from outside the image, or one for each channel.
+        fill: Value in 0..255 of pixels that come from outside the image, or one for each channel.
     """
     check_colour("fill", fill)
 
@@ -129,15 +131,17 @@ def color_jitter(
     saturation: float | Sequence[float] = 0.0,
     hue: float | Sequence[float] = 0.0,
 ) -> BatchAugmentation:
-    """Other brightness, contrast, saturation and hue, in random order.
+    """Change brightness, contrast, saturation and hue at random, in random order.
 
-    As torchvision's ``v2.ColorJitter``; 0 leaves a property as it is.
+    It equals torchvision's ``v2.ColorJitter``; 0 leaves a property as it is.
 
     Args:
-        brightness: x for a factor drawn from [max(0, 1 - x), 1 + x], or the range itself.
+        brightness: A number x, and the factor is drawn from [max(0, 1 - x), 1 + x]; or the range
+            itself.
         contrast: The same for the contrast.
         saturation: The same for the saturation.
-        hue: x for a turn of the colour circle drawn from [-x, x], up to 0.5, or the range itself.
+        hue: A number x up to 0.5, and the turn of the colour circle is drawn from [-x, x]; or the
+            range itself.
     """
     ranges = {
         "brightness": _range("brightness", brightness, centre=1.0, low=0.0),
@@ -160,16 +164,16 @@ def random_erasing(
     ratio: Sequence[float] = (0.3, 3.3),
     value: int | Sequence[int] | str = 0,
 ) -> BatchAugmentation:
-    """A rectangle of another colour (Zhong et al. 2017, arXiv:1708.04896, section 3.2).
+    """Replace a rectangle in each image (Zhong et al. 2017, arXiv:1708.04896, section 3.2).
 
-    As torchvision's ``v2.RandomErasing``, whose largest rectangle is a third of the image; the
-    paper's is 0.4 of it. "random" is the paper's: even noise; torchvision's is normal noise, made
-    for normalized images.
+    It equals torchvision's ``v2.RandomErasing``, whose largest rectangle is a third of the image;
+    the paper's is 0.4 of it. "random" is the noise of the paper, in which all levels are equally
+    probable. torchvision's noise has a normal distribution and is made for normalized images.
 
     Args:
-        probability: Share of images that get a rectangle.
-        scale: Range of its area, as a fraction of the image's.
-        ratio: Range of its height divided by its width.
+        probability: Probability with which an image gets a rectangle.
+        scale: Range of the rectangle's area, as a fraction of the image's.
+        ratio: Range of the rectangle's height divided by its width.
         value: Level in 0..255, three of them, or "random", which draws each value of each pixel.
     """
     if not isinstance(probability, int | float) or not 0 <= probability <= 1:

@@ -36,12 +36,12 @@ def register_augmentation(name: str) -> Callable[[_Factory], _Factory]:
     """Make an augmentation available by ``name``.
 
     Args:
-        name: The name; must be new.
+        name: Name of the augmentation; must be new.
 
     Returns:
         A decorator that returns the factory unchanged. The factory returns a function
-        ``(images, generator) -> images`` on uint8 batches (B, 3, H, W); its own keyword-only
-        parameters are the options, plain numbers, strings and lists.
+        ``(images, generator) -> images`` on uint8 batches (B, 3, H, W). The factory's
+        keyword-only parameters are the options: numbers, strings and lists.
 
     Raises:
         DuplicateNameError: The name is taken.
@@ -61,7 +61,7 @@ def register_augmentation(name: str) -> Callable[[_Factory], _Factory]:
 
 
 def list_augmentations() -> list[str]:
-    """Names of all augmentations, sorted."""
+    """List the names of all augmentations, sorted."""
     return sorted(_FACTORIES)
 
 
@@ -81,7 +81,7 @@ def build_augmentation(name: str, **options: Any) -> BatchAugmentation:
 
     Returns:
         A function of uint8 images (B, 3, H, W), on any device, and a generator, which may be on
-        the CPU. It returns images of the same shape, and leaves those given as they were.
+        the CPU. It returns new images of the same shape.
 
     Raises:
         UnknownNameError: No augmentation has this name.
@@ -107,17 +107,17 @@ def build_augmentation(name: str, **options: Any) -> BatchAugmentation:
 def adapt_transform(transform: Callable[[Tensor], Tensor]) -> BatchAugmentation:
     """Use any function of uint8 batches, such as a torchvision v2 transform, as an augmentation.
 
-    torchvision's transforms draw one choice for a whole batch: ``v2.TrivialAugmentWide()`` does the
-    same to all its images, where "trivial_augment" treats each in its own way. They draw from
-    torch's global generator; here what they draw follows from the generator that the augmentation
-    is given, and the global one stays as it was. Draws of NumPy and of Python's ``random`` do not
-    follow.
+    torchvision's transforms make one random choice for a whole batch: ``v2.TrivialAugmentWide()``
+    does the same to all images of a batch, while "trivial_augment" changes each in its own way.
+    Transforms draw from torch's global generator. Here their random numbers follow from the
+    generator that the augmentation gets, and the global one stays as it was. Random numbers of
+    NumPy and of Python's ``random`` do not follow from it.
 
     Args:
-        transform: From uint8 (B, 3, H, W) to uint8 of the same shape.
+        transform: Function from uint8 (B, 3, H, W) to uint8 of the same shape.
 
     Returns:
-        The function, taking a generator too.
+        The same function, with a generator as its second argument.
 
     Raises:
         ArgumentError: ``transform`` cannot be called.

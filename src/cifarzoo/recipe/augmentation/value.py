@@ -18,7 +18,7 @@ Flip = Literal["none", "random", "alternating"]
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Random changes to training images, drawn anew for each image in each epoch.
+    """Names random changes to training images, drawn anew for each image in each epoch.
 
     Args:
         flip: Whether to exchange left and right: "none", "random" (with probability one half) or
@@ -57,7 +57,7 @@ class Augmentation:
         self.build_policies()  # refuses options before any work is done
 
     def build_policies(self) -> list[BatchAugmentation]:
-        """What ``policies`` names, ready to be called."""
+        """Build the augmentations that ``policies`` names."""
         return [
             build_augmentation(policy)
             if isinstance(policy, str)

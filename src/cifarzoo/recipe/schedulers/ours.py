@@ -85,7 +85,7 @@ def _ramp(time: float, start: float, end: float) -> float:
 def constant(
     optimizer: Optimizer, epochs: int, steps_per_epoch: int, *, warmup_epochs: float = 0.0
 ) -> LambdaLR:
-    """The peak learning rate throughout."""
+    """Keep the peak learning rate to the end."""
     return _schedule(
         optimizer, epochs, steps_per_epoch, lambda time: 1.0, warmup_epochs=warmup_epochs
     )
@@ -143,7 +143,7 @@ def cosine(
     warmup_epochs: float = 0.0,
     final_factor: float = 0.0,
 ) -> LambdaLR:
-    """Half a cosine from the peak to ``final_factor`` times the peak (Loshchilov & Hutter 2017)."""
+    """Fall by half a cosine to ``final_factor`` times the peak (Loshchilov & Hutter 2017)."""
 
     def fall(progress: float) -> float:
         return (1 + math.cos(math.pi * progress)) / 2
@@ -164,7 +164,7 @@ def onecycle(
 ) -> LambdaLR:
     """Rise to the peak, then fall to almost nothing (Smith & Topin 2018).
 
-    Defaults are those of torch's ``OneCycleLR``, with the momentum left alone.
+    The defaults are those of torch's ``OneCycleLR``, but the momentum does not change.
     """
     if not 0 < peak_at < 1:
         raise ArgumentError(f"peak_at is a fraction of the run in 0..1; got {peak_at}")
@@ -196,7 +196,7 @@ def linear(
     warmup_epochs: float = 0.0,
     final_factor: float = 0.0,
 ) -> LambdaLR:
-    """A straight line from the peak to ``final_factor`` times the peak; triangular with warm-up."""
+    """Fall in a straight line to ``final_factor`` times the peak; a triangle with warm-up."""
 
     def fall(progress: float) -> float:
         return 1 - progress
@@ -214,7 +214,7 @@ def polynomial(
     warmup_epochs: float = 0.0,
     final_factor: float = 0.0,
 ) -> LambdaLR:
-    """From the peak to ``final_factor`` times the peak by a power of the time that is left."""
+    """Fall to ``final_factor`` times the peak, by a power of the time that is left."""
 
     def fall(progress: float) -> float:
         return float((1 - progress) ** power)
@@ -232,7 +232,7 @@ def plateau(
     patience: int = 5,
     min_learning_rate: float = 0.0,
 ) -> ReduceLROnPlateau:
-    """Multiply by ``gamma`` when the loss has not improved for ``patience`` epochs."""
+    """Multiply by ``gamma`` if the loss has not improved for ``patience`` epochs."""
     if not 0 < gamma < 1:
         raise ArgumentError(f"gamma of 'plateau' must lie between 0 and 1; got {gamma}")
     if whole_number(patience) is None or patience < 0:

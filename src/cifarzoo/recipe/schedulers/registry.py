@@ -39,7 +39,7 @@ def register_scheduler(name: str) -> Callable[[_Factory], _Factory]:
     """Make a factory available by ``name`` in recipes and on the command line.
 
     Args:
-        name: The name; must be new.
+        name: Name of the scheduler; must be new.
 
     Returns:
         A decorator that returns the factory unchanged. The factory's keyword-only parameters are
@@ -59,7 +59,7 @@ def register_scheduler(name: str) -> Callable[[_Factory], _Factory]:
 
 
 def list_schedulers() -> list[str]:
-    """Names of all schedulers, sorted."""
+    """List the names of all schedulers, sorted."""
     return sorted([*_FACTORIES, *(f"timm.{name}" for name in timm.NAMES)])
 
 
@@ -82,18 +82,19 @@ def build_scheduler(
     steps_per_epoch: int,
     options: Mapping[str, Any] | None = None,
 ) -> LRScheduler:
-    """Build the scheduler named ``scheduler``, or call it when it is a factory.
+    """Build the scheduler named ``scheduler``, or call ``scheduler`` if it is a factory.
 
     Args:
-        scheduler: A name of `list_schedulers` or a factory.
-        optimizer: Its learning rates are the schedule's peak.
+        scheduler: A name of `list_schedulers`, or a factory
+            ``(optimizer, epochs, steps_per_epoch) -> LRScheduler``.
+        optimizer: Optimizer, whose learning rates are the highest of the schedule.
         epochs: Length of the run in epochs.
-        steps_per_epoch: Optimizer steps in one epoch.
+        steps_per_epoch: Number of optimizer steps in one epoch.
         options: Keyword options of the factory.
 
     Raises:
         UnknownNameError: No scheduler has this name.
-        ArgumentError: An option does not exist, or the factory returned something else.
+        ArgumentError: An option does not exist, or the factory does not return a scheduler.
     """
     options = thaw(options or {})
     if isinstance(scheduler, str):
