@@ -99,7 +99,8 @@ def train(
     compile_network: Annotated[
         bool,
         typer.Option(
-            "--compile", help="Compile the network with torch.compile, which can be faster on a GPU."
+            "--compile",
+            help="Compile the network with torch.compile, which can be faster on a GPU.",
         ),
     ] = False,
 ) -> None:
