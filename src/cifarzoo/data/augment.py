@@ -34,11 +34,15 @@ def reflect_pad(images: Tensor, padding: int) -> Tensor:
         not repeated, as in ``torch.nn.functional.pad(mode="reflect")``.
     """
     count, channels, height, width = images.shape
-    rows, columns = (_reflected(size, padding).to(images.device) for size in (height, width))
-    out = images.new_empty(count, len(rows), len(columns), channels)
-    for start in range(0, count, 1024):  # in pieces, so that no second padded copy exists
-        piece = images[start : start + 1024].permute(0, 2, 3, 1)
-        out[start : start + 1024] = piece[:, rows][:, :, columns]
+    below, right = padding + height, padding + width
+    out = images.new_empty(count, below + padding, right + padding, channels)
+    rows = out[:, padding:below]
+    rows[:, :, padding:right] = images.permute(0, 2, 3, 1)
+    # what is filled is copied to beside it: an index of every pixel takes twice as long
+    rows[:, :, :padding] = rows[:, :, padding + 1 : 2 * padding + 1].flip(2)
+    rows[:, :, right:] = rows[:, :, width - 1 : right - 1].flip(2)
+    out[:, :padding] = out[:, padding + 1 : 2 * padding + 1].flip(1)
+    out[:, below:] = out[:, height - 1 : below - 1].flip(1)
     return out
 
 
@@ -142,9 +146,3 @@ def downsample(images: Tensor, size: int) -> Tensor:
     # the antialiased kernel knows no bfloat16 on every device
     small = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
     return small.to(images.dtype)
-
-
-def _reflected(size: int, padding: int) -> Tensor:
-    """Source position of each padded position along one axis."""
-    position = torch.arange(-padding, size + padding).abs()
-    return (size - 1) - ((size - 1) - position).abs()
