@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.conv import Conv2d
 
 
