@@ -70,21 +70,25 @@ INLINE void find_pixels(float *pixels[], const cut_map *x, float *outside, int64
 
 #define CHANNELS_OF(from) (c + LANES <= C ? load_f32((from) + c) : load_some_f32((from) + c, C - c))
 
-/* The parts of the windows of n tiles, from tile `first` on: parts[36][TILES][channels] */
-static void window_parts(const cut_map *x, float *parts, float *zeros, int64_t first, int64_t n) {
+/* The parts of n tiles, from tile `first` on: parts[36][TILES][channels]. A tile is a window of 6x6
+ * pixels of the input, or 4x4 pixels of the output's gradient. */
+INLINE void find_parts(const cut_map *x, float *parts, float *zeros, int64_t first, int64_t n,
+                       int size) {
     int64_t C = x->C, N = filled(C), pitch = part_pitch(N);
     float *at[36];
     for (int64_t t = 0; t < n; t++) {
-        find_pixels(at, x, zeros, first + t, 6);
+        find_pixels(at, x, zeros, first + t, size);
         for (int64_t c = 0; c < N; c += LANES) {
             vec half[6][6], column[6], done[6];
-            for (int j = 0; j < 6; j++) {
-                for (int i = 0; i < 6; i++) column[i] = CHANNELS_OF(at[i * 6 + j]);
-                input_parts(column, done);
+            for (int j = 0; j < size; j++) {
+                for (int i = 0; i < size; i++) column[i] = CHANNELS_OF(at[i * size + j]);
+                if (size == 6) input_parts(column, done);
+                else output_parts(column, done);
                 for (int i = 0; i < 6; i++) half[i][j] = done[i];
             }
             for (int i = 0; i < 6; i++) {
-                input_parts(half[i], done);
+                if (size == 6) input_parts(half[i], done);
+                else output_parts(half[i], done);
                 for (int j = 0; j < 6; j++)
                     store_f32(parts + (i * 6 + j) * pitch + t * N + c, done[j]);
             }
@@ -92,26 +96,12 @@ static void window_parts(const cut_map *x, float *parts, float *zeros, int64_t f
     }
 }
 
-/* The parts of the gradients of n tiles of 4x4 pixels. */
+static void window_parts(const cut_map *x, float *parts, float *zeros, int64_t first, int64_t n) {
+    find_parts(x, parts, zeros, first, n, 6);
+}
+
 static void gradient_parts(const cut_map *g, float *parts, float *zeros, int64_t first, int64_t n) {
-    int64_t C = g->C, N = filled(C), pitch = part_pitch(N);
-    float *at[16];
-    for (int64_t t = 0; t < n; t++) {
-        find_pixels(at, g, zeros, first + t, 4);
-        for (int64_t c = 0; c < N; c += LANES) {
-            vec half[6][4], column[4], done[6];
-            for (int j = 0; j < 4; j++) {
-                for (int i = 0; i < 4; i++) column[i] = CHANNELS_OF(at[i * 4 + j]);
-                output_parts(column, done);
-                for (int i = 0; i < 6; i++) half[i][j] = done[i];
-            }
-            for (int i = 0; i < 6; i++) {
-                output_parts(half[i], done);
-                for (int j = 0; j < 6; j++)
-                    store_f32(parts + (i * 6 + j) * pitch + t * N + c, done[j]);
-            }
-        }
-    }
+    find_parts(g, parts, zeros, first, n, 4);
 }
 
 /* 4x4 pixels of each tile from its parts, plus a bias */

@@ -68,7 +68,7 @@ def winograd_conv2d(images: Tensor, weight: Tensor, padding: int) -> Tensor:
 def narrow_winograd_conv2d(
     images: Tensor, weight: Tensor, bias: Tensor | None, padding: int
 ) -> Tensor:
-    """The same with a bias, in C, where `native.winograd_takes` the images.
+    """Convolve as `winograd_conv2d`, with a bias, in C; `native.winograd_takes` the images.
 
     It keeps some tiles at a time in the cache, from the window to the pixels. So it pays for few
     channels too; with many, the filters fill the cache and torch's matrix products are faster.
@@ -78,7 +78,7 @@ def narrow_winograd_conv2d(
 
 
 def winograd_pays(batch: int, height: int, width: int) -> bool:
-    """Whether training with outputs (batch, K, height, width) is faster so, for wide layers.
+    """Whether training with outputs (batch, K, height, width) is faster so.
 
     Example:
         >>> winograd_pays(64, 4, 4), winograd_pays(64, 5, 5), winograd_pays(8, 4, 4)
