@@ -96,6 +96,7 @@ class Feed:
                 dtype=place.precision,
                 rank=rank,
                 world_size=world_size,
+                kernels=place.kernels,
             )
         elif transform is not None:
             raise ArgumentError(
@@ -310,6 +311,7 @@ def _in_order(
         preprocessing=preprocessing,
         device=place.device,
         dtype=place.precision,
+        kernels=place.kernels,
     )
 
 

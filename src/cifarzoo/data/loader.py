@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import TypedDict  # pydantic takes typing's from Python 3.12 on
 
+from cifarzoo.compute.cpu import native
 from cifarzoo.data.augment import crop, crop_rows, cut_out, flip_first, reflect_pad
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.errors import ArgumentError, InputError
@@ -51,7 +53,7 @@ class _Plan:
 class Loader:
     """Iterates over an `ImageSet` in batches of normalized images, on any device.
 
-    The set stays uint8 in memory, padded once. All random numbers of an epoch are drawn from the
+    The set stays uint8 in memory. All random numbers of an epoch are drawn from the
     generator when the epoch begins. So an epoch depends on the generator's state alone, can be
     continued in its middle, and is divided among processes without messages between them.
 
@@ -72,6 +74,8 @@ class Loader:
         generator: Generator of all random numbers, on the CPU; a new one with seed 0 unless given.
         rank: Number of this process, 0..world_size-1.
         world_size: Number of processes; each takes its own share of every batch.
+        kernels: Whether to make batches in one pass where the layers in C are compiled, see
+            `cpu_kernels`. The batches are the same.
 
     Raises:
         ArgumentError: ``batch_size`` is below 1, or larger than the set with ``drop_last``; the
@@ -101,6 +105,7 @@ class Loader:
         generator: torch.Generator | None = None,
         rank: int = 0,
         world_size: int = 1,
+        kernels: bool = True,
     ) -> None:
         self.augmentation = augmentation or Augmentation()
         self._changes = self.augmentation.build_policies()
@@ -120,12 +125,15 @@ class Loader:
         self.num_images = len(images)
         self.classes = images.classes
         self.labels = images.labels.to(self.device)
-        self._padded = reflect_pad(images.images.to(self.device), padding)
-        self._rows = crop_rows(self._padded, size)
+        self.kernels = kernels
+        self._images = images.images.to(self.device)
+        self._size, self._padding = size, padding
         # one scale and bias for each value of a row-major, channels-last image
         scale, bias = preprocessing.scale_and_bias()
         self._scale, self._bias = (x.repeat(size * size).to(self.device) for x in (scale, bias))
-        self._size = size
+        # and what each of the 256 values of each channel becomes
+        values = torch.arange(256)
+        self._table = torch.addcmul(bias[:, None], values, scale[:, None]).to(dtype)
         self._epoch = 0
         self._next_batch = self._resume_at = 0
         self._epoch_state = self.generator.get_state()
@@ -235,7 +243,30 @@ class Loader:
     def _make(self, plan: _Plan, batch: int) -> tuple[Tensor, Tensor]:
         part = slice(*plan.bounds[batch])
         index = plan.index[part]
-        pixels = crop(self._padded, self._rows, index, plan.top[part], plan.left[part])
+        in_one_pass = self.kernels and not self._changes and plan.light is None
+        if in_one_pass and native.windows_takes(self._images, self.dtype):
+            images = native.windows(
+                self._images,
+                index,
+                (plan.top[part], plan.left[part]),
+                self._table,
+                padding=self._padding,
+                mirrored=plan.flips[batch],
+                square=plan.cutout and (plan.cutout[0][part], plan.cutout[1][part]),
+                side=self.augmentation.cutout,
+            )
+        else:
+            images = self._step_by_step(plan, batch)
+        if not self.channels_last:
+            images = images.contiguous()
+        return images, self.labels.index_select(0, index)
+
+    def _step_by_step(self, plan: _Plan, batch: int) -> Tensor:
+        """The images of a batch in channels_last, by torch's operations."""
+        part = slice(*plan.bounds[batch])
+        index = plan.index[part]
+        padded, rows = self._padded
+        pixels = crop(padded, rows, index, plan.top[part], plan.left[part])
         pixels = flip_first(pixels, plan.flips[batch])
         if self._changes:
             # one for each batch and process, so that a run can go on in the middle of an epoch
@@ -254,9 +285,13 @@ class Loader:
         if plan.cutout is not None:
             top, left = plan.cutout
             images = cut_out(images, top[part], left[part], self.augmentation.cutout)
-        if not self.channels_last:
-            images = images.contiguous()
-        return images, self.labels.index_select(0, index)
+        return images
+
+    @functools.cached_property
+    def _padded(self) -> tuple[Tensor, Tensor]:
+        """All images, padded, and what `crop_rows` makes of them; a batch in one pass needs none."""
+        padded = reflect_pad(self._images, self._padding)
+        return padded, crop_rows(padded, self._size)
 
 
 def _bounds(shares: list[Tensor]) -> list[tuple[int, int]]:

@@ -141,15 +141,23 @@ INLINE void add_taps(const float *g, const float *x, float *sums, int64_t OW, in
     if (taps > 2) store_f32(sums + 2 * step, load_f32(sums + 2 * step) + (a2 + b2));
 }
 
+/* The place that is seen where a line of S pixels is continued by reflection. */
+INLINE int64_t reflected(int64_t place, int64_t S) {
+    if (place < 0) place = -place;
+    return place < S ? place : 2 * (S - 1) - place;
+}
+
 #define T float
 #define OF(name) name##_f32
 #include "layers.h"
+#include "windows.h"
 #undef T
 #undef OF
 
 #define T bf16
 #define OF(name) name##_bf16
 #include "layers.h"
+#include "windows.h"
 #undef T
 #undef OF
 

@@ -1,9 +1,9 @@
 """Layers in C, compiled on the machine they run on.
 
-``kernels.c`` holds what torch's operations cannot say in one pass, with ``layers.h`` for each type
-of number, ``winograd.h`` for float32 and ``tiles.h`` for the matrix unit. It is compiled by the
-machine's C compiler, once, in some seconds, into the user's cache folder. Where there is no
-compiler, layers compute as they do without it.
+``kernels.c`` holds what torch's operations cannot say in one pass, with ``layers.h`` and
+``windows.h`` for each type of number, ``winograd.h`` for float32 and ``tiles.h`` for the matrix
+unit. It is compiled by the machine's C compiler, once, in some seconds, into the user's cache
+folder. Where there is no compiler, layers compute as they do without it.
 """
 
 from __future__ import annotations
@@ -48,13 +48,16 @@ __all__ = [
     "winograd_apply",
     "winograd_takes",
     "winograd_weight",
+    "windows",
+    "windows_takes",
 ]
 
 Activation = Literal["none", "relu", "relu6"]
 _ACTIVATIONS = get_args(Activation)  # in the order of kernels.c
 
 _SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("kernels.c", "layers.h", "winograd.h", "tiles.h")
+    Path(__file__).with_name(name)
+    for name in ("kernels.c", "layers.h", "windows.h", "winograd.h", "tiles.h")
 )
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-lm")
 _SECONDS = 120  # for the compiler
@@ -264,6 +267,50 @@ def winograd_weight(grad: Tensor, x: Tensor, padding: int) -> Tensor:
     of_x = (batch, height, width, channels)
     _call("winograd_weight", x, grad, x, found, *of_x, *size, outputs, padding)
     return found[:, :channels, :outputs]
+
+
+def windows_takes(images: Tensor, dtype: torch.dtype) -> bool:
+    """Whether `windows` makes batches of this dtype of uint8 images (N, 3, S, S)."""
+    return (
+        library() is not None
+        and dtype in _NAMES
+        and images.device.type == "cpu"
+        and images.is_contiguous()
+    )
+
+
+def windows(
+    images: Tensor,
+    index: Tensor,
+    corner: tuple[Tensor, Tensor],
+    table: Tensor,
+    *,
+    padding: int,
+    mirrored: int,
+    square: tuple[Tensor, Tensor] | None,
+    side: int,
+) -> Tensor:
+    """Cut windows out of chosen images, mirror, normalize and cut squares out, in one pass.
+
+    Args:
+        images: uint8 (N, 3, S, S), continued by reflection.
+        index: int64 (B,), numbers of the images.
+        corner: int64 (B,) each, first row and column of each window, in 0..2 padding.
+        table: (3, 256), what each value of each channel becomes.
+        padding: Pixels that the images are continued by.
+        mirrored: Number of images that are mirrored; they come first.
+        square: int64 (B,) each, first row and column of what is 0; they may lie outside.
+        side: Of the square, in pixels; 0 for none.
+
+    Returns:
+        (B, 3, S, S) of the table's dtype, in channels_last.
+    """
+    size = images.shape[3]
+    out = new_map(table, len(index), 3, size, size)
+    squares = square or (None, None)
+    sizes = (len(index), size, padding, mirrored, side if square else 0)
+    _call("windows", out, images, index, *corner, *squares, table, out, *sizes)
+    return out
 
 
 def filled(channels: int) -> int:
