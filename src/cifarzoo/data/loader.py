@@ -289,7 +289,7 @@ class Loader:
 
     @functools.cached_property
     def _padded(self) -> tuple[Tensor, Tensor]:
-        """All images, padded, and what `crop_rows` makes of them; a batch in one pass needs none."""
+        """All images, padded, and what `crop_rows` makes of them; one pass needs neither."""
         padded = reflect_pad(self._images, self._padding)
         return padded, crop_rows(padded, self._size)
 

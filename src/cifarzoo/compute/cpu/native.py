@@ -45,11 +45,11 @@ __all__ = [
     "norm_plan",
     "norm_statistics",
     "takes",
+    "windows",
+    "windows_takes",
     "winograd_apply",
     "winograd_takes",
     "winograd_weight",
-    "windows",
-    "windows_takes",
 ]
 
 Activation = Literal["none", "relu", "relu6"]
