@@ -118,6 +118,20 @@ def test_depthwise_gradients_are_as_exact_as_torchs(
         assert error(one, true) <= 1.5 * error(other, true) + rounding
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_large_maps_of_a_depthwise_convolution_are_those_of_torch(stride: int, built: None) -> None:
+    # beyond the caches, where maps are written past them
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Conv2d(48, 48, 3, stride=stride, padding=1, groups=48)
+    x = torch.randn(110 * stride**2, 48, 32, 32, generator=generator)
+    x = x.to(memory_format=torch.channels_last)
+    expected = layer(x).detach()
+    with cpu_kernels(layer):
+        found = layer(x).detach()
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
 def test_the_same_numbers_come_each_time(built: None) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(

@@ -25,6 +25,7 @@ _CHANNELS_OF_A_PRODUCT = 64  # of input; from there on a product of the pixels i
 _FEW_PIXELS = 4  # of output; with nine, the other ways are as fast
 _NARROW = 128**2  # channels of input times channels of output
 _TILE = 16  # channels, and pixels along a side
+_WIDE = 8  # pixels along a row; of fewer, most of what a row needs is not its own
 _MANY_PIXELS = 8192  # in a batch; of fewer a product is as fast
 _MANY_IMAGES = 128  # in a batch; fewer do not win back what it costs to cut the filters
 
@@ -41,8 +42,8 @@ class Conv2d(nn.Conv2d, StandIn):
     kernel for the weight gradient takes up to five times as long as the same sum written as one
     matrix product, of the outputs' gradient and the patches of the input. Where the processor has a
     matrix unit, that computes the weight gradient instead. In bfloat16 a convolution of 1x1 is a
-    product of all pixels. In float32 layers of 3x3 take Winograd's algorithm, narrow ones in C; see
-    `winograd_conv2d`.
+    product of all pixels; in float32 only its weight gradient is. In float32 layers of 3x3 take
+    Winograd's algorithm, narrow ones in C; see `winograd_conv2d`.
     """
 
     stock = nn.Conv2d
@@ -90,14 +91,14 @@ class Conv2d(nn.Conv2d, StandIn):
         height, width = ((size + 2 * p - k) // s + 1 for size, p, k, s in sizes)
         if height == width == 1:
             return "dense"
-        mixed = torch.is_autocast_enabled("cpu")
-        dtype = torch.get_autocast_dtype("cpu") if mixed else x.dtype
-        if dtype == torch.bfloat16 and self.in_channels >= _CHANNELS_OF_A_PRODUCT:
-            plain = self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0)
-            if plain and x.is_contiguous(memory_format=torch.channels_last):
+        dtype = _dtype(x)
+        if self.in_channels >= _CHANNELS_OF_A_PRODUCT and self._is_of_pixels(x):
+            if dtype == torch.bfloat16:
                 pays = width % 2 == 0 and len(x) * height * width >= _MANY_PIXELS
                 by_tiles = self._is_trained() and pays and self._fits_tiles(x)
                 return "tiles" if by_tiles else "pixels"
+            if dtype == torch.float32 and self.out_channels >= _CHANNELS_OF_A_PRODUCT:
+                return "product" if self._is_trained() else "torch"
         if dtype == torch.float32 and self._is_narrow(x) and winograd_pays(len(x), height, width):
             return "narrow"
         is_wide = self.bias is None and self.in_channels >= _MANY_CHANNELS
@@ -118,6 +119,11 @@ class Conv2d(nn.Conv2d, StandIn):
         patch = self.weight[0].numel()
         fits = patch > self.in_channels and len(x) * height * width * patch <= _FEW_COLUMNS
         return "product" if dtype == torch.bfloat16 and fits else "torch"
+
+    def _is_of_pixels(self, x: Tensor) -> bool:
+        """Whether each output pixel is a dense layer of one pixel, which lie in rows."""
+        plain = self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0)
+        return plain and x.is_contiguous(memory_format=torch.channels_last)
 
     def _is_narrow(self, x: Tensor) -> bool:
         """Whether the compiled layers hold its filters and some tiles in the cache."""
@@ -207,11 +213,12 @@ class _Depthwise(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
     ) -> Tensor:
-        mixed = torch.is_autocast_enabled("cpu")
-        dtype = torch.get_autocast_dtype("cpu") if mixed else x.dtype
+        dtype = _dtype(x)
         x = x.to(dtype)
         ctx.save_for_backward(x, weight)
         ctx.has_bias, ctx.stride, ctx.padding = bias is not None, stride, padding
+        if _is_faster_in_c(x):
+            return native.depthwise_apply(x, weight, bias, stride, padding)
         offset = None if bias is None else bias.to(dtype)
         filters = weight.to(dtype)
         return torch.conv2d(x, filters, offset, stride, padding, 1, len(weight))
@@ -239,7 +246,8 @@ class _Depthwise(torch.autograd.Function):
             return found[0], found[1].to(weight.dtype), to_bias, None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
         to_x = None
-        if wanted[0] and stride == 1:  # a convolution with the filters turned round
+        if wanted[0] and stride == 1 and not _is_faster_in_c(grad):
+            # a convolution with the filters turned round
             edge = weight.shape[2] - 1 - padding
             turned = weight.flip((2, 3)).to(x.dtype)
             to_x = torch.conv2d(grad, turned, None, 1, edge, 1, channels)
@@ -249,8 +257,18 @@ class _Depthwise(torch.autograd.Function):
         return to_x, torch.empty_like(weight).copy_(to_weight), to_bias, None, None
 
 
+def _dtype(x: Tensor) -> torch.dtype:
+    """Of what is computed of ``x``, also by autocast."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def _is_faster_in_c(x: Tensor) -> bool:
+    """Whether a depthwise convolution of the map is, in float32 and not of too few pixels."""
+    return x.dtype == torch.float32 and x.shape[3] >= _WIDE
+
+
 class _OwnWeightGradient(torch.autograd.Function):
-    """A convolution in bfloat16 whose weight gradient is a matrix product, in torch or in C."""
+    """A convolution whose weight gradient is a matrix product, in torch or in C."""
 
     @staticmethod
     def forward(
@@ -265,9 +283,11 @@ class _OwnWeightGradient(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding, ctx.by_tiles = stride, padding, by_tiles
         ctx.has_bias = bias is not None
-        inputs, filters = x.to(torch.bfloat16), weight.to(torch.bfloat16)
-        offset = None if bias is None else bias.to(torch.bfloat16)
-        if weight.shape[2:] == (1, 1):
+        ctx.dtype = _dtype(x)
+        inputs, filters = x.to(ctx.dtype), weight.to(ctx.dtype)
+        offset = None if bias is None else bias.to(ctx.dtype)
+        # in float32 oneDNN's kernel is the faster one
+        if weight.shape[2:] == (1, 1) and ctx.dtype == torch.bfloat16:
             y = native.new_map(inputs, len(inputs), len(filters), *inputs.shape[2:])
             rows, out = (z.permute(0, 2, 3, 1).flatten(0, 2) for z in (inputs, y))
             if offset is None:
@@ -280,11 +300,12 @@ class _OwnWeightGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         images, parameter = ctx.saved_tensors
-        x, weight = images.to(torch.bfloat16), parameter.to(torch.bfloat16)
+        x, weight = images.to(ctx.dtype), parameter.to(ctx.dtype)
         twice = torch.is_grad_enabled()  # to be differentiated once more: torch's way
         outputs, inputs, *kernel = weight.shape
         wanted = [ctx.needs_input_grad[0], ctx.by_tiles and twice, False]
-        if kernel == [1, 1] and wanted == [True, False, False]:
+        is_product = kernel == [1, 1] and ctx.dtype == torch.bfloat16
+        if is_product and wanted == [True, False, False]:
             to_x = _pixels(grad, weight.flatten(1).mT, None)
         else:
             to_x, to_weight, _ = torch.ops.aten.convolution_backward(
@@ -316,6 +337,8 @@ def _patches(
     x: Tensor, kernel: list[int], stride: tuple[int, int], padding: tuple[int, int]
 ) -> Tensor:
     """What each output sees: (B * outputs, kernel height * kernel width * C)."""
+    if kernel == [1, 1]:
+        return x.permute(0, 2, 3, 1).flatten(0, 2)
     (top, left), (height, width), (down, right) = padding, kernel, stride
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, left, top, top)).contiguous()
     windows = padded.unfold(1, height, down).unfold(2, width, right)  # (B, H, W, C, kernel)

@@ -3,14 +3,14 @@
  * A map is rows of channels: (batch * height * width, channels), contiguous, of float or bfloat16.
  * Sums are of float over some rows at a time, added up in double. This file is compiled on the
  * machine it runs on, once; see native.py, which also says what each argument is. The layers
- * themselves are in layers.h, which is read once for each type of number. */
+ * themselves are in norm.h and depthwise.h, which are read once for each type of number. */
 
 #include <math.h>
 #include <omp.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __AVX512BF16__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 
@@ -53,6 +53,32 @@ INLINE void store_bf16(bf16 *to, vec v) { /* to the nearest, ties to even; NaN s
     vec_u16 half = __builtin_convertvector((rounded & ~is_nan) | (0x7fc0 & is_nan), vec_u16);
 #endif
     memcpy(to, &half, sizeof half);
+}
+
+/* Store past the caches: a store into them reads the line before. Only float is written so, at
+ * addresses that are multiples of a register. */
+INLINE void stream_f32(float *to, vec v) {
+#if LANES == 16
+    _mm512_stream_ps(to, (__m512)v);
+#elif LANES == 8
+    _mm256_stream_ps(to, (__m256)v);
+#else
+    store_f32(to, v);
+#endif
+}
+
+INLINE void stream_bf16(bf16 *to, vec v) { store_bf16(to, v); }
+
+INLINE void end_stream(void) {
+#if LANES >= 8
+    _mm_sfence();
+#endif
+}
+
+#define LARGE (16 << 20) /* bytes; of more, little is still in the caches when it is read */
+
+static int is_large(const void *to, size_t bytes) {
+    return bytes > LARGE && (uintptr_t)to % sizeof(vec) == 0;
 }
 
 /* the first n numbers of a register, where a row ends within it; the others are 0 */
@@ -149,14 +175,16 @@ INLINE int64_t reflected(int64_t place, int64_t S) {
 
 #define T float
 #define OF(name) name##_f32
-#include "layers.h"
+#include "norm.h"
+#include "depthwise.h"
 #include "windows.h"
 #undef T
 #undef OF
 
 #define T bf16
 #define OF(name) name##_bf16
-#include "layers.h"
+#include "norm.h"
+#include "depthwise.h"
 #include "windows.h"
 #undef T
 #undef OF

@@ -1,9 +1,9 @@
 """Layers in C, compiled on the machine they run on.
 
-``kernels.c`` holds what torch's operations cannot say in one pass, with ``layers.h`` and
-``windows.h`` for each type of number, ``winograd.h`` for float32 and ``tiles.h`` for the matrix
-unit. It is compiled by the machine's C compiler, once, in some seconds, into the user's cache
-folder. Where there is no compiler, layers compute as they do without it.
+``kernels.c`` holds what torch's operations cannot say in one pass, with ``norm.h``,
+``depthwise.h`` and ``windows.h`` for each type of number, ``winograd.h`` for float32 and
+``tiles.h`` for the matrix unit. It is compiled by the machine's C compiler, once, in some seconds,
+into the user's cache folder. Where there is no compiler, layers compute as they do without it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,6 +33,7 @@ __all__ = [
     "Statistics",
     "build",
     "conv_weight",
+    "depthwise_apply",
     "depthwise_input",
     "depthwise_weight",
     "filled",
@@ -57,7 +59,7 @@ _ACTIVATIONS = get_args(Activation)  # in the order of kernels.c
 
 _SOURCES = tuple(
     Path(__file__).with_name(name)
-    for name in ("kernels.c", "layers.h", "windows.h", "winograd.h", "tiles.h")
+    for name in ("kernels.c", "norm.h", "depthwise.h", "windows.h", "winograd.h", "tiles.h")
 )
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-lm")
 _SECONDS = 120  # for the compiler
@@ -220,13 +222,38 @@ def depthwise_weight(grad: Tensor, x: Tensor, kernel: int, stride: int, padding:
     return found.permute(2, 0, 1)[:, None]
 
 
+def depthwise_apply(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+) -> Tensor:
+    """Convolve each channel of (B, C, H, W) by itself; weight float32 (C, 1, K, K)."""
+    kernel = weight.shape[2]
+    size = [(side + 2 * padding - kernel) // stride + 1 for side in x.shape[2:]]
+    return _depthwise(x, weight, bias, size, stride=stride, spread=1, padding=padding)
+
+
 def depthwise_input(grad: Tensor, weight: Tensor, x: Tensor, stride: int, padding: int) -> Tensor:
     """Input gradient of a depthwise convolution, like ``x``; weight float32 (C, 1, K, K)."""
-    found = torch.empty_like(x)
-    taps = weight[:, 0].permute(1, 2, 0).contiguous()
-    kernel = weight.shape[2]
-    _call("depthwise_input", x, grad, taps, found, *_sizes(grad, x), kernel, stride, padding)
-    return found
+    turned, edge = weight.flip((2, 3)), weight.shape[2] - 1 - padding
+    return _depthwise(grad, turned, None, x.shape[2:], stride=1, spread=stride, padding=edge)
+
+
+def _depthwise(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    size: Sequence[int],
+    *,
+    stride: int,
+    spread: int,
+    padding: int,
+) -> Tensor:
+    channels, _, kernel, _ = weight.shape
+    taps = torch.zeros(kernel, kernel, filled(channels))
+    taps[:, :, :channels] = weight[:, 0].permute(1, 2, 0)
+    y = new_map(x, len(x), channels, *size)
+    settings = (*_sizes(y, x), kernel, stride, spread, padding)
+    _call("depthwise_apply", x, x, taps, bias, y, *settings)
+    return y
 
 
 def conv_weight(grad: Tensor, x: Tensor, kernel: int, stride: int) -> Tensor:
