@@ -2,6 +2,8 @@
 
 Usage: python benchmarks/throughput.py [--rounds 5] [--only train,loader] [--output FILE]
 
+benchmarks/every_family.py measures training in the same way, for a network of each family.
+
 Needs the official CIFAR-10 files ($CIFARZOO_DATA). Every comparison runs in this one process, the
 contenders in turn, and is reported as the median over rounds with its spread; ratios are medians of
 the ratios within a round. The contenders:
@@ -40,6 +42,7 @@ from torchvision.transforms import v2
 import cifarzoo
 from cifarzoo import CIFAR10_PREPROCESSING, Augmentation, ImageSet, Loader, Recipe
 from cifarzoo.compute.machine import computes_bfloat16
+from cifarzoo.compute.place import Precision
 from cifarzoo.data.sets.cifar import data_root
 
 BATCH = 128
@@ -168,13 +171,16 @@ def fast_step(name: str) -> Callable[[torch.Tensor, torch.Tensor], None]:
     return step
 
 
-def our_training(name: str, train: ImageSet, steps: int) -> Contender:
+def our_training(
+    name: str, train: ImageSet, steps: int, *, precision: Precision = "auto"
+) -> Contender:
     """The Trainer: the second epoch's rate, as its own record states it."""
     images = few(train, steps)
 
     def run() -> float:
         model = cifarzoo.create_model(name, seed=0)
-        history = cifarzoo.Trainer(model, PLAIN, device=DEVICE).fit(images)
+        trainer = cifarzoo.Trainer(model, PLAIN, device=DEVICE, precision=precision)
+        history = trainer.fit(images)
         return history[1].images_per_second
 
     return run
