@@ -13,6 +13,7 @@ from cifarzoo.compute.cpu.late import settled
 from cifarzoo.compute.cpu.standin import StandIn
 from cifarzoo.compute.cpu.winograd import (
     narrow_winograd_conv2d,
+    torchs_gradients,
     winograd_conv2d,
     winograd_pays,
 )
@@ -228,30 +229,19 @@ class _Depthwise(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         stride, padding, channels = ctx.stride, ctx.padding, len(weight)
         to_bias = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.has_bias else None
-        wanted = [ctx.needs_input_grad[0], True, False]
+        wants_x = ctx.needs_input_grad[0]
         if torch.is_grad_enabled():  # to be differentiated once more: torch's way
-            found = torch.ops.aten.convolution_backward(
-                grad,
-                x,
-                weight.to(x.dtype),
-                None,
-                [stride] * 2,
-                [padding] * 2,
-                [1, 1],
-                False,
-                [0, 0],
-                channels,
-                wanted,
-            )
+            filters, sides = weight.to(x.dtype), {"stride": [stride] * 2, "padding": [padding] * 2}
+            found = torchs_gradients(grad, x, filters, groups=channels, to_x=wants_x, **sides)
             return found[0], found[1].to(weight.dtype), to_bias, None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
         to_x = None
-        if wanted[0] and stride == 1 and not _is_faster_in_c(grad):
+        if wants_x and stride == 1 and not _is_faster_in_c(grad):
             # a convolution with the filters turned round
             edge = weight.shape[2] - 1 - padding
             turned = weight.flip((2, 3)).to(x.dtype)
             to_x = torch.conv2d(grad, turned, None, 1, edge, 1, channels)
-        elif wanted[0]:
+        elif wants_x:
             to_x = native.depthwise_input(grad, weight, x, stride, padding)
         to_weight = native.depthwise_weight(grad, x, weight.shape[2], stride, padding)
         return to_x, torch.empty_like(weight).copy_(to_weight), to_bias, None, None
@@ -303,18 +293,18 @@ class _OwnWeightGradient(torch.autograd.Function):
         x, weight = images.to(ctx.dtype), parameter.to(ctx.dtype)
         twice = torch.is_grad_enabled()  # to be differentiated once more: torch's way
         outputs, inputs, *kernel = weight.shape
-        wanted = [ctx.needs_input_grad[0], ctx.by_tiles and twice, False]
-        is_product = kernel == [1, 1] and ctx.dtype == torch.bfloat16
-        if is_product and wanted == [True, False, False]:
+        wants_x, by_torch = ctx.needs_input_grad[0], ctx.by_tiles and twice
+        if wants_x and not by_torch and kernel == [1, 1] and ctx.dtype == torch.bfloat16:
             to_x = _pixels(grad, weight.flatten(1).mT, None)
         else:
-            to_x, to_weight, _ = torch.ops.aten.convolution_backward(
-                grad, x, weight, None, ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, wanted
+            sides = {"stride": ctx.stride, "padding": ctx.padding}
+            to_x, to_weight = torchs_gradients(
+                grad, x, weight, to_x=wants_x, to_weight=by_torch, **sides
             )
         if to_x is not None:
             to_x = to_x.to(images.dtype)
         to_bias = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.has_bias else None
-        if ctx.by_tiles and twice:
+        if by_torch:
             to_weight = to_weight.to(parameter.dtype)
         elif ctx.by_tiles:
             grad = grad.contiguous(memory_format=torch.channels_last)

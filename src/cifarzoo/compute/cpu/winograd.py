@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from cifarzoo.compute.cpu import native
 
-__all__ = ["narrow_winograd_conv2d", "winograd_conv2d", "winograd_pays"]
+__all__ = ["narrow_winograd_conv2d", "torchs_gradients", "winograd_conv2d", "winograd_pays"]
 
 _TILE = 4  # pixels of output, each way, that are computed together
 _WINDOW = _TILE + 2  # pixels of input they depend on
@@ -115,7 +116,8 @@ class _Winograd(torch.autograd.Function):
         images, weight, filters = ctx.saved_tensors
         padding, to_images = ctx.padding, ctx.needs_input_grad[0]
         if torch.is_grad_enabled():  # the gradient is itself to be differentiated
-            return *_torchs_gradients(grad, images, weight, padding, to_images), None
+            found = torchs_gradients(grad, images, weight, padding=[padding] * 2, to_x=to_images)
+            return *found, None
         x = images.permute(0, 2, 3, 1).contiguous()
         grad = grad.permute(0, 2, 3, 1).contiguous()
         outputs, channels = weight.shape[:2]
@@ -151,7 +153,8 @@ class _NarrowWinograd(torch.autograd.Function):
         padding, to_images = ctx.padding, ctx.needs_input_grad[0]
         to_bias = grad.sum((0, 2, 3)) if ctx.has_bias else None
         if torch.is_grad_enabled():  # the gradient is itself to be differentiated
-            return *_torchs_gradients(grad, images, weight, padding, to_images), to_bias, None
+            found = torchs_gradients(grad, images, weight, padding=[padding] * 2, to_x=to_images)
+            return *found, to_bias, None
         grad = grad.contiguous(memory_format=torch.channels_last)
         to_x = to_weight = None
         if to_images:  # a convolution with the filters turned round
@@ -181,12 +184,33 @@ def _from_filter_parts(parts: Tensor, like: Tensor) -> Tensor:
     return torch.empty_like(like).copy_(rows.view(3, 3, *parts.shape[1:]).permute(3, 2, 0, 1))
 
 
-def _torchs_gradients(
-    grad: Tensor, images: Tensor, weight: Tensor, padding: int, to_images: bool
-) -> tuple[Tensor | None, Tensor]:
-    ones, wanted = [1, 1], [to_images, True, False]
+def torchs_gradients(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    *,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int],
+    groups: int = 1,
+    to_x: bool,
+    to_weight: bool = True,
+) -> tuple[Any, Any]:
+    """Gradients of a convolution's map and weight by torch's kernel; None for one not wanted.
+
+    They can be differentiated once more.
+    """
     found = torch.ops.aten.convolution_backward(
-        grad, images, weight, None, ones, [padding] * 2, ones, False, [0, 0], 1, wanted
+        grad,
+        x,
+        weight,
+        None,
+        stride,
+        padding,
+        [1, 1],
+        False,
+        [0, 0],
+        groups,
+        [to_x, to_weight, False],
     )
     return found[0], found[1]
 
