@@ -15,7 +15,7 @@ import hypothesis
 import torch
 from found import Found
 from hypothesis import strategies as st
-from torch import nn
+from small import register_small
 
 import strategies  # isort: skip  (of tests)
 from cifarzoo import (
@@ -26,8 +26,6 @@ from cifarzoo import (
     Recipe,
     Trainer,
     create_model,
-    list_models,
-    register_model,
 )
 from cifarzoo.errors import CifarZooError, NonFiniteLossError
 from cifarzoo.recipe.optimizers import list_optimizers
@@ -77,12 +75,6 @@ changes = st.dictionaries(
 )
 
 
-def small(*, num_classes: int = 10) -> nn.Module:
-    """A network for images of any size, with all the layers that recipes speak of."""
-    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
-
-
 def train(recipe: Recipe, images: ImageSet) -> None:
     """The first epoch, of two steps."""
     val = images if recipe.scheduler == "plateau" else None
@@ -99,9 +91,7 @@ def soak(count: int, seed: int) -> Found:
     """
     warnings.simplefilter("ignore")
     found = Found()
-    if "small" not in list_models():
-        about = {"description": "Small.", "source": "here", "parameters": 1, "macs": 1}
-        register_model(name="small", **about)(small)
+    register_small()
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (2 * _SIZE, 3, 32, 32), dtype=torch.uint8, generator=generator)
     images = ImageSet(pixels, torch.arange(2 * _SIZE), tuple("0123456789"))

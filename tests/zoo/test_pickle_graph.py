@@ -128,3 +128,22 @@ def test_what_python_pickles_is_followed_to_its_end(value: Any, protocol: int) -
 def test_any_bytes_are_followed_or_refused(content: bytes) -> None:
     with contextlib.suppress(ValueError):
         check_pickles(io.BytesIO(content), len(content))
+
+
+FILLS = {
+    "numbers of a number": b"K\x01(K\x02K\x03e",
+    "a number of itself": b"K\x01K\x02a",
+    "keys of a function": b"c_codecs\nencode\n(K\x01K\x02u",
+    "the state of a function": b"c_codecs\nencode\n}b",
+    "elements of a short text": b"X\x01\x00\x00\x00a(K\x01\x90",
+}
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_a_pickle_that_fills_what_holds_nothing_spoils_no_later_one(
+    fill: str, tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError, match="is damaged: it fills something that can hold nothing"):
+        read_torch_file(write(FILLS[fill] + b".", tmp_path / "w.pt", is_zip=True))
+    torch.save({"weight": torch.arange(3)}, tmp_path / "whole.pt")
+    assert read_torch_file(tmp_path / "whole.pt")["weight"].tolist() == [0, 1, 2]

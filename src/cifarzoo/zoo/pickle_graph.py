@@ -82,6 +82,8 @@ def _follow(file: IO[bytes]) -> list[_Part]:
         elif name not in ("STOP", "PROTO", "FRAME"):
             taken = _take(stack, operation.stack_before)
             if name in _FILL:
+                if taken[0] in (_NUMBER, _NAME):  # which stand for those of all later pickles too
+                    raise ValueError("it fills something that can hold nothing")
                 taken[0].held += taken[1:]
                 stack.append(taken[0])
                 continue
