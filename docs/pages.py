@@ -19,6 +19,7 @@ from code_blocks import code_blocks
 from results import (
     imbalance_table,
     int8_table,
+    machine_line,
     plot_why_71,
     reliability_tables,
     results_table,
@@ -201,9 +202,7 @@ def scheduler_table() -> str:
 def speed_tables(measured: Path) -> str:
     """The tables of benchmarks/throughput.py, from the JSON it wrote."""
     results = json.loads(measured.read_text(encoding="utf-8"))
-    machine = results.pop("machine")
-    facts = ", ".join(f"{key} {value}" for key, value in machine.items())
-    parts = [f"Machine: {facts}."]
+    parts = [machine_line(results.pop("machine"))]
     for section, found in results.items():
         rows = [
             (what, name, _rounded(value["median"]), _spread(value), _ratio(value))

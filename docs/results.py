@@ -3,7 +3,7 @@
 import io
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,28 @@ def short_table(shown: Sequence[tuple[str, str]]) -> str:
             )
         )
     return table(("network", "accuracy", "MACs"), rows, numbers=(1, 2)) + "\n"
+
+
+def counted(count: int, noun: str) -> str:
+    """As in "1 thread" and "2 threads"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def machine_line(machine: Mapping[str, Any]) -> str:
+    """A sentence about where something was measured, with which versions, and when."""
+    versions = [
+        f"{shown} {machine[name]}"
+        for name, shown in (("cifarzoo", "cifarzoo"), ("torch", "torch"), ("python", "Python"))
+        if name in machine
+    ]
+    device = "no GPU" if machine["device"] == "cpu" else machine["device"]
+    parts = (
+        f"Measured on: {machine['processor']}, {counted(machine['threads'], 'thread')}, {device}, "
+        f"{'with' if machine['bfloat16'] else 'without'} bfloat16 in hardware",
+        ", ".join(versions),
+        machine.get("date"),
+    )
+    return f"{'; '.join(part for part in parts if part)}."
 
 
 def walk_table(measured: Path) -> str:
@@ -171,7 +193,7 @@ def to_94_table(measured: Path) -> str:
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for run in json.loads(measured.read_text(encoding="utf-8")):
         machine = run["machine"]
-        place = f"{machine['processor']}, {machine['threads']} threads"
+        place = f"{machine['processor']}, {counted(machine['threads'], 'thread')}"
         if machine["device"] != "cpu":
             place = machine["device"]
         precision = "bfloat16" if machine["bfloat16"] else "float32"
@@ -230,9 +252,8 @@ def int8_table(measured: Path) -> str:
             )
     header = "network,runtime,float32 accuracy,int8 accuracy,change,speed / float32"
     header += ",speed / cifarzoo"
-    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
-    numbers = (2, 3, 4, 5, 6)
-    return f"{table(tuple(header.split(',')), rows, numbers=numbers)}\n\nMachine: {machine}.\n"
+    shown = table(tuple(header.split(",")), rows, numbers=(2, 3, 4, 5, 6))
+    return f"{shown}\n\n{machine_line(results['machine'])}\n"
 
 
 def why_71_tables(measured: Path) -> dict[str, str]:
@@ -332,7 +353,7 @@ def reliability_tables(measured: Path) -> str:
     done = [
         (
             what,
-            ", ".join(f"{count:,} {name}" for name, count in results[part]["counts"].items()),
+            ", ".join(_count(*each) for each in results[part]["counts"].items()),
             str(sum(results[part]["problems"].values())),
             str(results[part]["seed"]),
             duration(results[part]["seconds"]),
@@ -342,17 +363,19 @@ def reliability_tables(measured: Path) -> str:
     ]
     kinds = next(iter(results.values()))["problems"]
     totals = tuple(str(sum(each["problems"][kind] for each in results.values())) for kind in kinds)
-    machines = {
-        ", ".join(f"{key} {value}" for key, value in each["machine"].items() if key != "date")
-        for each in results.values()
-    }
+    machines = [{**each["machine"], "date": None} for each in results.values()]
     parts = [
         table(("attack", "what was done", "problems", "seed", "time"), done, numbers=(2, 3, 4)),
         "This table counts the problems of all attacks together, by kind:",
         table(tuple(kinds), [totals], numbers=tuple(range(len(kinds)))),
-        f"Machine: {'; '.join(sorted(machines))}.",
+        *sorted({machine_line(machine) for machine in machines}),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _count(name: str, count: int) -> str:
+    """As in "500 calls"; of the things that are counted, there is one only of processes."""
+    return f"{count:,} {'process' if (name, count) == ('processes', 1) else name}"
 
 
 def table(

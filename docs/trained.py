@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot as plt
-from results import duration, spread, svg, table
+from results import counted, duration, spread, svg, table
 
 import cifarzoo
 from cifarzoo.evaluation.report.plots import plot_confusion_matrix
@@ -77,7 +77,7 @@ def _training(spec: cifarzoo.ModelSpec, tag: str, facts: Mapping[str, Any]) -> l
                 str(seed["seed"]),
                 *(f"{seed['test_accuracy'][tta]:.2%}" for tta in ("none", "flip_shift")),
                 duration(seed["train_seconds"]),
-                f"{machine['processor']}, {machine['threads']} threads, {precision}",
+                f"{machine['processor']}, {counted(machine['threads'], 'thread')}, {precision}",
             )
         )
     header = "seed,one view,six views,time,machine"

@@ -96,7 +96,7 @@ def test_reports_need_no_images(networks: tuple[Path, Path], tmp_path: Path) -> 
     report = cifarzoo.evaluate(cifarzoo.load_model(networks[0]), cifarzoo.load_sample("test"))
     first, second = (report.save(tmp_path / f"{n}.json") for n in (1, 2))
     result = run("compare", first, second, "--data", "nosuch")
-    assert "these images do not tell which model is better" in result.stdout
+    assert "these images do not show which model is better" in result.stdout
 
 
 @pytest.mark.parametrize(

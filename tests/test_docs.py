@@ -226,6 +226,15 @@ def test_times_to_94_are_compared_on_one_machine(pages: ModuleType, tmp_path: Pa
     ]
 
 
+def test_a_machine_is_described_in_words(results: ModuleType) -> None:
+    machine = {"processor": "P", "threads": 1, "device": "cpu", "bfloat16": False, "python": "3.12"}
+    said = "Measured on: P, 1 thread, no GPU, without bfloat16 in hardware; Python 3.12."
+    assert results.machine_line(machine) == said
+    more = {**machine, "threads": 2, "device": "an H100", "bfloat16": True, "date": "2026-11-28"}
+    assert ": P, 2 threads, an H100, with bfloat16" in results.machine_line(more)
+    assert results.machine_line(more).endswith("; 2026-11-28.")
+
+
 def test_the_readme_shows_what_was_measured(
     pages: ModuleType, request: pytest.FixtureRequest
 ) -> None:

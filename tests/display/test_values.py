@@ -152,7 +152,7 @@ def test_the_html_of_robustness_and_calibration_has_their_numbers(values: dict[s
 
 
 def test_a_comparison_says_whether_the_images_decide() -> None:
-    assert "do not tell which" in comparison("a", "b")._repr_html_()
+    assert "do not show which" in comparison("a", "b")._repr_html_()
     assert "leaves out 0: a is better" in comparison("a", "b", low=0.01)._repr_html_()
     worse = dataclasses.replace(comparison("a", "b"), difference_interval=(-0.2, -0.1))
     assert "leaves out 0: b is better" in worse._repr_html_()

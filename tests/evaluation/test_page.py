@@ -134,7 +134,7 @@ def test_views_of_a_page_are_asked_for_by_name(images: ImageSet) -> None:
 def test_a_perfect_model_has_no_errors_to_show(images: ImageSet) -> None:
     report = cifarzoo.evaluate(cifarzoo.create_model("simple", seed=0), images)
     perfect = dataclasses.replace(report, predicted=report.labels)
-    assert "Surest errors" not in render_page([PageEntry(perfect)], images)
+    assert "Most confident errors" not in render_page([PageEntry(perfect)], images)
 
 
 def test_bad_input_is_refused(entries: list[PageEntry], images: ImageSet, tmp_path: Path) -> None:

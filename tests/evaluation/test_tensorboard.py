@@ -31,7 +31,7 @@ def test_log_holds_pictures_report_and_results(
 ) -> None:
     log_report(tmp_path, report, images=sample_test, recipe=Recipe(epochs=3))
     tags = read(tmp_path).Tags()  # type: ignore[attr-defined]  # tensorboard has no types
-    pictures = {"confusion", "reliability", "samples", "surest_errors"}
+    pictures = {"confusion", "reliability", "samples", "confident_errors"}
     assert set(tags["images"]) == {f"test/{name}" for name in pictures}
     accuracy = read(tmp_path).Scalars("test/accuracy")[0].value  # type: ignore[attr-defined]
     assert accuracy == pytest.approx(report.accuracy)

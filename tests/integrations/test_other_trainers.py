@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,22 @@ def test_optuna_finds_a_rate_by_held_out_images(run_page: Any) -> None:
     recipe = cifarzoo.Recipe(epochs=2, batch_size=100, learning_rate=page["best"])
     history = cifarzoo.Trainer(model, recipe).fit(page["part"], page["held_out"])
     assert history[-1].val_accuracy == max(values)
+
+
+def test_hydra_makes_a_run_for_each_setting(tmp_path: Path) -> None:
+    (program,) = (block for block in howto.blocks("other-trainers") if "import hydra" in block)
+    (tmp_path / "sweep.py").write_text(program, encoding="utf-8")
+    command = [sys.executable, "sweep.py", "--multirun", "recipe.learning_rate=0.01,0.1"]
+    subprocess.run([*command, "recipe.epochs=1"], cwd=tmp_path, check=True, timeout=300)
+    folders = sorted(path.parent for path in tmp_path.glob("multirun/*/*/*/weights.safetensors"))
+    recipes = [cifarzoo.Recipe.load(folder / "recipe.toml") for folder in folders]
+    assert [recipe.learning_rate for recipe in recipes] == [0.01, 0.1]
+    assert {(recipe.epochs, recipe.batch_size) for recipe in recipes} == {(1, 100)}
+
+
+@pytest.mark.parametrize("block", howto.blocks("other-trainers"))
+def test_an_example_has_at_most_twenty_lines(block: str) -> None:
+    assert sum(bool(line.strip()) for line in block.splitlines()) <= 20
 
 
 def test_wandb_keeps_every_epoch_and_the_recipe(run_page: Any, tmp_path: Path) -> None:

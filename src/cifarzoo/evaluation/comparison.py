@@ -72,7 +72,7 @@ class Comparison:
         """Say in a sentence whether the images tell which model is better."""
         low, high = self.difference_interval
         if low <= 0 <= high:
-            return "The interval contains 0: these images do not tell which model is better."
+            return "The interval contains 0: these images do not show which model is better."
         return f"The interval leaves out 0: {self.names[low < 0]} is better."
 
     def _repr_html_(self) -> str:

@@ -90,9 +90,10 @@ class RobustnessReport:
 
     def __repr__(self) -> str:
         name, data = one_line(self.model), one_line(self.data)
+        kinds = f"{len(self.accuracies)} corruption{'s' * (len(self.accuracies) != 1)}"
         return (
             f"RobustnessReport({name!r} on {data!r}: {self.clean_accuracy:.2%} clean, "
-            f"{self.mean_accuracy:.2%} under {len(self.accuracies)} corruptions)"
+            f"{self.mean_accuracy:.2%} under {kinds})"
         )
 
     def _repr_html_(self) -> str:

@@ -222,7 +222,7 @@ def plot_predictions(
 def plot_comparison(comparisons: Comparison | Sequence[Comparison]) -> Figure:
     """Draw how far apart models are: each difference in accuracy with its 95 % interval.
 
-    Where the interval reaches across zero, the images do not tell which model is better.
+    Where the interval reaches across zero, the images do not show which model is better.
 
     Args:
         comparisons: What `compare` returned, or several of these.

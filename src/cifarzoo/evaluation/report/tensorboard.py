@@ -60,7 +60,7 @@ def log_report(
                 f"the images are not those of the report: {images.name}, {report.data}"
             )
         pictures["samples"] = plot_predictions(report, images)
-        pictures["surest_errors"] = plot_predictions(
+        pictures["confident_errors"] = plot_predictions(
             report, images, [error.index for error in report.confident_errors(24)]
         )
     results = {"test/accuracy": report.accuracy, "test/loss": report.loss}
