@@ -83,7 +83,6 @@ def write(docs: Path) -> None:
     results, research = (docs.parent / name / "results" for name in ("benchmarks", "research"))
     explanation = {
         "_speed.md": speed_tables(results / "throughput.json"),
-        "_every_family.md": families_table(results / "every_family.json"),
         "_reliability.md": reliability_tables(results / "reliability.json"),
         "_to_94.md": to_94_table(research / "to_94.json"),
         "_tune_94.md": tune_94_table(research / "tune_94.json"),
@@ -211,24 +210,6 @@ def speed_tables(measured: Path) -> str:
         ]
         header = (SECTIONS[section], "contender", "median", "spread", "ratio")
         parts.append(table(header, rows, numbers=(2, 3, 4)))
-    return "\n\n".join(parts) + "\n"
-
-
-def families_table(measured: Path) -> str:
-    """The table of benchmarks/every_family.py, a part for each precision."""
-    parts = []
-    for precision, column in json.loads(measured.read_text(encoding="utf-8")).items():
-        facts = ", ".join(f"{key} {value}" for key, value in column["machine"].items())
-        rows = [
-            (
-                f"`{name}`",
-                *(_rounded(found[who]["median"]) for who in ("plain", "tuned", "ours")),
-                *(_ratio(found[who]) for who in ("tuned", "ours")),
-            )
-            for name, found in column["networks"].items()
-        ]
-        header = (precision, "plain", "tuned", "ours", "tuned / plain", "ours / plain")
-        parts.append(f"Machine: {facts}.\n\n{table(header, rows, numbers=(1, 2, 3, 4, 5))}")
     return "\n\n".join(parts) + "\n"
 
 
