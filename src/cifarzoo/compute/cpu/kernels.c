@@ -118,6 +118,9 @@ INLINE vec let_through(vec d, vec v, int kind) {
 
 #define ROWS 64 /* added up in float before they go to double */
 
+/* whether a block of rows is better read in order than some registers of each row at a time */
+#define IN_ORDER(T, W) (sizeof(T) == 4 && (W) > 4 * LANES)
+
 /* Rows are taken together, so that they fill whole registers, and a loop over them is worth it. */
 static int64_t rows_together(int64_t C) {
     int64_t together = 1;

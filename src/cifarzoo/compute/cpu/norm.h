@@ -26,8 +26,23 @@ INLINE void OF(add_up_columns)(const T *x, const float *first, float *s, float *
     }
 }
 
+/* The same, row by row with the sums in memory: wide maps of float come from there in order. */
+INLINE void OF(add_up_in_order)(const T *x, const float *first, float *s, float *q, int64_t n,
+                                int64_t W) {
+    for (int64_t r = 0; r < n; r++, x += W)
+        for (int64_t j = 0; j < W; j += LANES) {
+            vec v = OF(load)(x + j) - load_f32(first + j);
+            store_f32(s + j, load_f32(s + j) + v);
+            store_f32(q + j, load_f32(q + j) + v * v);
+        }
+}
+
 INLINE void OF(add_up_rows)(const T *x, const float *first, float *s, float *q, int64_t n,
                             int64_t W) {
+    if (IN_ORDER(T, W)) {
+        OF(add_up_in_order)(x, first, s, q, n, W);
+        return;
+    }
     int64_t j = 0;
     for (; j + 4 * LANES <= W; j += 4 * LANES)
         OF(add_up_columns)(x + j, first + j, s + j, q + j, n, W, 4);
@@ -152,9 +167,31 @@ INLINE void OF(add_up_gradients_of)(const T *g, const T *x, const T *y, T *d, co
     }
 }
 
+INLINE void OF(add_up_gradients_in_order)(const T *g, const T *x, const T *y, T *d,
+                                          const float *scale, const float *shift,
+                                          const float *mean, float *s, float *q, int64_t n,
+                                          int64_t W, int kind, int keeps) {
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t j = 0; j < W; j += LANES) {
+            int64_t at = r * W + j;
+            vec v = OF(load)(x + at), up = OF(load)(g + at);
+            if (keeps) {
+                up = let_through(up, OF(load)(y + at), kind);
+                OF(store)(d + at, up);
+            } else if (kind != NONE)
+                up = let_through(up, v * load_f32(scale + j) + load_f32(shift + j), kind);
+            store_f32(s + j, load_f32(s + j) + up);
+            store_f32(q + j, load_f32(q + j) + up * (v - load_f32(mean + j)));
+        }
+}
+
 INLINE void OF(add_up_gradients)(const T *g, const T *x, const T *y, T *d, const float *scale,
                                  const float *shift, const float *mean, float *s, float *q,
                                  int64_t n, int64_t W, int kind, int keeps) {
+    if (IN_ORDER(T, W)) {
+        OF(add_up_gradients_in_order)(g, x, y, d, scale, shift, mean, s, q, n, W, kind, keeps);
+        return;
+    }
 #define COLUMNS(n_of)                                                                              \
     OF(add_up_gradients_of)(g + j, x + j, y + j * keeps, d + j * keeps, scale + j, shift + j,      \
                             mean + j, s + j, q + j, n, W, kind, keeps, n_of)
