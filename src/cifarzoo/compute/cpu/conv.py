@@ -231,8 +231,15 @@ class _Depthwise(torch.autograd.Function):
         to_bias = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.has_bias else None
         wants_x = ctx.needs_input_grad[0]
         if torch.is_grad_enabled():  # to be differentiated once more: torch's way
-            filters, sides = weight.to(x.dtype), {"stride": [stride] * 2, "padding": [padding] * 2}
-            found = torchs_gradients(grad, x, filters, groups=channels, to_x=wants_x, **sides)
+            found = torchs_gradients(
+                grad,
+                x,
+                weight.to(x.dtype),
+                stride=[stride] * 2,
+                padding=[padding] * 2,
+                groups=channels,
+                to_x=wants_x,
+            )
             return found[0], found[1].to(weight.dtype), to_bias, None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
         to_x = None
@@ -297,9 +304,14 @@ class _OwnWeightGradient(torch.autograd.Function):
         if wants_x and not by_torch and kernel == [1, 1] and ctx.dtype == torch.bfloat16:
             to_x = _pixels(grad, weight.flatten(1).mT, None)
         else:
-            sides = {"stride": ctx.stride, "padding": ctx.padding}
             to_x, to_weight = torchs_gradients(
-                grad, x, weight, to_x=wants_x, to_weight=by_torch, **sides
+                grad,
+                x,
+                weight,
+                stride=ctx.stride,
+                padding=ctx.padding,
+                to_x=wants_x,
+                to_weight=by_torch,
             )
         if to_x is not None:
             to_x = to_x.to(images.dtype)
