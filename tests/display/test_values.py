@@ -114,7 +114,7 @@ def test_values_are_short_in_a_line(report: EvaluationReport, sample_train: Imag
     )
     robust = RobustnessReport("m", "d", 0.9, {"fog": (0.5, 0.3)}, (1, 2))
     assert repr(robust) == (
-        "RobustnessReport('m' on 'd': 90.00% clean, 40.00% under 1 corruptions)"
+        "RobustnessReport('m' on 'd': 90.00% clean, 40.00% under 1 corruption)"
     )
     model = cifarzoo.create_model("simple", seed=0)
     trainer = cifarzoo.Trainer(model, Recipe(epochs=3, batch_size=64), device="cpu")
