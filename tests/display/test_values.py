@@ -113,9 +113,7 @@ def test_values_are_short_in_a_line(report: EvaluationReport, sample_train: Imag
         "ModelSpec('simple': 80,090 parameters, 723,178 MACs, weights default, "
     )
     robust = RobustnessReport("m", "d", 0.9, {"fog": (0.5, 0.3)}, (1, 2))
-    assert repr(robust) == (
-        "RobustnessReport('m' on 'd': 90.00% clean, 40.00% under 1 corruption)"
-    )
+    assert repr(robust) == ("RobustnessReport('m' on 'd': 90.00% clean, 40.00% under 1 corruption)")
     model = cifarzoo.create_model("simple", seed=0)
     trainer = cifarzoo.Trainer(model, Recipe(epochs=3, batch_size=64), device="cpu")
     assert re.fullmatch(
