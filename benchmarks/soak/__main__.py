@@ -48,25 +48,13 @@ COUNTS = {
     "growth": 200,
 }
 """The parts, those that take longest first, and how often each does what it does."""
-PRELOADED = (
-    "cifarzoo.training.trainer",
-    "cifarzoo.models",
-    "cifarzoo.evaluation",
-    "cifarzoo.cli",
-    "torch._dynamo",  # which an optimizer imports with its first step, and what others import late
-    "PIL.Image",
-    "PIL.WebPImagePlugin",
-    "numpy.ctypeslib",
-    "pydantic.type_adapter",
-    "safetensors.torch",
-    "tomli_w",
-)
 
 
 def start_server() -> ForkServerContext:
     """A server that has imported all there is: its children start within milliseconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED])
+    context.set_forkserver_preload(["preloaded"])
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # by which the server finds it
     return context
 
 

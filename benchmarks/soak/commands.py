@@ -104,7 +104,7 @@ _ARGUMENTS = {
         ("--tta=", "--temperature=", "--save=", "--device=", "--precision=", "--json", "--root="),
     ),
     "calibrate": (1, ("--tta=", "--device=", "--json", "--root=")),
-    "report": (2, ("--output=", "--cifar10-c=", "--device=", "--root=")),
+    "report": (2, ("--output=", "--views=", "--cifar10-c=", "--device=", "--root=")),
     "predict": (3, ("--temperature=", "--device=", "--json")),
     "verify": (1, ("--json", "--device=", "--root=")),
 }

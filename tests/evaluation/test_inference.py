@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from kinds import KINDS
+from kinds import KINDS, create_short
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -140,7 +140,7 @@ def test_nothing_of_the_models_is_changed_or_moved(model: nn.Module, few: ImageS
 
 def test_features_give_the_logits_when_the_last_layer_sees_them(few: ImageSet) -> None:
     for name in KINDS:
-        network = cifarzoo.create_model(name, seed=0).eval()
+        network = create_short(name).eval()
         found = embeddings(network, few.images[:8], **CPU)
         head = network.get_submodule(find_classifier(network))
         assert isinstance(head, nn.Linear), name

@@ -200,7 +200,7 @@ def test_a_recipe_trains_the_network_it_is_made_for(few: ImageSet) -> None:
     cifarzoo.Trainer(cifarzoo.create_model("airbench94"), as_built)
     for widths in ((64, 192, 256), [64, 192, 256]):
         model = cifarzoo.create_model("airbench94", widths=widths)
-        history = cifarzoo.Trainer(model, recipe).fit(few)
+        history = cifarzoo.Trainer(model, recipe).fit(few.subset(range(40)))
     assert len(history) == 1
 
 

@@ -152,8 +152,11 @@ def describe(model: nn.Module) -> ModelCard:
 
 def other_sizes(builder: Builder) -> dict[str, int]:
     """Numbers of parameters with 10 classes that differ from the default's, by the options."""
+    chosen = [*variants(builder, {})]
+    if len(chosen) == 1:
+        return {}  # that is the default, and planning it takes long
     sizes = {}
-    for options in variants(builder, {}):
+    for options in chosen:
         planned = plan(builder, options)
         if planned is not None:
             text = ", ".join(f"{name}={value!r}" for name, value in options.items())
