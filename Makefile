@@ -77,7 +77,7 @@ walk: $(VENV)/.installed ## Follow the pages to a fine-tuned network by copy and
 
 floors: build/floors/.installed ## Run the library's tests with the oldest packages that are allowed
 	OMP_NUM_THREADS=1 build/floors/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" \
-		-W ignore::DeprecationWarning -W ignore::FutureWarning
+		--ignore tests/integrations -W ignore::DeprecationWarning -W ignore::FutureWarning
 
 dist: $(VENV)/.installed-dev ## Build the wheel and the source archive
 	rm -rf dist
@@ -105,6 +105,7 @@ build/floors/.installed: pyproject.toml .github/lowest.txt $(VENV)/.installed
 	build/floors/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	PIP_CONSTRAINT=build/floors/constraints.txt build/floors/bin/python -m pip install --quiet \
 		--editable '.[plots]' --group test
+	build/floors/bin/python -m pip install --quiet --no-deps $(PACKS:%=--editable %)
 	@touch $@
 
 $(BIN)/activate:

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from cifarzoo import Augmentation, ImageSet, Recipe
+from cifarzoo import Augmentation, ImageSet, Recipe, list_schedulers
+from cifarzoo.recipe.schedulers.timm import list_options
 
-__all__ = ["augmentations", "image_sets", "recipes", "schedules"]
+__all__ = ["augmentations", "image_sets", "recipes", "schedulers", "schedules"]
 
 
 @st.composite
@@ -87,6 +88,12 @@ def _schedule_options(name: str, epochs: int) -> st.SearchStrategy[dict[str, Any
     }
     others = {"min_lr": st.floats(0, 0.1), "warmup_epochs": st.integers(0, epochs - 1)}
     return st.fixed_dictionaries({}, optional=known.get(name, others))
+
+
+def schedulers() -> list[str]:
+    """Names of all schedulers, but for those that an older timm lacks."""
+    is_new = "stable_timescale" in list_options()
+    return [name for name in list_schedulers() if is_new or name not in ("timm.rsqrt", "timm.wsd")]
 
 
 @st.composite

@@ -29,7 +29,6 @@ from cifarzoo import (
 )
 from cifarzoo.errors import CifarZooError, NonFiniteLossError
 from cifarzoo.recipe.optimizers import list_optimizers
-from cifarzoo.recipe.schedulers import list_schedulers
 
 __all__ = ["soak"]
 
@@ -48,7 +47,7 @@ class Once(Logger):
 @st.composite
 def valid(draw: st.DrawFn) -> Recipe:
     """Any recipe that should train; its first epoch has two steps."""
-    scheduler = draw(st.sampled_from(list_schedulers()))
+    scheduler = draw(st.sampled_from(strategies.schedulers()))
     epochs, _, options = draw(strategies.schedules(scheduler))
     return draw(strategies.recipes()).replace(
         epochs=epochs,

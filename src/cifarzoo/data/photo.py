@@ -53,7 +53,9 @@ def read_photo(item: Any) -> tuple[Tensor, tuple[str, ...]]:
 
     file: Any
     if isinstance(item, str | os.PathLike):
-        name, file = os.fspath(item) or "''", item
+        name, file = os.fspath(item), item
+        if not name:  # which older versions of Pillow take for the current folder
+            raise InputError("cannot read an image from '': there is no such file")
         if os.path.isdir(item):
             locked = "" if os.access(item, os.R_OK | os.X_OK) else " that may not be opened"
             raise InputError(f"cannot read an image from {name}: it is a folder{locked}")

@@ -6,7 +6,7 @@ checksum in the index need none of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from annotated_types import Ge, Interval, Len
@@ -71,7 +71,20 @@ class WeightsHeader(TypedDict):
     metadata: Metadata
 
 
-_Three = Annotated[Sequence[Real], Len(3, 3)]
+class _TupleToo:
+    """Lets a schema take a tuple for a list; the oldest pydantic takes none for a Sequence."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core.core_schema import no_info_before_validator_function
+
+        return no_info_before_validator_function(self._as_list, handler(source))
+
+    @staticmethod
+    def _as_list(value: Any) -> Any:
+        return [*value] if isinstance(value, tuple) else value
+
+
+_Three = Annotated[list[Real], Len(3, 3), _TupleToo()]
 
 
 class _Preprocessing(TypedDict):
@@ -86,7 +99,7 @@ class CardData(TypedDict):
     num_classes: Annotated[int, Interval(ge=1, le=2**53)]
     options: dict[str, Any]
     preprocessing: _Preprocessing
-    classes: NotRequired[Sequence[str] | None]
+    classes: NotRequired[Annotated[list[str], _TupleToo()] | None]
 
 
 class _Learner(TypedDict):
