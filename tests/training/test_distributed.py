@@ -21,7 +21,8 @@ from torch import nn
 
 import cifarzoo
 from cifarzoo import ImageSet
-from cifarzoo.errors import ArgumentError
+from cifarzoo.errors import ArgumentError, PeerError
+from cifarzoo.training import distributed
 from cifarzoo.training.distributed import World, is_first_process, joined_world
 
 CPU = torch.device("cpu")
@@ -296,6 +297,39 @@ def test_a_rank_whose_peer_hangs_ends_in_the_time_that_is_set() -> None:
     assert first.returncode == 1
     assert time.monotonic() - began < 60
     assert "has not answered for 30 s" in errors
+
+
+FROZEN = """
+import os, signal, sys
+from datetime import timedelta
+from torch.distributed import TCPStore
+
+store = TCPStore("127.0.0.1", int(sys.argv[1]), 2, True, timedelta(seconds=30), False)
+print("now", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nobody can be stopped there")
+def test_a_rank_says_so_when_the_first_one_stands_still_while_they_meet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = str(free_port())
+    meeting = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in {**meeting, "CIFARZOO_RANK_TIMEOUT": "0.5"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "_GRACE", 0.5)
+    command = [sys.executable, "-c", FROZEN, port]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "now\n"
+        began = time.monotonic()
+        try:
+            with pytest.raises(PeerError, match=r"has not answered for 0\.5 s"), joined_world(CPU):
+                pass
+        finally:
+            first.kill()
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.slow

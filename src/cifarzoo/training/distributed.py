@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import math
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = ["World", "is_first_process", "joined_world"]
 
 _TIMEOUT = 600.0  # seconds; an epoch's end, where one process alone writes, takes far less
 _PATIENCE = 20.0  # seconds; torchrun kills after 30
+_GRACE = 5.0  # seconds, in which torch's own error comes, where it has one
 
 
 def is_first_process() -> bool:
@@ -101,12 +103,41 @@ def joined_world(device: torch.device) -> Iterator[World]:
     on_gpu, timeout = device.type == "cuda", _timeout()
     # what a collective allocates by itself lies on the GPU of this process
     with torch.cuda.device(device) if on_gpu else contextlib.nullcontext(), _peers_named(timeout):
-        limit = datetime.timedelta(seconds=timeout)
-        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=limit)
+        _meet(device, timeout)
         try:
             yield World(dist.get_rank(), dist.get_world_size(), min(_PATIENCE, timeout / 4))
         finally:
             dist.destroy_process_group()
+
+
+def _meet(device: torch.device, timeout: float) -> None:
+    """Wait until all processes are there.
+
+    They meet through the first one. Where that stands still meanwhile, torch waits without end, so
+    it waits in a thread of its own.
+    """
+    failed: list[BaseException] = []
+    is_late = threading.Event()
+    on_gpu = device.type == "cuda"
+
+    def meet() -> None:
+        try:
+            with torch.cuda.device(device) if on_gpu else contextlib.nullcontext():
+                limit = datetime.timedelta(seconds=timeout)
+                dist.init_process_group("nccl" if on_gpu else "gloo", timeout=limit)
+            if is_late.is_set():
+                dist.destroy_process_group()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=meet, name="meeting", daemon=True)
+    thread.start()
+    thread.join(timeout + _GRACE)
+    if thread.is_alive():
+        is_late.set()
+        raise dist.DistError("they have not met")
+    if failed:
+        raise failed[0]
 
 
 def _timeout() -> float:
