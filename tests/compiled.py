@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu import library
 
 __all__ = ["forget_kernels", "without_kernels"]
 
-_LIBRARY, _BUILD = native.library, native.build
+_FIND, _BUILD = library.find, library.build
 
 
 def without_kernels(patch: pytest.MonkeyPatch) -> None:
     """As on a machine without a compiler."""
-    patch.setattr(native, "library", lambda: None)
-    patch.setattr(native, "build", lambda: False)
+    patch.setattr(library, "find", lambda: None)
+    patch.setattr(library, "build", lambda: False)
 
 
 def forget_kernels(patch: pytest.MonkeyPatch) -> None:
     """As in a new process: the library is sought anew."""
-    patch.setattr(native, "library", _LIBRARY)
-    patch.setattr(native, "build", _BUILD)
-    patch.setattr(native, "_compiled", None)
-    patch.setattr(native, "_is_sought", False)
-    native._place.cache_clear()
-    native._compiler.cache_clear()
+    patch.setattr(library, "find", _FIND)
+    patch.setattr(library, "build", _BUILD)
+    patch.setattr(library, "_compiled", None)
+    patch.setattr(library, "_is_sought", False)
+    library._place.cache_clear()
+    library._compiler.cache_clear()

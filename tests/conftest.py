@@ -17,7 +17,7 @@ from file_server import FileServer
 
 import cifarzoo
 from cifarzoo import ImageSet, WeightsInfo
-from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu import library
 from cifarzoo.data.sets import registry as sets
 from cifarzoo.evaluation import metrics
 from cifarzoo.recipe import optimizers
@@ -60,12 +60,12 @@ def kernels_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(kernels_folder: Path) -> Iterator[None]:
     """The layers in C, compiled."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "cache_directory", lambda: kernels_folder)
+        patch.setattr(library, "cache_directory", lambda: kernels_folder)
         forget_kernels(patch)
-        if not native.build():
+        if not library.build():
             pytest.skip("there is no C compiler")
         yield
-    native._place.cache_clear()
+    library._place.cache_clear()
 
 
 @pytest.fixture(scope="session")

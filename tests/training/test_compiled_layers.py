@@ -8,7 +8,7 @@ from torch import nn
 
 import cifarzoo
 from cifarzoo import Augmentation, ImageSet, Recipe, Trainer
-from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu import library
 
 RECIPE = Recipe(
     epochs=2,
@@ -51,7 +51,7 @@ def test_long_runs_compile_them_and_short_ones_do_not(
     few: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[int] = []
-    monkeypatch.setattr(native, "build", lambda: bool(built.append(1)))
+    monkeypatch.setattr(library, "build", lambda: bool(built.append(1)))
     for steps, expected in ((199, 0), (200, 1)):
         recipe = RECIPE.replace(epochs=1, batch_size=1)
         Trainer(cifarzoo.create_model("simple", seed=0), recipe, device="cpu").fit(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu import library
 from cifarzoo.compute.place import compile_pays
 from cifarzoo.compute.seeding import seeded
 from cifarzoo.data import ImageSet, Loader
@@ -107,7 +107,7 @@ class Loop:
         self.val = Feed.for_validation(data.val, **surroundings) if data.val is not None else None
         all_steps = recipe.epochs * self.train.steps
         if setup.kernels and self.device.type == "cpu" and all_steps >= _STEPS_WORTH_BUILDING:
-            native.build()
+            library.build()
         wanted = setup.compile
         self.compiled = compile_pays(self.device, all_steps) if wanted == "auto" else wanted
         self.learner = Learner(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import cifarzoo
-from cifarzoo.compute.cpu import cpu_kernels, native
+from cifarzoo.compute.cpu import cpu_kernels, library
 from cifarzoo.models.patches import SelfAttention
 
 
@@ -235,7 +235,7 @@ def test_what_comes_out_may_be_changed_in_place(
     if compiled:
         request.getfixturevalue("built")
     else:
-        monkeypatch.setattr(native, "library", lambda: None)
+        monkeypatch.setattr(library, "find", lambda: None)
     tolerance = 1e-4 if precision is torch.float32 else 3e-2
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     x = x.contiguous(memory_format=torch.channels_last)

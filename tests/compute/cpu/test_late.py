@@ -158,6 +158,30 @@ USES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def channels(size: int, *, kernel: int = 3, **options: Any) -> nn.Conv2d:
+    """A depthwise convolution, the same each time."""
+    generator = torch.Generator().manual_seed(1)
+    layer = nn.Conv2d(size, size, kernel, groups=size, **options)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return layer
+
+
+BEFORE_A_CONVOLUTION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    **{name: USES[name] for name in ("relu", "relu6 module", "relu module in place", "relu_")},
+    "relu6 module in place": lambda z, o: nn.ReLU6(inplace=True)(z),
+    "hardtanh in place": lambda z, o: F.hardtanh_(z, 0.0, 6.0),
+    "relu of relu": USES["relu of relu"],
+    "relu6, looked at": lambda z, o: (lambda y: (y.mean(), y)[1])(F.relu6(z)),
+    "add, relu": USES["add, relu"],
+    "the map": lambda z, o: z,
+    "gelu": USES["gelu"],
+    "detached": lambda z, o: F.relu(z).detach() + z,
+    "checkpointed": USES["checkpointed"],
+}
+"""What may stand between a normalization and a depthwise convolution."""
+
 ONE_PASS = {
     "_ActivatedBackward": {
         *("relu", "relu's method", "relu module", "relu module in place", "relu6 module"),
@@ -174,10 +198,12 @@ def results(
     affine: bool = True,
     shape: tuple[int, ...] = (6, 8, 5, 4),
     dtype: torch.dtype = torch.float32,
+    then: nn.Conv2d | None = None,
 ) -> list[Tensor]:
-    """The output, all gradients, and the running statistics."""
+    """The output, all gradients, and the running statistics; perhaps behind a convolution."""
     torch.manual_seed(0)
     layer = nn.BatchNorm2d(shape[1], affine=affine)
+    network = nn.ModuleList([layer] if then is None else [layer, then])
     if affine:
         with torch.no_grad():
             layer.weight.copy_(torch.linspace(0.5, 6, shape[1]))
@@ -185,15 +211,17 @@ def results(
     maps = [(torch.randn(shape) * 2 + 1).to(dtype) for _ in range(2)]
     if dtype == torch.float64:  # the numbers that the others have
         maps = [m.bfloat16().double() for m in maps]
-        layer.double()
+        network.double()
     x, other = (m.to(memory_format=torch.channels_last).requires_grad_() for m in maps)
-    with cpu_kernels(layer, enabled=ours):
+    with cpu_kernels(network, enabled=ours):
         z = layer(x)
         assert (type(z) is Late) == ours
         output = use(z, other)
+        if then is not None:
+            output = then(output)
         loss = output * torch.linspace(-1, 1, output.numel()).view(output.shape)
         loss.sum().backward()
-    gradients = [t.grad for t in (x, other, *layer.parameters()) if t.grad is not None]
+    gradients = [t.grad for t in (x, other, *network.parameters()) if t.grad is not None]
     return [output.detach(), *gradients, layer.running_mean, layer.running_var]
 
 
@@ -203,6 +231,127 @@ def test_every_use_computes_and_learns_as_torch_does(use: str) -> None:
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+WIDE = (6, 16, 5, 8)  # a map that a depthwise convolution activates where it reads it
+
+
+@pytest.mark.parametrize("use", USES)
+def test_every_use_in_a_network_with_depthwise_convolutions(use: str) -> None:
+    def found(ours: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        network = nn.ModuleList([nn.BatchNorm2d(16), channels(16)])
+        x, other = (
+            torch.randn(WIDE).to(memory_format=torch.channels_last).requires_grad_()
+            for _ in range(2)
+        )
+        with cpu_kernels(network, enabled=ours):
+            output = USES[use](network[0](x), other)
+            (output * torch.linspace(-1, 1, output.numel()).view(output.shape)).sum().backward()
+        return [output.detach(), *(t.grad for t in (x, other) if t.grad is not None)]
+
+    for one, other in zip(found(True), found(False), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        (WIDE, {"padding": 1}),
+        ((3, 32, 9, 9), {"padding": 1, "stride": 2, "bias": False}),
+        ((3, 16, 8, 12), {"padding": 2, "kernel": 5}),
+        ((3, 16, 7, 8), {"padding": 0, "kernel": 5, "stride": 2}),
+        ((3, 24, 8, 8), {"padding": "same"}),
+        ((3, 20, 8, 8), {"padding": 1}),
+        ((3, 16, 4, 4), {"padding": 1}),
+    ],
+)
+@pytest.mark.parametrize("use", BEFORE_A_CONVOLUTION)
+@pytest.mark.parametrize("affine", [True, False])
+def test_before_a_depthwise_convolution_it_learns_as_torchs(
+    shape: tuple[int, ...], options: dict[str, Any], use: str, affine: bool
+) -> None:
+    found, expected = (
+        results(
+            BEFORE_A_CONVOLUTION[use],
+            ours=ours,
+            affine=affine,
+            shape=shape,
+            then=channels(shape[1], **options),
+        )
+        for ours in (True, False)
+    )
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=3e-4)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU6(inplace=True)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_large_maps_before_a_depthwise_convolution_are_as_exact_as_torchs(
+    activation: nn.Module, stride: int
+) -> None:
+    torch.manual_seed(0)
+    convolution = channels(48, padding=1, stride=stride, bias=False)
+    plain = nn.Sequential(nn.BatchNorm2d(48), activation, convolution)
+    # beyond the caches, where maps are written past them
+    x = (torch.randn(110, 48, 32, 32) + 1).to(memory_format=torch.channels_last)
+    found = []
+    for kind in ("ours", "torch's", "exact"):
+        network = copy.deepcopy(plain).double() if kind == "exact" else copy.deepcopy(plain)
+        inputs = x.to(next(network.parameters()).dtype).requires_grad_()
+        with cpu_kernels(network, enabled=kind == "ours"):
+            output = network(inputs)
+            output.square().mean().backward()
+        assert inputs.grad is not None
+        assert inputs.grad.is_contiguous(memory_format=torch.channels_last)
+        found.append([output.detach(), inputs.grad, *(p.grad for p in network.parameters())])
+        x = x.detach()
+    for one, other, true in zip(*found, strict=True):
+        distances = [((t.double() - true).norm() / true.norm()).item() for t in (one, other)]
+        assert distances[0] <= 1.5 * distances[1] + 1e-6
+
+
+def test_an_activated_map_is_computed_by_the_convolution(images: Tensor) -> None:
+    x = images.detach().repeat(1, 2, 1, 2).to(memory_format=torch.channels_last)
+    network = nn.Sequential(nn.BatchNorm2d(16), nn.ReLU6(inplace=True), channels(16))
+    with cpu_kernels(network):
+        y = network[:2](x)
+        assert type(y) is Late
+        assert y._value is None
+        assert network[2](y).grad_fn.name() == "_ActivatedDepthwiseBackward"
+        assert y._value is None
+        with torch.autocast("cpu", torch.bfloat16):
+            assert network[2](network[:2](x)).grad_fn.name() == "_DepthwiseBackward"
+        network[2].weight.requires_grad_(False)
+        assert network[2](network[:2](x)).grad_fn.name() == "ConvolutionBackward0"
+
+
+def test_second_gradients_through_a_depthwise_convolution_are_torchs() -> None:
+    def second(ours: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.BatchNorm2d(16), nn.ReLU(), channels(16, padding=1))
+        x = torch.randn(WIDE).to(memory_format=torch.channels_last).requires_grad_()
+        with cpu_kernels(network, enabled=ours):
+            first = torch.autograd.grad(
+                network(x).pow(3).sum(), [x, *network.parameters()], create_graph=True
+            )
+            total = sum(g.square().mean() for g in first)
+            return [*torch.autograd.grad(total, [x, *network.parameters()])]
+
+    for one, other in zip(second(True), second(False), strict=True):
+        torch.testing.assert_close(one / other.norm(), other / other.norm(), rtol=1e-3, atol=1e-5)
+
+
+def test_an_input_changed_before_the_convolution_is_refused(images: Tensor) -> None:
+    x = images.detach().repeat(1, 2, 1, 2).to(memory_format=torch.channels_last)
+    network = nn.Sequential(nn.BatchNorm2d(16), nn.ReLU(), channels(16))
+    with cpu_kernels(network):
+        y = network[:2](x)
+        x.mul_(2)
+        for use in (network[2], F.gelu):
+            with pytest.raises(RuntimeError, match=r"changed in place before.*kernels=False"):
+                use(y)
 
 
 @pytest.mark.parametrize("shape", [(7, 3, 5, 3), (1, 1, 2, 1), (3, 20, 3, 3), (2, 130, 3, 1)])

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from compiled import forget_kernels
 from torch import Tensor, nn
 
-from cifarzoo.compute.cpu import cpu_kernels, native
+from cifarzoo.compute.cpu import cpu_kernels, library, native
 
 
 def error(found: Tensor, exact: Tensor) -> float:
@@ -179,7 +179,7 @@ def test_what_is_not_a_number_stays_so(built: None) -> None:
 def test_without_them_layers_compute_as_before(
     wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native, "cache_directory", lambda: tmp_path)
+    monkeypatch.setattr(library, "cache_directory", lambda: tmp_path)
     forget_kernels(monkeypatch)
     if wrong == "no compiler":
         monkeypatch.setenv("CC", "no-such-compiler")
@@ -187,39 +187,39 @@ def test_without_them_layers_compute_as_before(
         monkeypatch.setenv("CC", "false")
     else:
         (tmp_path / "kernels").write_text("a file in its place")
-    assert native.build() is False
+    assert library.build() is False
     layer, images = nn.BatchNorm2d(4), torch.randn(3, 4, 5, 5)
     images = images.to(memory_format=torch.channels_last)
     with cpu_kernels(layer):
         assert not native.takes(images)
         torch.testing.assert_close(layer(images), F.batch_norm(images, None, None, training=True))
     assert [p.name for p in tmp_path.rglob("*.so")] == []
-    native._place.cache_clear()
-    native._compiler.cache_clear()
+    library._place.cache_clear()
+    library._compiler.cache_clear()
 
 
 def test_they_are_found_by_the_next_process(built: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = native._place()
+    path = library._place()
     assert path is not None
     assert path.is_file()
-    monkeypatch.setattr(native, "_compiled", None)
-    monkeypatch.setattr(native, "_is_sought", False)
+    monkeypatch.setattr(library, "_compiled", None)
+    monkeypatch.setattr(library, "_is_sought", False)
     monkeypatch.setattr("subprocess.run", lambda *args, **options: pytest.fail("compiled again"))
-    assert native.build()
+    assert library.build()
 
 
 def test_a_file_of_another_machine_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native, "cache_directory", lambda: tmp_path)
+    monkeypatch.setattr(library, "cache_directory", lambda: tmp_path)
     forget_kernels(monkeypatch)
-    path = native._place()
+    path = library._place()
     if path is None:
         pytest.skip("only for Linux")
     path.parent.mkdir()
     path.write_bytes(b"no library")
-    assert native.library() is None
-    native._place.cache_clear()
+    assert library.find() is None
+    library._place.cache_clear()
 
 
 @pytest.mark.parametrize(

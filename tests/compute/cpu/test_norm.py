@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu import library
 from cifarzoo.compute.cpu.norm import BatchNorm1d, BatchNorm2d
 
 
 @pytest.fixture(autouse=True)
 def without_compiled_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of an earlier run on this machine would take the place of what is tested here."""
-    monkeypatch.setattr(native, "_compiled", None)
-    monkeypatch.setattr(native, "_is_sought", True)
+    monkeypatch.setattr(library, "_compiled", None)
+    monkeypatch.setattr(library, "_is_sought", True)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.compute.cpu import native
-from cifarzoo.compute.cpu.late import settled
+from cifarzoo.compute.cpu.depthwise import activated_depthwise_conv2d, depthwise_conv2d
+from cifarzoo.compute.cpu.late import activated, settled
 from cifarzoo.compute.cpu.standin import StandIn
 from cifarzoo.compute.cpu.winograd import (
     narrow_winograd_conv2d,
@@ -26,7 +27,6 @@ _CHANNELS_OF_A_PRODUCT = 64  # of input; from there on a product of the pixels i
 _FEW_PIXELS = 4  # of output; with nine, the other ways are as fast
 _NARROW = 128**2  # channels of input times channels of output
 _TILE = 16  # channels, and pixels along a side
-_WIDE = 8  # pixels along a row; of fewer, most of what a row needs is not its own
 _MANY_PIXELS = 8192  # in a batch; of fewer a product is as fast
 _MANY_IMAGES = 128  # in a batch; fewer do not win back what it costs to cut the filters
 
@@ -51,6 +51,11 @@ class Conv2d(nn.Conv2d, StandIn):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (B, C, H, W); with ``keeps_contiguous``, see `layout`, in that format."""
+        late = activated(x)
+        if late is not None and self._is_depthwise() and not torch.is_autocast_enabled("cpu"):
+            edge = self._edge()
+            assert edge is not None
+            return activated_depthwise_conv2d(late, self.weight, self.bias, self.stride[0], edge)
         x = settled(x)
         way = self._way(x)
         if way != "tiles" and self.__dict__.get("keeps_contiguous"):
@@ -61,8 +66,10 @@ class Conv2d(nn.Conv2d, StandIn):
         if way == "pixels":
             return _pixels(x, self.weight.flatten(1), self.bias)
         if way == "depthwise":
-            z: Tensor = _Depthwise.apply(x, self.weight, self.bias, self.stride[0], self._edge())
-            return z
+            edge = self._edge()
+            assert edge is not None
+            inputs = x.to(_dtype(x))
+            return depthwise_conv2d(inputs, self.weight, self.bias, self.stride[0], edge)
         if way == "winograd":
             assert not isinstance(self.padding, str)
             return winograd_conv2d(x, self.weight, self.padding[0])
@@ -207,61 +214,9 @@ def _views(size: int, kernel: int, stride: int, padding: int) -> list[tuple[slic
     ]
 
 
-class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution, whose gradients in C stay in the cache; torch's do not."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
-    ) -> Tensor:
-        dtype = _dtype(x)
-        x = x.to(dtype)
-        ctx.save_for_backward(x, weight)
-        ctx.has_bias, ctx.stride, ctx.padding = bias is not None, stride, padding
-        if _is_faster_in_c(x):
-            return native.depthwise_apply(x, weight, bias, stride, padding)
-        offset = None if bias is None else bias.to(dtype)
-        filters = weight.to(dtype)
-        return torch.conv2d(x, filters, offset, stride, padding, 1, len(weight))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        stride, padding, channels = ctx.stride, ctx.padding, len(weight)
-        to_bias = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.has_bias else None
-        wants_x = ctx.needs_input_grad[0]
-        if torch.is_grad_enabled():  # to be differentiated once more: torch's way
-            found = torchs_gradients(
-                grad,
-                x,
-                weight.to(x.dtype),
-                stride=[stride] * 2,
-                padding=[padding] * 2,
-                groups=channels,
-                to_x=wants_x,
-            )
-            return found[0], found[1].to(weight.dtype), to_bias, None, None
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        to_x = None
-        if wants_x and stride == 1 and not _is_faster_in_c(grad):
-            # a convolution with the filters turned round
-            edge = weight.shape[2] - 1 - padding
-            turned = weight.flip((2, 3)).to(x.dtype)
-            to_x = torch.conv2d(grad, turned, None, 1, edge, 1, channels)
-        elif wants_x:
-            to_x = native.depthwise_input(grad, weight, x, stride, padding)
-        to_weight = native.depthwise_weight(grad, x, weight.shape[2], stride, padding)
-        return to_x, torch.empty_like(weight).copy_(to_weight), to_bias, None, None
-
-
 def _dtype(x: Tensor) -> torch.dtype:
     """Of what is computed of ``x``, also by autocast."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-
-
-def _is_faster_in_c(x: Tensor) -> bool:
-    """Whether a depthwise convolution of the map is, in float32 and not of too few pixels."""
-    return x.dtype == torch.float32 and x.shape[3] >= _WIDE
 
 
 class _OwnWeightGradient(torch.autograd.Function):

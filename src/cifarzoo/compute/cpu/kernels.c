@@ -143,6 +143,43 @@ static double total(const double *sums, int64_t c, int64_t C, int64_t together, 
     return sum;
 }
 
+/* What the gradient of a normalized map, of some rows, is computed by, for channel c: from the sum
+ * of the gradient behind it, and from its sum along the input less the mean. */
+static void plan_gradient(int64_t c, double sum, double dot, int64_t rows, int64_t C,
+                          const float *mean, const float *invstd, const float *scale, float *plan,
+                          float *dweight, float *dbias) {
+    dbias[c] = (float)sum;
+    dweight[c] = (float)(dot * invstd[c]);
+    /* dx = scale (d - mean(d) - x_hat mean(d x_hat)), as scale d + a + b x */
+    double slope = -scale[c] * dot * invstd[c] * invstd[c] / (double)rows;
+    plan[c] = (float)(-scale[c] * sum / (double)rows - slope * mean[c]);
+    plan[C + c] = (float)slope;
+}
+
+/* Ask for one of some parts of what will be read soon, while the processor computes. */
+INLINE void fetch_part(const void *from, int64_t bytes, int64_t part, int64_t parts) {
+    int64_t lines = (bytes + 63) / 64, last = lines * (part + 1) / parts;
+    for (int64_t line = lines * part / parts; line < last; line++)
+        __builtin_prefetch((const char *)from + 64 * line);
+}
+
+/* channels of whole registers */
+INLINE int64_t whole(int64_t C) { return (C + LANES - 1) / LANES * LANES; }
+
+/* Numbers in a row of one register of a map's channels, as it is seen by K taps. */
+static int64_t padded_row(int64_t W, int64_t OW, int64_t K, int64_t stride, int64_t spread,
+                          int64_t pad) {
+    int64_t seen = (OW - 1) * stride + K, held = (W - 1) * spread + 1 + pad;
+    return (seen > held ? seen : held) * LANES;
+}
+
+/* The taps [k][c], so that those of one register of channels lie together. */
+static void by_register(float *to, const float *w, int64_t K, int64_t N) {
+    for (int64_t k = 0; k < K * K; k++)
+        for (int64_t c = 0; c < N; c++)
+            to[(c / LANES * K * K + k) * LANES + c % LANES] = w[k * N + c];
+}
+
 /* Add one row of a gradient times what up to three neighbouring taps saw, for one register of
  * channels. Two pixels at a time have sums of their own, or each would wait for the one before. */
 INLINE void add_taps(const float *g, const float *x, float *sums, int64_t OW, int64_t step,

@@ -52,13 +52,14 @@ def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
     """
     layers = _plain_layers(model) if enabled else []
     may_wait = enabled and not any(_is_compiled(module) for module in model.modules())
+    waits_for = "depthwise" if any(_is_depthwise(layer) for layer in layers) else "activation"
     with _lock:
         for layer in layers:
             _users[layer] = _users.get(layer, 0) + 1
             if type(layer) in _OURS:
                 layer.__class__ = _OURS[type(layer)]
                 if may_wait:
-                    layer.__dict__["may_wait"] = True
+                    layer.__dict__["waits_for"] = waits_for
     try:
         yield
     finally:
@@ -67,7 +68,7 @@ def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
                 _users[layer] -= 1
                 if not _users[layer]:
                     del _users[layer]
-                    layer.__dict__.pop("may_wait", None)
+                    layer.__dict__.pop("waits_for", None)
                     if isinstance(layer, StandIn):
                         layer.__class__ = layer.stock  # type: ignore[assignment]  # as it was
 
@@ -84,6 +85,10 @@ def _plain_layers(model: nn.Module) -> list[nn.Module]:
         and "forward" not in layer.__dict__
         and all(parameter.device.type == "cpu" for parameter in layer.parameters())
     ]
+
+
+def _is_depthwise(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
 
 
 def _is_compiled(module: nn.Module) -> bool:

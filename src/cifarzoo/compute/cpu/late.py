@@ -3,7 +3,9 @@
 A batch normalization is mostly followed by an activation, or by the addition of a shortcut and an
 activation. Each alone reads and writes the whole map. So the normalization hands over a `Late`: a
 tensor that knows its statistics and has no numbers yet. An activation that meets one computes both
-in one pass, forward and backward; whatever else meets one has it compute its numbers first.
+in one pass, forward and backward; whatever else meets one has it compute its numbers first. In a
+network with depthwise convolutions the activated map is a `Late` too, and such a convolution
+computes it wherever it reads it.
 """
 
 from __future__ import annotations
@@ -17,20 +19,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifarzoo.compute.cpu import native
-from cifarzoo.compute.cpu.late_gradient import LateGradient, is_shared, replace
+from cifarzoo.compute.cpu.activated import activate, activate_sum, gradients
+from cifarzoo.compute.cpu.late_gradient import replace
 from cifarzoo.compute.cpu.native import Activation, Statistics
 
-__all__ = ["Late", "normalize_late", "settled"]
+__all__ = ["Late", "activated", "normalize_late", "settled"]
 
 
 class Late(Tensor):
-    """A normalized map, perhaps with another added, whose numbers are not computed yet."""
+    """A normalized map whose numbers are not computed yet.
+
+    Perhaps another map is added, or it is activated.
+    """
 
     _input: Tensor
     _weight: Tensor | None
     _bias: Tensor | None
     _of: Statistics
     _plus: Tensor | None
+    _kind: Activation
+    _is_kept: bool  # an activation leaves it to what comes next
     _versions: tuple[int, int]  # of the input and what is added, when they were met
     _value: Tensor | None  # the numbers, once they are needed
     _now: Tensor | None  # what stands for it since an operation has met it
@@ -51,7 +59,7 @@ class Late(Tensor):
         met: list[Late] = []
 
         def settle(x: Late) -> Tensor:
-            met.append(x)
+            met.append(_end(x))
             now: Tensor = settled(x)
             return now
 
@@ -79,7 +87,7 @@ class Late(Tensor):
     def _compute(self) -> Tensor:
         if self._value is None:
             self._check()
-            self._value = native.norm_apply(self._input, self._of, "none", self._plus)
+            self._value = native.norm_apply(self._input, self._of, self._kind, self._plus)
         return self._value
 
     def _check(self) -> None:
@@ -92,20 +100,41 @@ class Late(Tensor):
             )
 
 
-def normalize_late(x: Tensor, weight: Tensor | None, bias: Tensor | None, of: Statistics) -> Late:
-    """The map ``x`` (B, C, H, W) normalized by its statistics, computed when it is used."""
+def normalize_late(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    of: Statistics,
+    kind: Activation = "none",
+    *,
+    is_kept: bool = False,
+) -> Late:
+    """The map ``x`` (B, C, H, W) normalized by its statistics, computed when it is used.
+
+    With ``is_kept``, an activation is not computed either, but by what comes next.
+    """
     if not torch.is_grad_enabled():  # nor is there a gradient when it is used later
         x = x.detach()
         weight, bias = (t if t is None else t.detach() for t in (weight, bias))
-    late: Late = _Begin.apply(x, weight, bias, of)
+    late: Late = _Begin.apply(x, weight, bias, of, kind)
     late._input, late._weight, late._bias = x, weight, bias
+    late._kind, late._is_kept = kind, is_kept
     return late
+
+
+def activated(x: Any) -> Late | None:
+    """``x``, if it is normalized and activated, and nobody has needed its numbers yet."""
+    if type(x) is not Late:
+        return None
+    x = _end(x)
+    return x if x._now is None and x._kind != "none" else None
 
 
 def settled(x: Any) -> Any:
     """``x`` itself, or the ordinary tensor that a `Late` has become."""
     if type(x) is not Late:
         return x
+    x = _end(x)
     if x._now is None:
         with torch.set_grad_enabled(_has_gradient(x)):  # it may be used once more
             x._now = _Settle.apply(x)
@@ -113,6 +142,13 @@ def settled(x: Any) -> Any:
     elif not torch.is_grad_enabled():
         _check_unchanged(x)  # this may be an autograd.Function
     return x._now
+
+
+def _end(x: Late) -> Late:
+    """The last one that it has become."""
+    while type(x._now) is Late:
+        x = x._now
+    return x
 
 
 def _check_unchanged(x: Late) -> None:
@@ -129,6 +165,7 @@ def _has_gradient(x: Late) -> bool:
 
 
 def _numbers(x: Late) -> Tensor:
+    x = _end(x)
     _check_unchanged(x)
     return x._compute() if x._now is None else x._now.detach()
 
@@ -139,22 +176,24 @@ def _wrap(like: Tensor, of: Statistics) -> Late:
     )
     late._of = of
     late._plus = late._value = late._now = None
+    late._kind, late._is_kept = "none", False
     late._versions, late._version_of_now = (like._version, 0), 0
     return late
 
 
 def _activate(x: Late, kind: Activation, *, inplace: bool = False) -> Tensor | None:
     """The map behind an activation, if it can be computed together with the normalization."""
-    if x._now is not None or (x._plus is not None and kind != "relu"):
+    if x._now is not None or x._kind != "none" or (x._plus is not None and kind != "relu"):
         return None
     if inplace and not torch.is_grad_enabled() and _has_gradient(x):
         return None  # the numbers change, the gradient does not
     x._check()
+    norm = x._input, x._weight, x._bias, x._of
     y: Tensor
-    if x._plus is None:
-        y = _Activated.apply(x._input, x._weight, x._bias, x._of, kind)
+    if x._plus is not None:
+        y = activate_sum(*norm, x._plus)
     else:
-        y = _ActivatedSum.apply(x._input, x._weight, x._bias, x._plus, x._of)
+        y = normalize_late(*norm, kind) if x._is_kept else activate(*norm, kind)
     if inplace:
         x._become(y)
     return y
@@ -220,7 +259,7 @@ def _is_like(other: Any, x: Late) -> bool:
 
 def _is_open(x: Any) -> bool:
     """Whether it is a normalized map that something can be added to."""
-    return type(x) is Late and x._now is None and x._plus is None
+    return type(x) is Late and x._now is None and x._plus is None and x._kind == "none"
 
 
 _FUSED: dict[Any, Callable[..., Tensor | None]] = {
@@ -252,16 +291,21 @@ class _Begin(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, of: Statistics
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        of: Statistics,
+        kind: Activation,
     ) -> Late:
         ctx.save_for_backward(x, weight)
-        ctx.of, ctx.has_bias = of, bias is not None
+        ctx.of, ctx.kind, ctx.has_bias = of, kind, bias is not None
         return _wrap(x, of)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        return *_gradients(grad, x, weight, ctx.has_bias, ctx.of), None
+        return *gradients(grad, x, weight, ctx.has_bias, ctx.of, ctx.kind), None, None
 
 
 class _Add(torch.autograd.Function):
@@ -302,92 +346,3 @@ class _Settle(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad
-
-
-class _Activated(torch.autograd.Function):
-    """A normalization with its activation."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        of: Statistics,
-        kind: Activation,
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.of, ctx.kind, ctx.has_bias = of, kind, bias is not None
-        ctx.shared = is_shared(x)
-        return native.norm_apply(x, of, kind)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        found = _gradients(grad, x, weight, ctx.has_bias, ctx.of, ctx.kind, shared=ctx.shared)
-        return *found, None, None
-
-
-class _ActivatedSum(torch.autograd.Function):
-    """A normalization, an addition and ReLU."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        other: Tensor,
-        of: Statistics,
-    ) -> Tensor:
-        y = native.norm_apply(x, of, "relu", other)
-        ctx.save_for_backward(x, weight, y)
-        ctx.of, ctx.has_bias = of, bias is not None
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, y = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            grad = grad * (y > 0)
-            to_x, to_weight, to_bias = _gradients(grad, x, weight, ctx.has_bias, ctx.of)
-            return to_x, to_weight, to_bias, grad, None
-        grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        to_x, to_other, *sums = native.norm_add_backward(grad, x, y, ctx.of)
-        return to_x, *_wanted(sums, weight, ctx.has_bias), to_other, None
-
-
-def _gradients(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    has_bias: bool,
-    of: Statistics,
-    kind: Activation = "none",
-    *,
-    shared: bool = False,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of the map, weight and bias of a normalization; ``shared``: others read the map."""
-    if torch.is_grad_enabled():  # the gradient is itself to be differentiated: torch's way
-        if kind != "none":
-            y = native.norm_apply(x.detach(), of)
-            grad = grad * ((y > 0) if kind == "relu" else (y > 0) & (y < 6))
-        wanted = [True, weight is not None, has_bias]
-        found = torch.ops.aten.native_batch_norm_backward(
-            grad, x, weight, None, None, of.mean, of.inverse_deviation, True, of.eps, wanted
-        )
-        return found[0], found[1], found[2]
-    grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
-    to_x: Tensor
-    if shared:
-        plan, *sums = native.norm_plan(grad, x, of, kind)
-        to_x = LateGradient.of(grad, x, of, plan, kind)
-    else:
-        to_x, *sums = native.norm_backward(grad, x, of, kind)
-    return to_x, *_wanted(sums, weight, has_bias)
-
-
-def _wanted(
-    sums: list[Tensor], weight: Tensor | None, has_bias: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    return sums[0] if weight is not None else None, sums[1] if has_bias else None

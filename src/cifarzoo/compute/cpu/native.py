@@ -1,9 +1,9 @@
-"""Layers in C, compiled on the machine they run on.
+"""Layers in C, and what they take.
 
 ``kernels.c`` holds what torch's operations cannot say in one pass, with ``norm.h``,
 ``depthwise.h`` and ``windows.h`` for each type of number, ``winograd.h`` for float32 and
-``tiles.h`` for the matrix unit. It is compiled by the machine's C compiler, once, in some seconds,
-into the user's cache folder. Where there is no compiler, layers compute as they do without it.
+``tiles.h`` for the matrix unit. `library` compiles it on the machine. Where that has no compiler,
+layers compute as they do without it.
 """
 
 from __future__ import annotations
@@ -11,34 +11,23 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import functools
-import hashlib
-import logging
-import os
-import platform
-import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.errors import CifarZooError
-from cifarzoo.files.writing import atomic_path, cache_directory
+from cifarzoo.compute.cpu import library
 
 __all__ = [
     "Activation",
     "Statistics",
-    "build",
     "conv_weight",
     "depthwise_apply",
+    "depthwise_backward",
     "depthwise_input",
     "depthwise_weight",
     "filled",
     "has_tiles",
-    "library",
     "new_map",
     "norm_add_backward",
     "norm_apply",
@@ -57,53 +46,14 @@ __all__ = [
 Activation = Literal["none", "relu", "relu6"]
 _ACTIVATIONS = get_args(Activation)  # in the order of kernels.c
 
-_SOURCES = tuple(
-    Path(__file__).with_name(name)
-    for name in ("kernels.c", "norm.h", "depthwise.h", "windows.h", "winograd.h", "tiles.h")
-)
-_FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-lm")
-_SECONDS = 120  # for the compiler
 _C_TYPES: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double}  # others are tensors
 _NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
-
-_compiled: ctypes.CDLL | None = None
-_is_sought = False
-
-
-def library() -> ctypes.CDLL | None:
-    """The compiled layers, if `build` has made them, now or in an earlier process."""
-    global _compiled, _is_sought
-    if not _is_sought:
-        _is_sought = True
-        path = _place()
-        if path is not None and path.is_file():
-            _compiled = _load(path)
-    return _compiled
-
-
-def build() -> bool:
-    """Compile the layers, unless they are; whether they are there now."""
-    global _compiled
-    if library() is not None:
-        return True
-    path, compiler = _place(), _compiler()
-    if path is None or compiler is None:
-        return False
-    try:
-        with atomic_path(path) as part:
-            command = [compiler, str(_SOURCES[0]), "-o", str(part), *_FLAGS]
-            subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
-    except (OSError, subprocess.SubprocessError, CifarZooError) as error:
-        logging.getLogger("cifarzoo").debug("kernels.c is not compiled: %s", error)
-        return False
-    _compiled = _load(path)
-    return _compiled is not None
 
 
 def takes(x: Tensor) -> bool:
     """Whether the compiled layers are there, and read the map ``x``."""
     return (
-        library() is not None
+        library.find() is not None
         and x.dtype in _NAMES
         and x.device.type == "cpu"
         and type(x) in (Tensor, nn.Parameter)  # others have ways of their own to hold numbers
@@ -125,7 +75,7 @@ class Statistics:
 
 def has_tiles() -> bool:
     """Whether the processor has a matrix unit, and the compiled layers may use it."""
-    compiled = library()
+    compiled = library.find()
     return compiled is not None and _may_use_tiles(compiled)
 
 
@@ -223,37 +173,70 @@ def depthwise_weight(grad: Tensor, x: Tensor, kernel: int, stride: int, padding:
 
 
 def depthwise_apply(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    padding: int,
+    *,
+    of: Statistics | None = None,
+    kind: Activation = "none",
 ) -> Tensor:
-    """Convolve each channel of (B, C, H, W) by itself; weight float32 (C, 1, K, K)."""
+    """Convolve each channel of (B, C, H, W) by itself; weight float32 (C, 1, K, K).
+
+    With statistics and an activation, of ``x`` normalized and activated. Then C fills registers.
+    """
     kernel = weight.shape[2]
-    size = [(side + 2 * padding - kernel) // stride + 1 for side in x.shape[2:]]
-    return _depthwise(x, weight, bias, size, stride=stride, spread=1, padding=padding)
+    y = new_map(x, *x.shape[:2], *((s + 2 * padding - kernel) // stride + 1 for s in x.shape[2:]))
+    norm = (None, None) if of is None else (of.scale, of.shift)
+    settings = (_ACTIVATIONS.index(kind), *_sizes(y, x), kernel, stride, 1, padding)
+    _call("depthwise_apply", x, x, _taps(weight), bias, y, *norm, *settings)
+    return y
 
 
 def depthwise_input(grad: Tensor, weight: Tensor, x: Tensor, stride: int, padding: int) -> Tensor:
     """Input gradient of a depthwise convolution, like ``x``; weight float32 (C, 1, K, K)."""
-    turned, edge = weight.flip((2, 3)), weight.shape[2] - 1 - padding
-    return _depthwise(grad, turned, None, x.shape[2:], stride=1, spread=stride, padding=edge)
+    kernel = weight.shape[2]
+    to_x = new_map(x, *x.shape)
+    settings = (0, *_sizes(to_x, grad), kernel, 1, stride, kernel - 1 - padding)
+    taps = _taps(weight.flip((2, 3)))
+    _call("depthwise_apply", x, grad, taps, None, to_x, None, None, *settings)
+    return to_x
 
 
-def _depthwise(
+def depthwise_backward(
+    grad: Tensor,
     x: Tensor,
+    of: Statistics,
+    kind: Activation,
     weight: Tensor,
-    bias: Tensor | None,
-    size: Sequence[int],
-    *,
     stride: int,
-    spread: int,
     padding: int,
-) -> Tensor:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of ``x`` normalized, activated and convolved; see `depthwise_apply`.
+
+    Returns:
+        Those of the map, of the normalization's weight and bias, and of the filters.
+    """
+    kernel, (rows, channels) = weight.shape[2], _rows(x)
+    to_x, found = new_map(x, *x.shape), torch.empty(kernel, kernel, channels)
+    plan, (to_weight, to_bias) = torch.empty(2, channels), torch.empty(2, channels).unbind()
+    known = (of.mean, of.inverse_deviation, of.scale, of.shift)
+    outputs = (to_x, found, plan, *known, to_weight, to_bias)
+    settings = (_ACTIVATIONS.index(kind), *_sizes(grad, x), kernel, stride, padding)
+    _call("depthwise_backward", x, grad, x, _taps(weight.flip((2, 3))), *outputs, *settings)
+    # until now it holds the gradient behind the normalization, each number of which is read once
+    maps = (to_x, x, None, to_x, plan, of.scale, of.shift)
+    _call("norm_gradient", x, *maps, rows, channels, 0, 0)
+    return to_x, to_weight, to_bias, found.permute(2, 0, 1)[:, None]
+
+
+def _taps(weight: Tensor) -> Tensor:
+    """The filters (C, 1, K, K) as (K, K, C), whose channels fill registers."""
     channels, _, kernel, _ = weight.shape
     taps = torch.zeros(kernel, kernel, filled(channels))
     taps[:, :, :channels] = weight[:, 0].permute(1, 2, 0)
-    y = new_map(x, len(x), channels, *size)
-    settings = (*_sizes(y, x), kernel, stride, spread, padding)
-    _call("depthwise_apply", x, x, taps, bias, y, *settings)
-    return y
+    return taps
 
 
 def conv_weight(grad: Tensor, x: Tensor, kernel: int, stride: int) -> Tensor:
@@ -299,7 +282,7 @@ def winograd_weight(grad: Tensor, x: Tensor, padding: int) -> Tensor:
 def windows_takes(images: Tensor, dtype: torch.dtype) -> bool:
     """Whether `windows` makes batches of this dtype of uint8 images (N, 3, S, S)."""
     return (
-        library() is not None
+        library.find() is not None
         and dtype in _NAMES
         and images.device.type == "cpu"
         and images.is_contiguous()
@@ -342,7 +325,7 @@ def windows(
 
 def filled(channels: int) -> int:
     """How many channels fill whole registers."""
-    lanes = _lanes(_compiled)
+    lanes = _lanes(library.find())
     return -(-channels // lanes) * lanes
 
 
@@ -372,43 +355,7 @@ def _sizes(grad: Tensor, x: Tensor) -> tuple[int, ...]:
 
 def _call(name: str, kind: Tensor, *arguments: Any) -> None:
     """Call the function for the dtype of ``kind``: tensors by address, sizes as they are."""
-    function = getattr(_compiled, f"{name}_{_NAMES[kind.dtype]}")
+    function = getattr(library.find(), f"{name}_{_NAMES[kind.dtype]}")
     if function.argtypes is None:
         function.argtypes = [_C_TYPES.get(type(value), ctypes.c_void_p) for value in arguments]
     function(*[x.data_ptr() if isinstance(x, Tensor) else x for x in arguments])
-
-
-def _load(path: Path) -> ctypes.CDLL | None:
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:  # of another machine, in a home that both share
-        logging.getLogger("cifarzoo").debug("%s cannot be loaded: %s", path, error)
-        return None
-
-
-@functools.cache
-def _compiler() -> str | None:
-    if sys.platform != "linux":  # the flags are those of gcc and clang with OpenMP
-        return None
-    named = os.environ.get("CC")
-    return shutil.which(named) if named else shutil.which("cc") or shutil.which("gcc")
-
-
-@functools.cache
-def _place() -> Path | None:
-    """Where the compiled file lies: one for each source, processor and version of torch."""
-    if sys.platform != "linux":
-        return None
-    sources = [path.read_bytes() for path in _SOURCES]
-    rest = (" ".join(_FLAGS), _processor(), str(torch.__version__))
-    made_of = hashlib.sha256(b"\n".join((*sources, *(text.encode() for text in rest))))
-    return cache_directory() / "kernels" / f"{made_of.hexdigest()[:20]}.so"
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.machine()
-    lines = [line for line in text.splitlines() if line.startswith(("model name", "flags", "Feat"))]
-    return "\n".join(sorted(set(lines)))

@@ -262,12 +262,7 @@ INLINE void OF(backward)(const T *g, const T *x, const T *y, T *dx, T *other, fl
         for (int64_t c = 0; c < C; c++) {
             double sum = total(sums, c, C, together, 2 * W, threads);
             double dot = total(sums + W, c, C, together, 2 * W, threads);
-            dbias[c] = (float)sum;
-            dweight[c] = (float)(dot * invstd[c]);
-            /* dx = scale (d - mean(d) - x_hat mean(d x_hat)), as scale d + a + b x */
-            double slope = -scale[c] * dot * invstd[c] * invstd[c] / (double)rows;
-            plan[c] = (float)(-scale[c] * sum / (double)rows - slope * mean[c]);
-            plan[C + c] = (float)slope;
+            plan_gradient(c, sum, dot, rows, C, mean, invstd, scale, plan, dweight, dbias);
         }
         _Pragma("omp single")
         {

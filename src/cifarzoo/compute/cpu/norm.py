@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu.depthwise import depthwise_pays
 from cifarzoo.compute.cpu.late import normalize_late, settled
 from cifarzoo.compute.cpu.standin import StandIn
 
@@ -44,7 +45,9 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
                 x, self.weight, self.bias, (running, self.running_var), self.momentum, self.eps
             )
             self.num_batches_tracked.add_(1)
-            y = normalize_late(x, self.weight, self.bias, of)
+            waits_for = self.__dict__.get("waits_for")
+            is_kept = waits_for == "depthwise" and depthwise_pays(x, fills_registers=True)
+            y = normalize_late(x, self.weight, self.bias, of, is_kept=is_kept)
             return y if self._may_wait() else settled(y)
         group = _group_size(x) if self.training and not self.affine else 1
         if self.momentum is None or running is None or running.dtype != torch.float32:
@@ -57,7 +60,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def _may_wait(self) -> bool:
         """Whether what comes next may compute the map together with its own."""
-        return "may_wait" in self.__dict__ and not torch.is_inference_mode_enabled()
+        return "waits_for" in self.__dict__ and not torch.is_inference_mode_enabled()
 
     def _counts(self) -> bool:
         """Whether statistics and parameters are those of an ordinary layer in float32."""

@@ -1,0 +1,155 @@
+"""Depthwise convolutions, whose gradients in C stay in the cache; torch's do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu.late import Late
+from cifarzoo.compute.cpu.native import Activation, Statistics
+from cifarzoo.compute.cpu.winograd import torchs_gradients
+
+__all__ = ["activated_depthwise_conv2d", "depthwise_conv2d", "depthwise_pays"]
+
+_WIDE = 8  # pixels along a row; of fewer, most of what a row needs is not its own
+
+
+def depthwise_pays(x: Tensor, *, fills_registers: bool = False) -> bool:
+    """Whether C convolves the map sooner than torch: in float32 and not of too few pixels.
+
+    With ``fills_registers``, its channels must fill whole registers.
+    """
+    if fills_registers and native.filled(x.shape[1]) != x.shape[1]:
+        return False
+    return x.dtype == torch.float32 and x.shape[3] >= _WIDE
+
+
+def depthwise_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+) -> Tensor:
+    """Convolve each channel of (B, C, H, W), for `native.takes`, by itself.
+
+    Args:
+        x: A map of float32 or bfloat16.
+        weight: float32 (C, 1, K, K), K odd.
+        bias: float32 (C,).
+        stride: Along both sides: 1 or 2.
+        padding: On all sides; less than K.
+    """
+    y: Tensor = _Depthwise.apply(x, weight, bias, stride, padding)
+    return y
+
+
+def activated_depthwise_conv2d(
+    late: Late, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+) -> Tensor:
+    """The same of a normalized, activated map that is nowhere written."""
+    late._check()
+    norm = late._input, late._weight, late._bias
+    y: Tensor = _ActivatedDepthwise.apply(
+        *norm, weight, bias, late._of, late._kind, stride, padding
+    )
+    return y
+
+
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution, whose gradients in C stay in the cache; torch's do not."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias, ctx.stride, ctx.padding = bias is not None, stride, padding
+        if depthwise_pays(x):
+            return native.depthwise_apply(x, weight, bias, stride, padding)
+        offset = None if bias is None else bias.to(x.dtype)
+        filters = weight.to(x.dtype)
+        return torch.conv2d(x, filters, offset, stride, padding, 1, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, padding, channels = ctx.stride, ctx.padding, len(weight)
+        to_bias = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.has_bias else None
+        wants_x = ctx.needs_input_grad[0]
+        if torch.is_grad_enabled():  # to be differentiated once more: torch's way
+            found = torchs_gradients(
+                grad,
+                x,
+                weight.to(x.dtype),
+                stride=[stride] * 2,
+                padding=[padding] * 2,
+                groups=channels,
+                to_x=wants_x,
+            )
+            return found[0], found[1].to(weight.dtype), to_bias, None, None
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        to_x = None
+        if wants_x and stride == 1 and not depthwise_pays(grad):
+            # a convolution with the filters turned round
+            edge = weight.shape[2] - 1 - padding
+            turned = weight.flip((2, 3)).to(x.dtype)
+            to_x = torch.conv2d(grad, turned, None, 1, edge, 1, channels)
+        elif wants_x:
+            to_x = native.depthwise_input(grad, weight, x, stride, padding)
+        to_weight = native.depthwise_weight(grad, x, weight.shape[2], stride, padding)
+        return to_x, torch.empty_like(weight).copy_(to_weight), to_bias, None, None
+
+
+class _ActivatedDepthwise(torch.autograd.Function):
+    """A normalization, its activation and a depthwise convolution."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        gain: Tensor | None,
+        offset: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        of: Statistics,
+        kind: Activation,
+        stride: int,
+        padding: int,
+    ) -> Tensor:
+        ctx.save_for_backward(x, gain, offset, weight, bias)
+        ctx.of, ctx.kind, ctx.stride, ctx.padding = of, kind, stride, padding
+        return native.depthwise_apply(x, weight, bias, stride, padding, of=of, kind=kind)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, gain, offset, weight, bias = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated once more: torch's way
+            return *_torchs(ctx, grad, [x, gain, offset, weight, bias]), None, None, None, None
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        layer = (weight, ctx.stride, ctx.padding)
+        to_x, to_gain, to_offset, found = native.depthwise_backward(
+            grad, x, ctx.of, ctx.kind, *layer
+        )
+        to_weight = torch.empty_like(weight).copy_(found)
+        norm = (None if gain is None else to_gain, None if offset is None else to_offset)
+        to_bias = None if bias is None else grad.sum((0, 2, 3))
+        return to_x, *norm, to_weight, to_bias, None, None, None, None
+
+
+def _torchs(ctx: Any, grad: Tensor, inputs: list[Tensor | None]) -> list[Tensor | None]:
+    """Gradients of what `_ActivatedDepthwise` computes, which can be differentiated once more."""
+    x, gain, offset, weight, bias = inputs
+    assert x is not None
+    assert weight is not None
+    y = F.batch_norm(x, None, None, gain, offset, training=True, eps=ctx.of.eps)
+    y = F.relu(y) if ctx.kind == "relu" else F.relu6(y)
+    y = F.conv2d(y, weight, bias, ctx.stride, ctx.padding, 1, len(weight))
+    wanted = [i for i, t in enumerate(inputs) if t is not None and ctx.needs_input_grad[i]]
+    targets = [t for i in wanted if (t := inputs[i]) is not None]
+    found: list[Tensor | None] = [None] * len(inputs)
+    for i, each in zip(
+        wanted, torch.autograd.grad(y, targets, grad, create_graph=True), strict=True
+    ):
+        found[i] = each
+    return found
