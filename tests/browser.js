@@ -1,7 +1,8 @@
 // What tests/browser.py asks a page, and a picture, in the browser.
 
-function scrolls(element) {
-  for (let e = element; e && e !== document.body; e = e.parentElement) {
+// Whether a frame within the text scrolls, and not the text as a whole.
+function scrolls(element, text) {
+  for (let e = element; e && e !== text; e = e.parentElement) {
     const free = ["auto", "scroll"].includes(getComputedStyle(e).overflowX);
     if (free && e.scrollWidth > e.clientWidth + 1) return true;
   }
@@ -28,10 +29,11 @@ function measurePage() {
   const text = document.querySelector("article") ?? document.body;
   const root = document.documentElement;
   const faults = [];
-  if (root.scrollWidth > innerWidth) faults.push(`${root.scrollWidth} pixels wide`);
+  for (let e = text; e; e = e.parentElement)
+    if (e.scrollWidth > innerWidth + 1) faults.push(`${e.localName} is ${e.scrollWidth} pixels wide`);
   for (const element of text.querySelectorAll("*")) {
     const { width, right } = element.getBoundingClientRect();
-    if (width && right > innerWidth + 1 && !scrolls(element))
+    if (width && right > innerWidth + 1 && !scrolls(element, text))
       faults.push(`<${element.localName} class="${element.className}"> ends at ${right}`);
   }
   for (const cell of text.querySelectorAll("td, th")) {

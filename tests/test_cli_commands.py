@@ -171,7 +171,7 @@ def test_recipes_are_listed_by_model() -> None:
     assert json.loads(run("recipes", "--json").stdout)["deep_bn"] == ["default", "original"]
 
 
-PROGRAM = "import sys; sys.argv[0] = 'cifarzoo'; from cifarzoo.cli import main; main()"
+PROGRAM = "from cifarzoo.cli import main; main()"
 
 
 def command(*arguments: str, home: Path, **more: str) -> str:

@@ -51,7 +51,7 @@ def names(result: Result) -> list[str]:
 def test_a_folder_is_answered_with_all_in_it(weights: Path, photos: Path) -> None:
     result = run("predict", weights, photos)
     assert names(result) == ["a.JPG", "b.png", "c.webp"]
-    assert f"{photos}: left out, because they are not images: 1 files" in result.stderr
+    assert f"{photos}: other files than images were left out: 1\n" in result.stderr
 
 
 def test_one_bad_file_is_reported_and_the_others_are_answered(weights: Path, photos: Path) -> None:

@@ -47,6 +47,9 @@ FRAME = "<style>.scrolls { overflow-x: auto; %s } table { width: 900px; height: 
 SIGN = "background: linear-gradient(to left, #fff, #fff) local right / 9px 100% no-repeat, #000"
 BAD_PAGES = {
     "1200 pixels wide": "<p style='width: 1200px'>x</p>",
+    "ends at 1100": "<main style='overflow-x: auto'><article><p style='width: 1100px'>x</p>",
+    "is 1300 pixels wide": "<main style='overflow-x: auto'><article><p style='white-space: nowrap'>"
+    "<span style='padding-right: 1300px'></span>",
     "ends at 900": "<main style='overflow: hidden'><p style='width: 900px'>x</p></main>",
     "breaks the word weights": "<table style='width: 20px; table-layout: fixed; "
     "overflow-wrap: anywhere'><tr><td>weights</td></tr></table>",

@@ -159,7 +159,7 @@ def test_other_files_are_passed_over_and_told(
     (photos / "test" / ".hidden").mkdir()
     with caplog.at_level(logging.WARNING, "cifarzoo"):
         assert load_folder(photos, "test").classes == ("blue", "red")
-    assert "left out, because they are not images: 1 files" in caplog.text
+    assert "other files than images were left out: 1" in caplog.text
 
 
 def test_a_folder_from_the_command_line(photos: Path, tmp_path: Path) -> None:

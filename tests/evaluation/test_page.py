@@ -158,6 +158,16 @@ def test_a_chart_of_equal_values_and_of_one_point() -> None:
         assert chart.count("<circle") == len(points)
 
 
+@pytest.mark.parametrize("span", [0.5, 0.05, 0.004, 0.0003])
+def test_the_ticks_of_a_short_run_are_whole_epochs_and_differ(span: float) -> None:
+    points = [(1, 0.5), (2, 0.5 + span)]
+    chart = line_chart([Series("", points)], title="t", x_label="x", y_label="y", in_percent=True)
+    ticks = re.findall(r'class="tick"[^>]*>([^<]+)<', chart)
+    across, up = ([t for t in ticks if t.endswith("%") == is_up] for is_up in (False, True))
+    assert across == ["1", "2"]
+    assert len(up) == len(set(up)) > 2
+
+
 def test_every_line_of_a_chart_has_a_colour_of_the_page(page: str) -> None:
     lines = [Series(f"model {number}", [(1, 0.5)], colour=number) for number in range(20)]
     chart = line_chart(lines, title="t", x_label="x", y_label="y")

@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            app(given)
+            app(
+                given, prog_name="cifarzoo"
+            )  # also as python -m cifarzoo, for the shell completes this
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()  # a full disk is found here, or when Python ends

@@ -197,7 +197,7 @@ def _find_files(name: str) -> list[tuple[str, CifarZooError | None]]:
         files = [str(each) for each in found]
         reason = f"the folder {name} holds no images; other files in it: {others}"
         if found and others:
-            typer.echo(f"{name}: left out, because they are not images: {others} files", err=True)
+            typer.echo(f"{name}: other files than images were left out: {others}", err=True)
     elif name and not path.exists() and glob.has_magic(name):  # which the shell has not expanded
         files = sorted(each for each in glob.glob(name, recursive=True) if Path(each).is_file())
         reason = f"no file matches {name}"

@@ -57,13 +57,14 @@ def line_chart(
         in_percent: Write y, a fraction, in percent.
         x_in_percent: The same for x.
     """
-    show, show_tick = (
-        ("{:.2%}".format, "{:.0%}".format) if in_percent else ("{:.3g}".format, "{:g}".format)
-    )
-    show_x = ("{:.0%}" if x_in_percent else "{:g}").format
     xs = [x for line in series for x, _ in line.points]
     ys = [y for line in series for _, y in line.points]
-    x_axis, y_axis = _Axis(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT), _Axis.rounded(ys)
+    are_whole = all(float(x).is_integer() for x in xs)  # there is no epoch 1.2
+    x_axis = _Axis(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT, least_step=1 if are_whole else 0)
+    y_axis = _Axis.rounded(ys)
+    show = ("{:.2%}" if in_percent else "{:.3g}").format
+    show_tick = (y_axis.percent_format() if in_percent else "{:g}").format
+    show_x = ("{:.0%}" if x_in_percent else "{:g}").format
     parts = [_grid(x_axis, y_axis, x_label, y_label, show_tick, show_x)]
     for line in series:
         places = [(x_axis.place(x), y_axis.place(y)) for x, y in line.points]
@@ -156,6 +157,7 @@ class _Axis:
     high: float
     start: float
     end: float
+    least_step: float = 0
 
     @classmethod
     def rounded(cls, values: Sequence[float]) -> _Axis:
@@ -169,8 +171,15 @@ class _Axis:
         share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
         return self.start + share * (self.end - self.start)
 
+    def step(self) -> float:
+        return max(_step(self.high - self.low or 1.0), self.least_step)
+
+    def percent_format(self) -> str:
+        """With as many digits as tell the ticks apart."""
+        return f"{{:.{max(0, -math.floor(math.log10(self.step())) - 2)}%}}"
+
     def ticks(self) -> list[float]:
-        step = _step(self.high - self.low or 1.0)
+        step = self.step()
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]

@@ -65,7 +65,7 @@ def load_folder(path: str | Path, split: Literal["train", "test"] | None = None)
     if resized:
         log.warning("%s: %d of %d images were resized to 32x32", folder, resized, len(pixels))
     if passed_over:
-        log.warning("%s: left out, because they are not images: %d files", folder, passed_over)
+        log.warning("%s: other files than images were left out: %d", folder, passed_over)
     names = [each.name for each in classes]
     return ImageSet(torch.stack(pixels), torch.tensor(labels), names, folder.name)
 
