@@ -52,9 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            app(
-                given, prog_name="cifarzoo"
-            )  # also as python -m cifarzoo, for the shell completes this
+            # also as python -m cifarzoo: the shell completes this name
+            app(given, prog_name="cifarzoo")
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()  # a full disk is found here, or when Python ends
