@@ -118,6 +118,55 @@ def test_depthwise_gradients_are_as_exact_as_torchs(
         assert error(one, true) <= 1.5 * error(other, true) + rounding
 
 
+@pytest.mark.parametrize(
+    ("size", "inputs", "outputs"),
+    [
+        ((3, 5, 7), 3, 16),
+        ((2, 4, 4), 16, 96),
+        ((5, 3, 3), 96, 48),
+        ((4, 8, 8), 64, 80),
+        ((3, 5, 5), 7, 32),
+        ((2, 9, 9), 24, 20),
+        ((130, 16, 16), 24, 144),  # which is written past the caches
+    ],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolutions_of_pixels_are_as_exact_as_torchs(
+    size: tuple[int, int, int], inputs: int, outputs: int, bias: bool, built: None
+) -> None:
+    torch.manual_seed(0)
+    batch, *sides = size
+    layer = nn.Conv2d(inputs, outputs, 1, bias=bias)
+    layers = [layer, copy.deepcopy(layer), copy.deepcopy(layer).double()]
+    x = torch.randn(batch, inputs, *sides).to(memory_format=torch.channels_last)
+    results = []
+    for each in layers:
+        image = x.to(each.weight.dtype).detach().clone().requires_grad_()
+        with cpu_kernels(each, enabled=each is layer):
+            output = each(image)
+            output.square().sum().backward()
+        assert output.is_contiguous(memory_format=torch.channels_last)
+        results.append([output.detach(), image.grad, *(p.grad for p in each.parameters())])
+    for one, other, true in zip(*results, strict=True):
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        assert error(one, true) <= 1.5 * error(other, true) + 1e-6
+
+
+def test_a_convolution_of_pixels_is_computed_in_c(built: None) -> None:
+    layer = nn.Conv2d(16, 32, 1)
+    x = torch.randn(2, 16, 4, 4).to(memory_format=torch.channels_last).requires_grad_()
+    with cpu_kernels(layer):
+        y = layer(x)
+        assert y.grad_fn.name() == "_PixelsBackward"
+        (first,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+        found = torch.autograd.grad(first.square().sum(), [x, layer.weight])
+    (first,) = torch.autograd.grad(layer(x).pow(3).sum(), x, create_graph=True)
+    expected = torch.autograd.grad(first.square().sum(), [x, layer.weight])
+    for one, other in zip(found, expected, strict=True):
+        assert error(one, other.double()) < 1e-5
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_large_maps_of_a_depthwise_convolution_are_those_of_torch(stride: int, built: None) -> None:
     # beyond the caches, where maps are written past them

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.depthwise import activated_depthwise_conv2d, depthwise_conv2d
 from cifarzoo.compute.cpu.late import activated, settled
+from cifarzoo.compute.cpu.pixels import pixel_conv2d
 from cifarzoo.compute.cpu.standin import StandIn
 from cifarzoo.compute.cpu.winograd import (
     narrow_winograd_conv2d,
@@ -24,6 +25,7 @@ __all__ = ["Conv2d"]
 _FEW_COLUMNS = 2**24  # numbers; beyond, writing them costs more than the product gains
 _MANY_CHANNELS = 128
 _CHANNELS_OF_A_PRODUCT = 64  # of input; from there on a product of the pixels is the faster way
+_FEW_CHANNELS = 512  # of input; with more, oneDNN is as fast
 _FEW_PIXELS = 4  # of output; with nine, the other ways are as fast
 _NARROW = 128**2  # channels of input times channels of output
 _TILE = 16  # channels, and pixels along a side
@@ -31,7 +33,9 @@ _MANY_PIXELS = 8192  # in a batch; of fewer a product is as fast
 _MANY_IMAGES = 128  # in a batch; fewer do not win back what it costs to cut the filters
 
 
-Way = Literal["dense", "depthwise", "narrow", "pixels", "product", "tiles", "torch", "winograd"]
+Way = Literal[
+    "dense", "depthwise", "narrow", "pixels", "pixels in C", "product", "tiles", "torch", "winograd"
+]
 
 
 class Conv2d(nn.Conv2d, StandIn):
@@ -43,8 +47,8 @@ class Conv2d(nn.Conv2d, StandIn):
     kernel for the weight gradient takes up to five times as long as the same sum written as one
     matrix product, of the outputs' gradient and the patches of the input. Where the processor has a
     matrix unit, that computes the weight gradient instead. In bfloat16 a convolution of 1x1 is a
-    product of all pixels; in float32 only its weight gradient is. In float32 layers of 3x3 take
-    Winograd's algorithm, narrow ones in C; see `winograd_conv2d`.
+    product of all pixels; in float32 it is computed in C, or only its weight gradient is a product.
+    In float32 layers of 3x3 take Winograd's algorithm, narrow ones in C; see `winograd_conv2d`.
     """
 
     stock = nn.Conv2d
@@ -65,6 +69,8 @@ class Conv2d(nn.Conv2d, StandIn):
             return self._dense(x)
         if way == "pixels":
             return _pixels(x, self.weight.flatten(1), self.bias)
+        if way == "pixels in C":
+            return pixel_conv2d(x, self.weight, self.bias)
         if way == "depthwise":
             edge = self._edge()
             assert edge is not None
@@ -100,6 +106,8 @@ class Conv2d(nn.Conv2d, StandIn):
         if height == width == 1:
             return "dense"
         dtype = _dtype(x)
+        if dtype == torch.float32 and self._is_of_few_channels(x):
+            return "pixels in C"
         if self.in_channels >= _CHANNELS_OF_A_PRODUCT and self._is_of_pixels(x):
             if dtype == torch.bfloat16:
                 pays = width % 2 == 0 and len(x) * height * width >= _MANY_PIXELS
@@ -132,6 +140,15 @@ class Conv2d(nn.Conv2d, StandIn):
         """Whether each output pixel is a dense layer of one pixel, which lie in rows."""
         plain = self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0)
         return plain and x.is_contiguous(memory_format=torch.channels_last)
+
+    def _is_of_few_channels(self, x: Tensor) -> bool:
+        """Whether it is one of pixels in float32, so few of whose filters stay in the cache."""
+        return (
+            self.in_channels <= _FEW_CHANNELS
+            and self._is_of_pixels(x)
+            and self.weight.dtype == torch.float32
+            and native.pixels_takes(x, self.out_channels)
+        )
 
     def _is_narrow(self, x: Tensor) -> bool:
         """Whether the compiled layers hold its filters and some tiles in the cache."""

@@ -230,6 +230,7 @@ INLINE int64_t reflected(int64_t place, int64_t S) {
 #undef OF
 
 #include "winograd.h"
+#include "pixels.h"
 
 int64_t lanes(void) { return LANES; }
 

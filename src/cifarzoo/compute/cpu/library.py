@@ -25,7 +25,10 @@ __all__ = ["build", "find"]
 
 _SOURCES = tuple(
     Path(__file__).with_name(name)
-    for name in ("kernels.c", "norm.h", "depthwise.h", "windows.h", "winograd.h", "tiles.h")
+    for name in (
+        *("kernels.c", "norm.h", "depthwise.h", "windows.h"),
+        *("winograd.h", "pixels.h", "tiles.h"),
+    )
 )
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-lm")
 _SECONDS = 120  # for the compiler

@@ -1,9 +1,9 @@
 """Layers in C, and what they take.
 
 ``kernels.c`` holds what torch's operations cannot say in one pass, with ``norm.h``,
-``depthwise.h`` and ``windows.h`` for each type of number, ``winograd.h`` for float32 and
-``tiles.h`` for the matrix unit. `library` compiles it on the machine. Where that has no compiler,
-layers compute as they do without it.
+``depthwise.h`` and ``windows.h`` for each type of number, ``winograd.h`` and ``pixels.h`` for
+float32, and ``tiles.h`` for the matrix unit. `library` compiles it on the machine. Where that has
+no compiler, layers compute as they do without it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ __all__ = [
     "norm_gradient",
     "norm_plan",
     "norm_statistics",
+    "pixels_apply",
+    "pixels_takes",
     "takes",
     "windows",
     "windows_takes",
@@ -277,6 +279,20 @@ def winograd_weight(grad: Tensor, x: Tensor, padding: int) -> Tensor:
     of_x = (batch, height, width, channels)
     _call("winograd_weight", x, grad, x, found, *of_x, *size, outputs, padding)
     return found[:, :channels, :outputs]
+
+
+def pixels_takes(x: Tensor, outputs: int) -> bool:
+    """Whether `pixels_apply` computes a convolution of the map ``x`` to so many channels."""
+    return x.dtype == torch.float32 and takes(x) and filled(outputs) == outputs
+
+
+def pixels_apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply the pixels of float32 (B, C, H, W) by weight (C, K), and add a bias (K,)."""
+    inputs, outputs = weight.shape
+    y = new_map(x, len(x), outputs, *x.shape[2:])
+    offset = torch.zeros(outputs) if bias is None else bias
+    _call("pixels_apply", x, x, weight.contiguous(), offset, y, _rows(x)[0], inputs, outputs)
+    return y
 
 
 def windows_takes(images: Tensor, dtype: torch.dtype) -> bool:

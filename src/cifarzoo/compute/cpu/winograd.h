@@ -20,8 +20,6 @@
 /* Parts lie a little further apart than they are long, or they would share places in the cache. */
 INLINE int64_t part_pitch(int64_t channels) { return TILES * channels + 16; }
 
-INLINE int64_t filled(int64_t channels) { return (channels + LANES - 1) / LANES * LANES; }
-
 INLINE void input_parts(const vec d[6], vec t[6]) {
     vec a = d[4] - 4 * d[2], b = d[3] - 4 * d[1], c = d[4] - d[2], e = 2 * (d[3] - d[1]);
     t[0] = 4 * d[0] - 5 * d[2] + d[4];
@@ -74,7 +72,7 @@ INLINE void find_pixels(float *pixels[], const cut_map *x, float *outside, int64
  * pixels of the input, or 4x4 pixels of the output's gradient. */
 INLINE void find_parts(const cut_map *x, float *parts, float *zeros, int64_t first, int64_t n,
                        int size) {
-    int64_t C = x->C, N = filled(C), pitch = part_pitch(N);
+    int64_t C = x->C, N = whole(C), pitch = part_pitch(N);
     float *at[36];
     for (int64_t t = 0; t < n; t++) {
         find_pixels(at, x, zeros, first + t, size);
@@ -107,7 +105,7 @@ static void gradient_parts(const cut_map *g, float *parts, float *zeros, int64_t
 /* 4x4 pixels of each tile from its parts, plus a bias */
 static void write_pixels(const float *parts, const float *bias, const cut_map *y, float *nowhere,
                          int64_t first, int64_t n) {
-    int64_t C = y->C, N = filled(C), pitch = part_pitch(N);
+    int64_t C = y->C, N = whole(C), pitch = part_pitch(N);
     float *at[16];
     for (int64_t t = 0; t < n; t++) {
         find_pixels(at, y, nowhere, first + t, 4);
@@ -148,7 +146,7 @@ INLINE void multiply_some(const float *v, const float *u, float *m, int64_t CI, 
 }
 
 static void multiply_parts(const float *v, const float *u, float *m, int64_t CI, int64_t CO) {
-    int64_t c = 0, length = filled(CI);
+    int64_t c = 0, length = whole(CI);
     for (; c + 2 * LANES <= CO; c += 2 * LANES)
         for (int64_t r = 0; r < TILES; r += MANY_ROWS)
             multiply_some(v + r * length, u + c, m + r * CO + c, CI, length, CO, MANY_ROWS, 2);
@@ -164,7 +162,7 @@ void winograd_apply_f32(const float *x, const float *filters, const float *bias,
                         int64_t CO, int64_t edge) {
     cut_map from = cut(x, H, W, CI, OH, OW, edge), to = cut(y, OH, OW, CO, OH, OW, 0);
     int64_t tiles = B * to.rows * to.columns, blocks = (tiles + TILES - 1) / TILES;
-    int64_t N = filled(CO), in = part_pitch(filled(CI)), out = part_pitch(N);
+    int64_t N = whole(CO), in = part_pitch(whole(CI)), out = part_pitch(N);
     _Pragma("omp parallel")
     {
         float *parts = calloc((size_t)(PARTS * (in + out) + CI + 2 * N), sizeof(float));
@@ -204,7 +202,7 @@ void winograd_weight_f32(const float *g, const float *x, float *found, int64_t B
                          int64_t W, int64_t CI, int64_t OH, int64_t OW, int64_t CO, int64_t edge) {
     cut_map from = cut(x, H, W, CI, OH, OW, edge), up = cut(g, OH, OW, CO, OH, OW, 0);
     int64_t tiles = B * up.rows * up.columns, blocks = (tiles + TILES - 1) / TILES;
-    int64_t M = filled(CI), N = filled(CO), in = part_pitch(M), out = part_pitch(N);
+    int64_t M = whole(CI), N = whole(CO), in = part_pitch(M), out = part_pitch(N);
     int64_t size = PARTS * M * N;
     int threads = omp_get_max_threads();
     float *totals = calloc((size_t)(threads * size), sizeof(float));
