@@ -103,11 +103,13 @@ def test_other_images_are_refused(report: EvaluationReport) -> None:
         cifarzoo.compare(report, with_right(report, [True] * 100))
 
 
-def test_the_text_says_it_in_one_line(report: EvaluationReport) -> None:
+def test_the_text_says_it_in_three_lines(report: EvaluationReport) -> None:
     one, other = with_right(report, [True] * 90 + [False] * 10), with_right(report, [True] * 100)
     text = str(cifarzoo.compare(one, dataclasses.replace(other, model="better")))
-    assert text.startswith("simple 90.00%, better 100.00%: difference -10.00 points (95 % interval")
-    assert "only better on 10" in text
+    accuracies, difference, only = text.splitlines()
+    assert accuracies == "simple: 90.00%, better: 100.00%"
+    assert difference.startswith("difference: -10.00 points (95 % interval -")
+    assert only == "only simple is right on 0 images, only better on 10"
 
 
 def test_real_models(few: ImageSet) -> None:

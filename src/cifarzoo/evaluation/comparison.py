@@ -51,12 +51,13 @@ class Comparison:
 
     def __str__(self) -> str:
         low, high = (100 * x for x in self.difference_interval)
-        first, second = self.names
-        return one_line(
-            f"{first} {self.accuracy[0]:.2%}, {second} {self.accuracy[1]:.2%}: difference "
-            f"{100 * self.difference:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}); only "
-            f"{first} is right on {self.only_first:,} images, only {second} on "
-            f"{self.only_second:,} (McNemar p = {self.p_value:.2g})"
+        first, second = map(one_line, self.names)
+        return (
+            f"{first}: {self.accuracy[0]:.2%}, {second}: {self.accuracy[1]:.2%}\n"
+            f"difference: {100 * self.difference:+.2f} points (95 % interval {low:+.2f} to "
+            f"{high:+.2f}; McNemar p = {self.p_value:.2g})\n"
+            f"only {first} is right on {self.only_first:,} images, only {second} on "
+            f"{self.only_second:,}"
         )
 
     def __repr__(self) -> str:
