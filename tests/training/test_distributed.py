@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -330,6 +331,10 @@ def test_a_rank_says_so_when_the_first_one_stands_still_while_they_meet(
         finally:
             first.kill()
     assert time.monotonic() - began < 20
+    for thread in threading.enumerate():
+        if thread.name == "meeting":
+            thread.join(20)  # it has something to say, too
+            assert not thread.is_alive()
 
 
 @pytest.mark.slow
