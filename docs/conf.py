@@ -103,6 +103,7 @@ def mark_long_columns(app, doctree):
 def setup(app):
     app.connect("builder-inited", lambda app: pages.bring_up_to_date(Path(app.srcdir)))
     app.connect("env-get-outdated", run_again)
+    app.connect("env-before-read-docs", spread_notebooks)
     app.connect("doctree-read", mark_long_columns)
 
 
@@ -112,4 +113,16 @@ def run_again(app, env, added, changed, removed):
     env.notebooks_made_from = now
     if before == now:
         return []
-    return [name for name in env.found_docs if name == "gallery" or name.startswith("tutorials/")]
+    return [name for name in env.found_docs if is_notebook(name)]
+
+
+def is_notebook(name):
+    return name == "gallery" or name.startswith("tutorials/")
+
+
+def spread_notebooks(app, env, names):
+    """Put them far from each other, for processes take runs of pages, and these take longest."""
+    notebooks = [name for name in names if is_notebook(name)]
+    names[:] = [name for name in names if not is_notebook(name)]
+    for number, name in enumerate(notebooks):
+        names.insert(number * (len(names) // len(notebooks)), name)

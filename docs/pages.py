@@ -11,6 +11,7 @@ import io
 import json
 import runpy
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -109,9 +110,14 @@ def write(docs: Path) -> None:
 def model_pages() -> dict[str, str]:
     """A page for each registered model with its pictures, and the table of all."""
     pages = {"_table.md": model_table()}
-    for name in cifarzoo.list_models():
-        pages |= {f"{name}.md": model_page(name), **pictures(cifarzoo.get_model_info(name))}
+    with ProcessPoolExecutor(2) as pool:
+        for of_model in pool.map(_page_and_pictures, cifarzoo.list_models()):
+            pages |= of_model
     return pages
+
+
+def _page_and_pictures(name: str) -> dict[str, str]:
+    return {f"{name}.md": model_page(name), **pictures(cifarzoo.get_model_info(name))}
 
 
 def model_table() -> str:
