@@ -77,7 +77,8 @@ def test_every_command_has_its_help_in_the_page(pages: ModuleType) -> None:
     for name in names:
         assert f"## cifarzoo {name}\n\n```text\nUsage: cifarzoo {name} " in text
         for parameter in registered.commands[name].params:
-            assert max(parameter.opts, key=len) in text.lower()  # typer 0.26 writes [PATTERN]
+            shown = max(parameter.opts, key=len)
+            assert shown in text or f"[{shown.upper()}]" in text  # as typer 0.26 writes
     assert cli.app.rich_markup_mode == "markdown"
 
 

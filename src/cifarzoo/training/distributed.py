@@ -100,9 +100,8 @@ def joined_world(device: torch.device) -> Iterator[World]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
-    on_gpu, timeout = device.type == "cuda", _timeout()
-    # what a collective allocates by itself lies on the GPU of this process
-    with torch.cuda.device(device) if on_gpu else contextlib.nullcontext(), _peers_named(timeout):
+    timeout = _timeout()
+    with _current(device), _peers_named(timeout):
         _meet(device, timeout)
         try:
             yield World(dist.get_rank(), dist.get_world_size(), min(_PATIENCE, timeout / 4))
@@ -118,13 +117,13 @@ def _meet(device: torch.device, timeout: float) -> None:
     """
     failed: list[BaseException] = []
     is_late = threading.Event()
-    on_gpu = device.type == "cuda"
 
     def meet() -> None:
         try:
-            with torch.cuda.device(device) if on_gpu else contextlib.nullcontext():
+            with _current(device):
                 limit = datetime.timedelta(seconds=timeout)
-                dist.init_process_group("nccl" if on_gpu else "gloo", timeout=limit)
+                backend = "nccl" if device.type == "cuda" else "gloo"
+                dist.init_process_group(backend, timeout=limit)
             if is_late.is_set():
                 dist.destroy_process_group()
         except BaseException as error:
@@ -138,6 +137,11 @@ def _meet(device: torch.device, timeout: float) -> None:
         raise dist.DistError("they have not met")
     if failed:
         raise failed[0]
+
+
+def _current(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Within the block, what a collective allocates by itself lies on the GPU of this process."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _timeout() -> float:

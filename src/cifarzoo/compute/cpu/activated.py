@@ -11,7 +11,7 @@ from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.late_gradient import LateGradient, is_shared
 from cifarzoo.compute.cpu.native import Activation, Statistics
 
-__all__ = ["activate", "activate_sum", "gradients"]
+__all__ = ["Normalized", "activate", "activate_sum", "gradients"]
 
 
 def activate(
@@ -30,28 +30,40 @@ def activate_sum(
     return y
 
 
-class _Activated(torch.autograd.Function):
-    """A normalization with its activation."""
+class Normalized(torch.autograd.Function):
+    """A map of a normalization and perhaps its activation, as autograd sees it."""
 
     @staticmethod
-    def forward(
+    def keep(
         ctx: Any,
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
         of: Statistics,
         kind: Activation,
-    ) -> Tensor:
+    ) -> None:
+        """Keep for `backward` what ``forward`` was given."""
         ctx.save_for_backward(x, weight)
         ctx.of, ctx.kind, ctx.has_bias = of, kind, bias is not None
-        ctx.shared = is_shared(x)
-        return native.norm_apply(x, of, kind)
+        ctx.shared = False
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the map, the weight and the bias."""
         x, weight = ctx.saved_tensors
         found = gradients(grad, x, weight, ctx.has_bias, ctx.of, ctx.kind, shared=ctx.shared)
         return *found, None, None
+
+
+class _Activated(Normalized):
+    """A normalization with its activation, computed at once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *rest: Any) -> Tensor:
+        Normalized.keep(ctx, x, *rest)
+        ctx.shared = is_shared(x)
+        _, _, of, kind = rest
+        return native.norm_apply(x, of, kind)
 
 
 class _ActivatedSum(torch.autograd.Function):

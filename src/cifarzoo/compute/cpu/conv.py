@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.depthwise import activated_depthwise_conv2d, depthwise_conv2d
 from cifarzoo.compute.cpu.late import activated, settled
-from cifarzoo.compute.cpu.pixels import pixel_conv2d
+from cifarzoo.compute.cpu.pixels import CHANNELS_OF_A_PRODUCT, pixel_conv2d, weight_by_product
 from cifarzoo.compute.cpu.standin import StandIn
 from cifarzoo.compute.cpu.winograd import (
     narrow_winograd_conv2d,
@@ -24,7 +24,6 @@ __all__ = ["Conv2d"]
 
 _FEW_COLUMNS = 2**24  # numbers; beyond, writing them costs more than the product gains
 _MANY_CHANNELS = 128
-_CHANNELS_OF_A_PRODUCT = 64  # of input; from there on a product of the pixels is the faster way
 _FEW_CHANNELS = 512  # of input; with more, oneDNN is as fast
 _FEW_PIXELS = 4  # of output; with nine, the other ways are as fast
 _NARROW = 128**2  # channels of input times channels of output
@@ -108,12 +107,12 @@ class Conv2d(nn.Conv2d, StandIn):
         dtype = _dtype(x)
         if dtype == torch.float32 and self._is_of_few_channels(x):
             return "pixels in C"
-        if self.in_channels >= _CHANNELS_OF_A_PRODUCT and self._is_of_pixels(x):
+        if self.in_channels >= CHANNELS_OF_A_PRODUCT and self._is_of_pixels(x):
             if dtype == torch.bfloat16:
                 pays = width % 2 == 0 and len(x) * height * width >= _MANY_PIXELS
                 by_tiles = self._is_trained() and pays and self._fits_tiles(x)
                 return "tiles" if by_tiles else "pixels"
-            if dtype == torch.float32 and self.out_channels >= _CHANNELS_OF_A_PRODUCT:
+            if dtype == torch.float32 and self.out_channels >= CHANNELS_OF_A_PRODUCT:
                 return "product" if self._is_trained() else "torch"
         if dtype == torch.float32 and self._is_narrow(x) and winograd_pays(len(x), height, width):
             return "narrow"
@@ -271,7 +270,7 @@ class _OwnWeightGradient(torch.autograd.Function):
         images, parameter = ctx.saved_tensors
         x, weight = images.to(ctx.dtype), parameter.to(ctx.dtype)
         twice = torch.is_grad_enabled()  # to be differentiated once more: torch's way
-        outputs, inputs, *kernel = weight.shape
+        kernel = [*weight.shape[2:]]
         wants_x, by_torch = ctx.needs_input_grad[0], ctx.by_tiles and twice
         if wants_x and not by_torch and kernel == [1, 1] and ctx.dtype == torch.bfloat16:
             to_x = _pixels(grad, weight.flatten(1).mT, None)
@@ -295,10 +294,7 @@ class _OwnWeightGradient(torch.autograd.Function):
             to_weight = native.conv_weight(grad, x, kernel[0], ctx.stride[0])
         else:
             patches = _patches(x, kernel, ctx.stride, ctx.padding)
-            rows = grad.permute(0, 2, 3, 1).reshape(-1, outputs)
-            product = (rows.mT @ patches).view(outputs, *kernel, inputs).permute(0, 3, 1, 2)
-            # in the parameter's own layout, or the optimizer would copy it once more
-            to_weight = torch.empty_like(parameter).copy_(product)
+            to_weight = weight_by_product(grad, patches, parameter)
         return to_x, to_weight, to_bias, None, None, None
 
 

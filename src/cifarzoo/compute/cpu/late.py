@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifarzoo.compute.cpu import native
-from cifarzoo.compute.cpu.activated import activate, activate_sum, gradients
+from cifarzoo.compute.cpu.activated import Normalized, activate, activate_sum
 from cifarzoo.compute.cpu.late_gradient import replace
 from cifarzoo.compute.cpu.native import Activation, Statistics
 
@@ -286,26 +286,14 @@ _LOOKS = {
 }
 
 
-class _Begin(torch.autograd.Function):
+class _Begin(Normalized):
     """The normalization, as the rest of the graph sees it that does not compute with it at once."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        of: Statistics,
-        kind: Activation,
-    ) -> Late:
-        ctx.save_for_backward(x, weight)
-        ctx.of, ctx.kind, ctx.has_bias = of, kind, bias is not None
+    def forward(ctx: Any, x: Tensor, *rest: Any) -> Late:
+        Normalized.keep(ctx, x, *rest)
+        _, _, of, _ = rest
         return _wrap(x, of)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        return *gradients(grad, x, weight, ctx.has_bias, ctx.of, ctx.kind), None, None
 
 
 class _Add(torch.autograd.Function):

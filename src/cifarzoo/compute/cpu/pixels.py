@@ -10,15 +10,24 @@ from torch import Tensor
 from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.winograd import torchs_gradients
 
-__all__ = ["pixel_conv2d"]
+__all__ = ["CHANNELS_OF_A_PRODUCT", "pixel_conv2d", "weight_by_product"]
 
-_CHANNELS_OF_A_PRODUCT = 64  # on both sides; there torch's product is faster than its convolution
+CHANNELS_OF_A_PRODUCT = 64  # from there on a product of the pixels is faster than oneDNN
 
 
 def pixel_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolve float32 (B, C, H, W), for `native.pixels_takes`, by weight (K, C, 1, 1)."""
     y: Tensor = _Pixels.apply(x, weight, bias)
     return y
+
+
+def weight_by_product(grad: Tensor, patches: Tensor, weight: Tensor) -> Tensor:
+    """Weight gradient, of what each output saw: (B * outputs, kernel height * kernel width * C)."""
+    outputs, inputs, *kernel = weight.shape
+    rows = grad.permute(0, 2, 3, 1).reshape(-1, outputs)
+    product = (rows.mT @ patches).view(outputs, *kernel, inputs).permute(0, 3, 1, 2)
+    # in the parameter's own layout, or the optimizer would copy it once more
+    return torch.empty_like(weight).copy_(product)
 
 
 class _Pixels(torch.autograd.Function):
@@ -37,7 +46,7 @@ class _Pixels(torch.autograd.Function):
         grad = grad if twice else grad.contiguous(memory_format=torch.channels_last)
         outputs, inputs = weight.shape[:2]
         in_c = not twice and native.pixels_takes(grad, inputs)
-        by_product = not twice and min(inputs, outputs) >= _CHANNELS_OF_A_PRODUCT
+        by_product = not twice and min(inputs, outputs) >= CHANNELS_OF_A_PRODUCT
         to_x, to_weight = torchs_gradients(
             grad,
             x,
@@ -49,6 +58,5 @@ class _Pixels(torch.autograd.Function):
         if wants_x and in_c:
             to_x = native.pixels_apply(grad, weight.flatten(1), None)
         if wants_weight and by_product:
-            rows, pixels = (z.permute(0, 2, 3, 1).flatten(0, 2) for z in (grad, x))
-            to_weight = torch.empty_like(weight).copy_((rows.mT @ pixels)[:, :, None, None])
+            to_weight = weight_by_product(grad, x.permute(0, 2, 3, 1).flatten(0, 2), weight)
         return to_x, to_weight, to_bias
