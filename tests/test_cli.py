@@ -369,7 +369,7 @@ def test_temperature_is_fitted_on_what_was_held_out(trained: Path, tmp_path: Pat
 def test_interrupted_run_exits_130_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, "-m", "cifarzoo", "train", "simple", "--data", "sample"]
-    changes = ["--set", "epochs=15", "--set", "batch_size=50", "--precision", "float32"]
+    changes = ["--set", "epochs=8", "--set", "batch_size=50", "--precision", "float32"]
 
     def start(*more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

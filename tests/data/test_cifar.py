@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
 import os
@@ -23,6 +24,7 @@ from file_server import FileServer, Served
 from cifarzoo import ImageSet, load_cifar10, load_cifar100
 from cifarzoo.data.sets import cifar
 from cifarzoo.errors import ArgumentError, DataError, DataNotFoundError, DownloadError, OutputError
+from cifarzoo.files.downloads import Pace
 from cifarzoo.zoo.card import CIFAR10_CLASSES
 
 COARSE = [f"coarse {i}" for i in range(20)]
@@ -516,6 +518,8 @@ def test_interrupted_download_leaves_no_data_set_and_is_continued(
     served = Served(cifar10.packed, cut=1000)
     server.add(cifar10.archive, served)
     monkeypatch.setattr(cifar, "_OFFICIAL", f"{server.address}/")
+    at_once = functools.partial(cifar.download_file, pace=Pace(waits=(0.01,)))
+    monkeypatch.setattr(cifar, "download_file", at_once)
     with pytest.raises(DownloadError, match=r"connection closed after [\d,]+ of"):
         load_cifar10("test", root=tmp_path)
     (part,) = tmp_path.iterdir()

@@ -66,8 +66,9 @@ def test_as_many_views_are_told_of_as_were_counted(
     ways: tuple[TestTimeAugmentation, ...], model: nn.Module, few: ImageSet
 ) -> None:
     told: list[int] = []
-    evaluate_views(model, few, ways, batch_size=3, advance=told.append)
-    assert sum(told) == count_views(ways, len(few))
+    images = few.subset(range(40))
+    evaluate_views(model, images, ways, batch_size=3, advance=told.append)
+    assert sum(told) == count_views(ways, len(images))
 
 
 def test_views_and_temperature_act_as_elsewhere(model: nn.Module, few: ImageSet) -> None:
