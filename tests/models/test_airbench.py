@@ -189,6 +189,24 @@ def test_widths_that_cannot_start_as_identities_are_refused(widths: tuple[int, .
         cifarzoo.create_model("airbench94", widths=widths)
 
 
+def test_a_group_that_pools_early_convolves_fewer_pixels() -> None:
+    late = cifarzoo.create_model("airbench94", seed=0).eval()
+    early = cifarzoo.create_model("airbench94", seed=0, early_pooling=(3,)).eval()
+    early.load_state_dict(late.state_dict())  # the same parameters
+    assert isinstance(early, AirBench)
+    assert isinstance(late, AirBench)
+    maps = torch.rand(2, 256, 7, 7)
+    norm = early.group3.norm1
+    pooled = F.conv2d(F.max_pool2d(maps, 2), early.group3.conv1.weight, padding=1)
+    expected = F.gelu(early.group3.norm2(early.group3.conv2(F.gelu(norm(pooled)))))
+    torch.testing.assert_close(early.group3(maps), expected)
+    saved = 256 * 256 * 9 * (7 * 7 - 3 * 3)
+    counts = [cifarzoo.summary(network).total_mult_adds for network in (late, early)]
+    assert counts[0] - counts[1] == saved
+    with pytest.raises(ArgumentError, match="numbers of groups, from 1 to 3; got"):
+        cifarzoo.create_model("airbench94", early_pooling=(0,))
+
+
 def test_a_recipe_trains_the_network_it_is_made_for(few: ImageSet) -> None:
     recipe = cifarzoo.get_model_info("airbench94").get_recipe("fast94")
     recipe = recipe.replace(

@@ -42,7 +42,7 @@ Its logits are divided by 9 whatever the number of features, by which ours are."
 
 
 class ConvGroup(nn.Module):
-    """Applies two or three 3x3 convolutions, and 2x2 max pooling after the first.
+    """Applies two or three 3x3 convolutions, and 2x2 max pooling after or before the first.
 
     If there are three, the output of the first is added before the last activation.
 
@@ -50,9 +50,12 @@ class ConvGroup(nn.Module):
         in_channels: Channels of the input.
         channels: Channels of the output.
         depth: Number of convolutions, 2 or 3.
+        pools_first: Pool before the first convolution, which then reads a quarter of the pixels.
     """
 
-    def __init__(self, in_channels: int, channels: int, depth: int) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, depth: int, *, pools_first: bool = False
+    ) -> None:
         super().__init__()
         self.conv1 = _convolution(in_channels, channels)
         self.pool = nn.MaxPool2d(2)
@@ -63,10 +66,12 @@ class ConvGroup(nn.Module):
         self.norm3 = _normalization(channels) if depth == 3 else None
         self.activation = nn.GELU()
         self.depth = depth
+        self.pools_first = pools_first
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, channels, H // 2, W // 2)."""
-        x = first = self.activation(self.norm1(self.pool(self.conv1(x))))
+        x = self.conv1(self.pool(x)) if self.pools_first else self.pool(self.conv1(x))
+        x = first = self.activation(self.norm1(x))
         x = self.norm2(self.conv2(x))
         if self.conv3 is not None and self.norm3 is not None:
             x = self.norm3(self.conv3(self.activation(x))) + first
@@ -88,16 +93,25 @@ class AirBench(nn.Module):
     Args:
         widths: Channels of the three groups; no group has fewer channels than its input.
         depth: Convolutions in a group, 2 or 3.
+        early_pooling: Numbers of the groups, from 1 on, that pool before their first convolution
+            instead of after it, as the source does.
         num_classes: Size of the output.
 
     Raises:
         ArgumentError: ``widths`` are not three whole numbers from 24 on, or one is smaller than the
-            one before.
+            one before; or there is no group of a number in ``early_pooling``.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (MUON_LAYOUT, SEQUENTIAL_LAYOUT)
 
-    def __init__(self, widths: Sequence[int], *, depth: int, num_classes: int = 10) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        depth: int,
+        early_pooling: Sequence[int] = (),
+        num_classes: int = 10,
+    ) -> None:
         super().__init__()
         whitened = 2 * 3 * _WHITEN_SIZE**2
         rising = [whitened, *widths]
@@ -107,12 +121,19 @@ class AirBench(nn.Module):
                 f"widths must be three numbers of channels, each at least the one before and the "
                 f"first at least {whitened}; got {widths!r}"
             )
+        if not set(early_pooling) <= {1, 2, 3}:
+            raise ArgumentError(
+                f"early_pooling must be numbers of groups, from 1 to 3; got {early_pooling!r}"
+            )
         self.whiten = nn.Conv2d(3, whitened, _WHITEN_SIZE)
         self.whiten.weight.requires_grad = False
         self.activation = nn.GELU()
-        self.group1 = ConvGroup(whitened, widths[0], depth)
-        self.group2 = ConvGroup(widths[0], widths[1], depth)
-        self.group3 = ConvGroup(widths[1], widths[2], depth)
+        self.group1, self.group2, self.group3 = (
+            ConvGroup(
+                rising[number - 1], rising[number], depth, pools_first=number in early_pooling
+            )
+            for number in (1, 2, 3)
+        )
         self.head = nn.Linear(widths[2], num_classes, bias=False)
         with torch.no_grad():
             self.head.weight.mul_(3**0.5 * widths[2] ** 0.5)  # to a standard deviation of 1
@@ -174,14 +195,20 @@ def _normalization(channels: int) -> nn.BatchNorm2d:
 
 
 @register_model(**known("airbench94"))
-def airbench94(*, widths: Sequence[int] = (64, 256, 256), num_classes: int = 10) -> AirBench:
+def airbench94(
+    *,
+    widths: Sequence[int] = (64, 256, 256),
+    early_pooling: Sequence[int] = (),
+    num_classes: int = 10,
+) -> AirBench:
     """Build the network for 94 %, with random parameters and a first layer that is not set yet.
 
     Args:
         widths: Channels of the three groups.
+        early_pooling: Numbers of the groups, from 1 on, that pool before their first convolution.
         num_classes: Size of the output.
     """
-    return AirBench(widths, depth=2, num_classes=num_classes)
+    return AirBench(widths, depth=2, early_pooling=early_pooling, num_classes=num_classes)
 
 
 @register_model(**known("airbench95"))
