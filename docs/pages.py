@@ -27,12 +27,12 @@ from results import (
     short_table,
     table,
     ten_best,
-    to_94_table,
     tuning_tables,
     walk_table,
     why_71_tables,
 )
 from trained import pictures, weights_section
+from trials_94 import plot_trials, to_94_table, tune_94_table
 from typer.testing import CliRunner
 
 import cifarzoo
@@ -84,9 +84,12 @@ def write(docs: Path) -> None:
     results, research = (docs.parent / name / "results" for name in ("benchmarks", "research"))
     explanation = {
         "_speed.md": speed_tables(results / "throughput.json"),
+        "_every_family.md": families_table(results / "every_family.json"),
         "_reliability.md": reliability_tables(results / "reliability.json"),
         "_to_94.md": to_94_table(research / "to_94.json"),
         "_tune_94.md": tune_94_table(research / "tune_94.json"),
+        "_fewer_94.md": tune_94_table(research / "fewer_94.json"),
+        "trials-94.svg": plot_trials(research / "tune_94.json", research / "fewer_94.json"),
         "_tune_zoo.md": tuning_tables(research / "tune_zoo.json"),
         "_results.md": results_table(),
         "_ten_best.md": short_table(ten_best()),
@@ -219,22 +222,22 @@ def speed_tables(measured: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def tune_94_table(measured: Path) -> str:
-    """The trials of research/tune_94.py, from the JSON it wrote."""
-    rows = []
-    for run in json.loads(measured.read_text(encoding="utf-8")):
-        recipe = run["recipe"]
-        sizes = ", ".join(f"{size} from {start:g}" for start, size in recipe["image_sizes"])
-        shown = [f"{100 * run['accuracy'][tta]:.2f}" for tta in ("none", "flip_shift")]
-        settings = [str(recipe[key]) for key in ("epochs", "batch_size", "learning_rate")]
-        losses = [
-            f"{run['loss'][tta]:.4f}" if tta in run["loss"] else ""
-            for tta in ("none", "flip_shift")
+def families_table(measured: Path) -> str:
+    """The tables of benchmarks/every_family.py, one for each precision."""
+    parts = []
+    for precision, column in json.loads(measured.read_text(encoding="utf-8")).items():
+        rows = [
+            (
+                f"`{name}`",
+                *(_rounded(found[who]["median"]) for who in ("plain", "tuned", "ours")),
+                *(_ratio(found[who]) for who in ("tuned", "ours")),
+            )
+            for name, found in column["networks"].items()
         ]
-        rows.append((run["name"], str(run["seed"]), *settings, sizes or "32", *shown, *losses))
-    header = "trial,seed,epochs,batch size,learning rate,image sizes,one view,six views"
-    header += ",loss (one view),loss (six views)"
-    return table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4, 6, 7, 8, 9)) + "\n"
+        header = (precision, "plain", "tuned", "ours", "tuned / plain", "ours / plain")
+        shown = table(header, rows, numbers=(1, 2, 3, 4, 5))
+        parts.append(f"{machine_line(column['machine'])}\n\n{shown}")
+    return "\n\n".join(parts) + "\n"
 
 
 def _rounded(value: float) -> str:

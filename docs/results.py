@@ -188,49 +188,6 @@ def tuning_tables(measured: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def to_94_table(measured: Path) -> str:
-    """The runs of research/to_94.py, on the test images: a row for each recipe and machine."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for run in json.loads(measured.read_text(encoding="utf-8")):
-        machine = run["machine"]
-        place = f"{machine['processor']}, {counted(machine['threads'], 'thread')}"
-        if machine["device"] != "cpu":
-            place = machine["device"]
-        precision = "bfloat16" if machine["bfloat16"] else "float32"
-        groups.setdefault((place, precision, run["name"]), []).append(run)
-    rows = []
-    for (place, precision, name), runs in groups.items():
-        seconds = [run["seconds"] for run in runs]
-        ratios = [
-            _median_ratio(runs, groups.get((place, precision, base), []))
-            for base in ("plain", "reference")
-        ]
-        rows.append(
-            (
-                place,
-                precision,
-                f"`{name}`",
-                str(runs[0]["recipe"]["epochs"]),
-                str(len(runs)),
-                spread([run["accuracy"] for run in runs]),
-                spread([run["accuracy_with_tta"] for run in runs]),
-                duration(statistics.mean(seconds)),
-                f"{runs[0]['training_flops'] / 1e15:.2f}",
-                *ratios,
-            )
-        )
-    header = "machine,precision,training,epochs,seeds,one view,six views,time,PFLOP"
-    header += ",time / plain,time / reference"
-    return table(tuple(header.split(",")), rows, numbers=(3, 4, 5, 6, 7, 8, 9, 10)) + "\n"
-
-
-def _median_ratio(runs: list[dict[str, Any]], base: list[dict[str, Any]]) -> str:
-    """Of the times of ``runs`` and those of the same seeds of ``base``."""
-    seconds = {run["seed"]: run["seconds"] for run in base}
-    ratios = [run["seconds"] / seconds[run["seed"]] for run in runs if run["seed"] in seconds]
-    return f"{statistics.median(ratios):.2f}" if ratios else ""
-
-
 def int8_table(measured: Path) -> str:
     """The networks of benchmarks/int8.py: a row for each, and for each runtime."""
     results = json.loads(measured.read_text(encoding="utf-8"))

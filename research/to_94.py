@@ -20,7 +20,6 @@ the same seed, which follow each other on one machine; their median ratio is wha
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import statistics
 import subprocess
@@ -33,6 +32,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from machine import DEVICE, describe_machine, is_this_machine, synchronize
 from rich.console import Console
 from rich.table import Table
+from trials import training_flops
 
 import cifarzoo
 from cifarzoo import ImageSet, Recipe
@@ -70,7 +70,7 @@ def main() -> None:
                 continue
             recipe = spec.get_recipe(RECIPES[name]).replace(seed=seed)
             measured = run_plain(seed) if name == "plain" else run(recipe, VIEWS[name], train, test)
-            flops = training_flops(recipe, len(train))
+            flops = training_flops(MODEL, recipe, len(train))
             made = {
                 "name": name,
                 "seed": seed,
@@ -116,17 +116,6 @@ def run(recipe: Recipe, tta: Any, train: ImageSet, test: ImageSet) -> dict[str, 
         "training": history.seconds,
         "evaluation": end - trained,
     }
-
-
-def training_flops(recipe: Recipe, num_images: int) -> float:
-    """Floating-point operations of a run: 2 a MAC, forward and twice that backward."""
-    model = cifarzoo.create_model(MODEL, **recipe.model_options)
-    changes = [*recipe.image_sizes, [1.0, 0]] if recipe.image_sizes else [[0, 32], [1.0, 0]]
-    macs = 0.0
-    for (start, size), (end, _) in itertools.pairwise(changes):
-        macs += (end - start) * cifarzoo.summary(model, image_size=int(size)).total_mult_adds
-    seen = recipe.epochs * (num_images // recipe.batch_size) * recipe.batch_size
-    return 2 * 3 * macs * seen
 
 
 def show(runs: list[dict[str, Any]]) -> None:

@@ -1,18 +1,19 @@
-"""What the benchmarks that try recipes share: one run, and the file of all runs."""
+"""What the programs that try recipes share: one run, its arithmetic, the file of all runs."""
 
 from __future__ import annotations
 
+import itertools
 import json
-import time
+import shutil
 from pathlib import Path
 from typing import Any
 
 import cifarzoo
 from cifarzoo import Recipe
 from cifarzoo.evaluation import evaluate_views
-from cifarzoo.files.writing import write_text
+from cifarzoo.files.writing import cache_directory, digest, write_text
 
-__all__ = ["run_if_missing"]
+__all__ = ["run_if_missing", "training_flops"]
 
 
 def run_if_missing(
@@ -20,7 +21,8 @@ def run_if_missing(
 ) -> None:
     """Train on the larger part of the training images, measure on ``held_out`` others, save.
 
-    A run that ``output`` holds already is not made again. The test images are not read.
+    A run that ``output`` holds already is not made again, and one that was interrupted goes on. The
+    test images are not read.
     """
     runs = json.loads(output.read_text(encoding="utf-8")) if output.exists() else []
     if any(r["model"] == model and Recipe.from_dict(r["recipe"]) == recipe for r in runs):
@@ -28,10 +30,11 @@ def run_if_missing(
     train, rest = cifarzoo.load_cifar10("train", download=False).split(held_out)
     network = cifarzoo.create_model(model, seed=recipe.seed, **recipe.model_options)
     teacher = cifarzoo.create_model(recipe.teacher, pretrained=True) if recipe.teacher else None
-    loggers = [cifarzoo.ConsoleLogger()]
-    start = time.perf_counter()
-    history = cifarzoo.Trainer(network, recipe, loggers=loggers, teacher=teacher).fit(train)
-    seconds = time.perf_counter() - start
+    folder = cache_directory() / "trials" / digest(f"{model} {recipe} {held_out}".encode())[:20]
+    trainer = cifarzoo.Trainer(
+        network, recipe, loggers=[cifarzoo.ConsoleLogger()], teacher=teacher, output=folder
+    )
+    history = trainer.fit(train, resume=(folder / "checkpoint.pt").exists())
     reports = {report.tta: report for report in evaluate_views(network, rest, views)}
     found: dict[str, Any] = {
         "name": name,
@@ -41,7 +44,20 @@ def run_if_missing(
         "loss": {tta: report.loss for tta, report in reports.items()},
         "train_loss": history[-1].train_loss,
         "train_accuracy": history[-1].train_accuracy,
-        "seconds": seconds,
+        "seconds": history.seconds,
+        "training_flops": training_flops(model, recipe, len(train)),
     }
     print(json.dumps(found))
     write_text(output, json.dumps([*runs, {**found, "recipe": recipe.to_dict()}], indent=1) + "\n")
+    shutil.rmtree(folder)
+
+
+def training_flops(name: str, recipe: Recipe, num_images: int) -> float:
+    """Floating-point operations of a run: 2 a MAC, forward and twice that backward."""
+    model = cifarzoo.create_model(name, **recipe.model_options)
+    changes = [*recipe.image_sizes, [1.0, 0]] if recipe.image_sizes else [[0, 32], [1.0, 0]]
+    macs = 0.0
+    for (start, size), (end, _) in itertools.pairwise(changes):
+        macs += (end - start) * cifarzoo.summary(model, image_size=int(size)).total_mult_adds
+    seen = recipe.epochs * (num_images // recipe.batch_size) * recipe.batch_size
+    return 2 * 3 * macs * seen

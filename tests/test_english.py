@@ -7,6 +7,7 @@ that no page explains.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,9 +133,11 @@ def test_no_heading_and_no_column_is_only_a_preposition(page: Path) -> None:
 
 def test_no_column_of_a_measured_table_is_only_a_preposition(results: ModuleType) -> None:
     measured = {name: ROOT / name / "results" for name in ("benchmarks", "research")}
+    trials = importlib.import_module("trials_94")  # beside it
     tables = [
         results.results_table(),
-        results.to_94_table(measured["research"] / "to_94.json"),
+        trials.to_94_table(measured["research"] / "to_94.json"),
+        trials.tune_94_table(measured["research"] / "tune_94.json"),
         results.tuning_tables(measured["research"] / "tune_zoo.json"),
         results.int8_table(measured["benchmarks"] / "int8.json"),
         results.reliability_tables(measured["benchmarks"] / "reliability.json"),
