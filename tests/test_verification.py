@@ -42,7 +42,7 @@ SHIPPED = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "tag"), SHIPPED)
 def test_shipped_weights_hold_what_they_state(
-    name: str, tag: str, cifar_test: ImageSet, built: None
+    name: str, tag: str, cifar_test: ImageSet, built_if_possible: bool
 ) -> None:
     """On the sample below, by torch's layers; here, by those in C, which take less time."""
     found = cifarzoo.verify_weights(name, cifar_test, tag=tag)

@@ -34,7 +34,7 @@ LEGACY = (
 )
 ATTACKS = {
     "a shared key": b"}" + SHARED + b"K\x01s.",
-    "a deep key": b"})" + b"\x85" * 100_000 + b"K\x01s.",
+    "a deep key": b"})" + b"\x85" * 200_000 + b"K\x01s.",
     "a shared element of a set": b"c__builtin__\nset\n(" + SHARED + b"tR.",
     "a key that is counted": b"ccollections\nCounter\n(](" + SHARED + b"etR.",
     "a call of lists": LISTS + b")R.",
