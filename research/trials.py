@@ -30,7 +30,8 @@ def run_if_missing(
     train, rest = cifarzoo.load_cifar10("train", download=False).split(held_out)
     network = cifarzoo.create_model(model, seed=recipe.seed, **recipe.model_options)
     teacher = cifarzoo.create_model(recipe.teacher, pretrained=True) if recipe.teacher else None
-    folder = cache_directory() / "trials" / digest(f"{model} {recipe} {held_out}".encode())[:20]
+    asked = json.dumps([model, held_out, recipe.to_dict()], sort_keys=True)
+    folder = cache_directory() / "trials" / digest(asked.encode())[:20]
     trainer = cifarzoo.Trainer(
         network, recipe, loggers=[cifarzoo.ConsoleLogger()], teacher=teacher, output=folder
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -129,10 +130,8 @@ class AirBench(nn.Module):
         self.whiten.weight.requires_grad = False
         self.activation = nn.GELU()
         self.group1, self.group2, self.group3 = (
-            ConvGroup(
-                rising[number - 1], rising[number], depth, pools_first=number in early_pooling
-            )
-            for number in (1, 2, 3)
+            ConvGroup(inputs, outputs, depth, pools_first=number in early_pooling)
+            for number, (inputs, outputs) in enumerate(itertools.pairwise(rising), 1)
         )
         self.head = nn.Linear(widths[2], num_classes, bias=False)
         with torch.no_grad():
