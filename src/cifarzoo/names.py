@@ -23,6 +23,7 @@ __all__ = [
     "registering",
     "unknown_name",
     "whole_number",
+    "whole_numbers",
 ]
 
 _Item = TypeVar("_Item")
@@ -181,6 +182,23 @@ def whole_number(value: Any) -> int | None:
         return operator.index(value)
     except TypeError:
         return None
+
+
+def whole_numbers(values: Any) -> list[int] | None:
+    """``values`` as Python's ints, or None when they are no whole numbers in an order.
+
+    Example:
+        >>> whole_numbers((64, 256)), whole_numbers(64), whole_numbers([0.5])
+        ([64, 256], None, None)
+    """
+    if isinstance(values, (set, frozenset, Mapping)):
+        return None
+    try:
+        found = [whole_number(value) for value in values]
+    except TypeError:
+        return None
+    known = [value for value in found if value is not None]
+    return known if len(known) == len(found) else None
 
 
 def real_number(value: Any) -> int | float | None:

@@ -228,6 +228,14 @@ def test_num_classes_must_be_a_positive_whole_number(name: str, num_classes: int
         cifarzoo.create_model(name, num_classes=num_classes)
 
 
+@each_kind
+@pytest.mark.parametrize("value", ["x", {"a": 1}, {1}, [None], [0.5], -1, float("nan"), 10**20])
+def test_an_option_of_another_kind_is_refused(name: str, value: object) -> None:
+    for option in cifarzoo.get_model_info(name).options:
+        with pytest.raises(ArgumentError, match=rf"{option} must be"):
+            cifarzoo.create_model(name, **{option: value})
+
+
 @each_model
 def test_has_the_recipes_and_texts_that_the_zoo_shows(name: str) -> None:
     spec = cifarzoo.get_model_info(name)

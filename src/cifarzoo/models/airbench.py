@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
+from cifarzoo.names import whole_numbers
 from cifarzoo.zoo.foreign import Layout
 from cifarzoo.zoo.known import known
 from cifarzoo.zoo.registry import register_model
@@ -115,14 +116,15 @@ class AirBench(nn.Module):
     ) -> None:
         super().__init__()
         whitened = 2 * 3 * _WHITEN_SIZE**2
-        rising = [whitened, *widths]
+        rising = [whitened, *(whole_numbers(widths) or ())]
         # a convolution that starts as an identity has an output for each input
         if len(rising) != 4 or rising != sorted(rising):
             raise ArgumentError(
                 f"widths must be three numbers of channels, each at least the one before and the "
                 f"first at least {whitened}; got {widths!r}"
             )
-        if not set(early_pooling) <= {1, 2, 3}:
+        early = whole_numbers(early_pooling)
+        if early is None or not set(early) <= {1, 2, 3}:
             raise ArgumentError(
                 f"early_pooling must be numbers of groups, from 1 to 3; got {early_pooling!r}"
             )
@@ -130,12 +132,12 @@ class AirBench(nn.Module):
         self.whiten.weight.requires_grad = False
         self.activation = nn.GELU()
         self.group1, self.group2, self.group3 = (
-            ConvGroup(inputs, outputs, depth, pools_first=number in early_pooling)
+            ConvGroup(inputs, outputs, depth, pools_first=number in early)
             for number, (inputs, outputs) in enumerate(itertools.pairwise(rising), 1)
         )
-        self.head = nn.Linear(widths[2], num_classes, bias=False)
+        self.head = nn.Linear(rising[-1], num_classes, bias=False)
         with torch.no_grad():
-            self.head.weight.mul_(3**0.5 * widths[2] ** 0.5)  # to a standard deviation of 1
+            self.head.weight.mul_(3**0.5 * rising[-1] ** 0.5)  # to a standard deviation of 1
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of normalized float images (B, 3, H, W) of at least 16x16."""

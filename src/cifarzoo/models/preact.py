@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
 from cifarzoo.models.resnet import STAGES
+from cifarzoo.names import real_number
 from cifarzoo.zoo.foreign import Layout
 from cifarzoo.zoo.known import register_family
 
@@ -164,7 +165,8 @@ class PreActResNet(nn.Module):
         super().__init__()
         if ending not in ("norm", "plain"):
             raise ArgumentError(f"ending must be 'norm' or 'plain'; got {ending!r}")
-        if not 0 <= dropout < 1:
+        probability = real_number(dropout)
+        if probability is None or not 0 <= probability < 1:
             raise ArgumentError(f"dropout must be at least 0 and below 1; got {dropout!r}")
         made = PreActBlock if block == "basic" else PreActBottleneck
         self.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)

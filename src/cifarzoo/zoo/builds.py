@@ -8,7 +8,7 @@ import importlib
 import itertools
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +52,7 @@ def find_builder(name: str) -> Builder | None:
     return BUILDERS.get(name)
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """A network that was planned, not built.
 
     Args:

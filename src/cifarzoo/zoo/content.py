@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -17,8 +17,7 @@ __all__ = ["Content", "list_some", "parse_card"]
 _SOME = 5  # names in a message
 
 
-@dataclasses.dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """What a file holds, or a state dict in memory, and how to look at it.
 
     Args:
@@ -32,9 +31,9 @@ class Content:
 
     name: str
     tensors: Mapping[str, Tensor]
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, Any] = MappingProxyType({})
     key: str | None = None
-    rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    rename: Mapping[str, str] = MappingProxyType({})
     is_intact: bool = False
 
     @property

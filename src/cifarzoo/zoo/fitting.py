@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -247,8 +248,8 @@ def _convert(
         is_finite = each in parameters or ".running_" in each
         is_own = tensor is state[each]  # the last layer, for other classes
         if tensor.is_floating_point() and tensor.numel() and not is_own:
-            extremes = torch.stack(torch.aminmax(tensor))  # NaN, where there is one
-            if not (extremes.isfinite() if is_finite else ~extremes.isnan()).all():
+            extremes = [extreme.item() for extreme in torch.aminmax(tensor)]  # NaN, where one is
+            if not all(math.isfinite(e) if is_finite else not math.isnan(e) for e in extremes):
                 bad.append(each)
     if bad:
         raise WeightsError(

@@ -8,11 +8,11 @@ checked afterwards.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +30,7 @@ _AVERAGE_WORDS = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Translates another package's names for the layers of a family.
 
     The names were read in the package's published source. A class of networks lists the layouts
@@ -45,7 +44,7 @@ class Layout:
 
     peer: str
     names: tuple[tuple[str, str], ...]
-    scales: Mapping[str, Callable[[Tensor], float]] = dataclasses.field(default_factory=dict)
+    scales: Mapping[str, Callable[[Tensor], float]] = MappingProxyType({})
 
     def translate(self, name: str) -> str:
         """Translate a name of the peer into the network's name."""
@@ -54,8 +53,7 @@ class Layout:
         return name
 
 
-@dataclasses.dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """One way to find a network in a file.
 
     Args:

@@ -5,9 +5,9 @@ Here alone is decided whether what somebody wrote is a path, a model, or a tag o
 
 from __future__ import annotations
 
-import dataclasses
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files.paths import user_path
@@ -30,8 +30,7 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".th")
 """Of weights files."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Weights, and what is known about them.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -188,7 +187,7 @@ def read_content(
             if is_torch
             else _read_safetensors(path, is_intact=is_intact)
         )
-    return dataclasses.replace(content, key=key or content.key, rename=rename or {})
+    return content._replace(key=key or content.key, rename=rename or {})
 
 
 def find_weights(path: str | PathLike[str]) -> Path:
