@@ -181,6 +181,42 @@ def test_large_maps_of_a_depthwise_convolution_are_those_of_torch(stride: int, b
     assert torch.allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("adds", [True, False])
+def test_large_normalized_maps_are_those_of_torch(adds: bool, built: None) -> None:
+    # beyond the caches; the rows do not begin at whole registers, and one of them is left over
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, 36, 345, 345)
+    x, grad, other = (
+        torch.randn(shape, generator=generator).to(memory_format=torch.channels_last)
+        for _ in range(3)
+    )
+    more = torch.randn(1, 40, 345, 345, generator=generator)
+    more = more.to(memory_format=torch.channels_last)[:, 2:38]
+    weight, running = torch.linspace(0.5, 2, 36), (torch.zeros(36), torch.ones(36))
+    of = native.norm_statistics(x, weight, None, running, 0.1, 1e-5)
+    y = native.norm_apply(x, of, "relu", other if adds else None)
+    inputs = [t.double().requires_grad_() for t in (x, other)]
+    expected = F.batch_norm(inputs[0], None, None, weight.double(), training=True)
+    expected = F.relu(expected + inputs[1]) if adds else F.relu(expected)
+    expected.backward(grad)
+    assert (y - expected).abs().max() < 1e-5
+    if adds:
+        found = native.norm_add_backward(grad, x, y, of)[:2]
+        assert inputs[1].grad is not None
+        assert (found[1] - inputs[1].grad).abs().max() < 1e-5
+    else:
+        plan = native.norm_plan(grad, x, of, "relu")[0]
+        alone = native.norm_gradient(grad, x, of, plan, "relu", None)
+        both = native.norm_gradient(grad, x, of, plan, "relu", more)
+        assert torch.equal(both, alone + more)
+        found = native.norm_backward(grad, x, of, "relu")[:1]
+        assert torch.equal(found[0], alone)
+    assert inputs[0].grad is not None
+    gates = (y > 0) == (expected > 0)  # a number at the edge may round to the other side
+    assert gates.double().mean() > 0.99999
+    assert ((found[0] - inputs[0].grad).abs() * gates).max() < 1e-4
+
+
 def test_the_same_numbers_come_each_time(built: None) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(

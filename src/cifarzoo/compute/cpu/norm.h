@@ -100,25 +100,37 @@ void OF(norm_statistics)(const T *x, const float *weight, const float *bias, flo
 
 /* y = act(x scale + shift + other) */
 INLINE void OF(apply_row)(const T *x, const T *other, T *y, const float *scale,
-                          const float *shift, int64_t W, int kind, int adds) {
+                          const float *shift, int64_t W, int kind, int adds, int streams) {
     for (int64_t j = 0; j < W; j += LANES) {
         vec v = OF(load)(x + j) * load_f32(scale + j) + load_f32(shift + j);
         if (adds) v += OF(load)(other + j);
-        OF(store)(y + j, activate(v, kind));
+        v = activate(v, kind);
+        if (streams) OF(stream)(y + j, v);
+        else OF(store)(y + j, v);
     }
 }
 
 INLINE void OF(apply)(const T *x, const T *other, T *y, const float *scale, const float *shift,
                       int64_t rows, int64_t C, int64_t together, int kind, int adds) {
     int64_t W = together * C, wide = rows / together, rest = rows % together * C;
-    _Pragma("omp parallel for schedule(static)")
-    for (int64_t r = 0; r < wide; r++)
-        OF(apply_row)(x + r * W, other + r * W * adds, y + r * W, scale, shift, W, kind, adds);
+    int streams = is_large(y, (size_t)(rows * C) * sizeof(T));
+    _Pragma("omp parallel")
+    {
+#define APPLY(streams)                                                                             \
+    OF(apply_row)(x + r * W, other + r * W * adds, y + r * W, scale, shift, W, kind, adds, streams)
+        _Pragma("omp for schedule(static)")
+        for (int64_t r = 0; r < wide; r++) {
+            if (streams) APPLY(1);
+            else APPLY(0);
+        }
+        if (streams) end_stream();
+#undef APPLY
+    }
     if (rest) {
         T *left = calloc((size_t)(3 * W), sizeof(T));
         memcpy(left, x + wide * W, (size_t)rest * sizeof(T));
         if (adds) memcpy(left + W, other + wide * W, (size_t)rest * sizeof(T));
-        OF(apply_row)(left, left + W, left + 2 * W, scale, shift, W, kind, adds);
+        OF(apply_row)(left, left + W, left + 2 * W, scale, shift, W, kind, adds, 0);
         memcpy(y + wide * W, left + 2 * W, (size_t)rest * sizeof(T));
         free(left);
     }
@@ -204,22 +216,24 @@ INLINE void OF(add_up_gradients)(const T *g, const T *x, const T *y, T *d, const
 /* dx = scale d + a + b x, and more, if it adds; one register of it */
 INLINE void OF(gradient_at)(int64_t i, const T *g, const T *x, const T *more, T *dx,
                             const float *scale, const float *shift, const float *a, const float *b,
-                            int kind, int adds) {
+                            int kind, int adds, int streams) {
     vec v = OF(load)(x + i), d = OF(load)(g + i), k = load_f32(scale + i);
     if (kind != NONE) d = let_through(d, v * k + load_f32(shift + i), kind);
     d = d * k + (load_f32(a + i) + v * load_f32(b + i));
-    OF(store)(dx + i, adds ? d + OF(load)(more + i) : d);
+    if (adds) d += OF(load)(more + i);
+    if (streams) OF(stream)(dx + i, d);
+    else OF(store)(dx + i, d);
 }
 
 /* W numbers of it, which fill a register */
 INLINE void OF(gradient_row)(const T *g, const T *x, const T *more, T *dx, const float *scale,
                              const float *shift, const float *a, const float *b, int64_t W,
-                             int kind, int adds) {
+                             int kind, int adds, int streams) {
     int64_t j = 0;
     for (; j + LANES <= W; j += LANES)
-        OF(gradient_at)(j, g, x, more, dx, scale, shift, a, b, kind, adds);
+        OF(gradient_at)(j, g, x, more, dx, scale, shift, a, b, kind, adds, streams);
     if (j < W) /* the last ones once more */
-        OF(gradient_at)(W - LANES, g, x, more, dx, scale, shift, a, b, kind, adds);
+        OF(gradient_at)(W - LANES, g, x, more, dx, scale, shift, a, b, kind, adds, 0);
 }
 
 INLINE void OF(backward)(const T *g, const T *x, const T *y, T *dx, T *other, float *plan,
@@ -271,14 +285,21 @@ INLINE void OF(backward)(const T *g, const T *x, const T *y, T *dx, T *other, fl
         }
         const T *up = keeps ? other : g; /* what is kept has passed the activation */
         int64_t last = dx ? wide : 0;
+        int streams = dx && is_large(dx, (size_t)(rows * C) * sizeof(T));
+#define GRADIENT(streams)                                                                          \
+    OF(gradient_row)(up + r * W, x + r * W, NULL, dx + r * W, k, h, a, b, W, keeps ? NONE : kind,  \
+                     0, streams)
         _Pragma("omp for schedule(static)")
-        for (int64_t r = 0; r < last; r++)
-            OF(gradient_row)(up + r * W, x + r * W, NULL, dx + r * W, k, h, a, b, W,
-                             keeps ? NONE : kind, 0);
+        for (int64_t r = 0; r < last; r++) {
+            if (streams) GRADIENT(1);
+            else GRADIENT(0);
+        }
+        if (streams) end_stream();
+#undef GRADIENT
     }
     if (rest && dx) {
         OF(gradient_row)(keeps ? left + 4 * W : left, left + W, NULL, left + 3 * W, k, h, a, b, W,
-                         keeps ? NONE : kind, 0);
+                         keeps ? NONE : kind, 0, 0);
         memcpy(dx + wide * W, left + 3 * W, (size_t)rest * sizeof(T));
         if (keeps) memcpy(other + wide * W, left + 4 * W, (size_t)rest * sizeof(T));
     }
@@ -307,10 +328,26 @@ void OF(norm_backward)(const T *g, const T *x, const T *y, T *dx, T *other, floa
 INLINE void OF(gradient)(const T *g, const T *x, const T *more, T *dx, const float *plan,
                          const float *scale, const float *shift, int64_t rows, int64_t C,
                          int64_t pitch, int kind, int adds) {
-    _Pragma("omp parallel for schedule(static)")
-    for (int64_t r = 0; r < rows; r++)
-        OF(gradient_row)(g + r * C, x + r * C, adds ? more + r * pitch : NULL, dx + r * C, scale,
-                         shift, plan, plan + C, C, kind, adds);
+    /* rows may begin within a register, but some together fill whole ones */
+    int64_t together = rows_together(C), W = together * C;
+    int streams = is_large(dx, (size_t)(rows * C) * sizeof(T));
+    _Pragma("omp parallel")
+    {
+        T *part = malloc((size_t)W * sizeof(T));
+        _Pragma("omp for schedule(static)")
+        for (int64_t from = 0; from < rows; from += together) {
+            int64_t to = from + together < rows ? from + together : rows;
+            int whole = streams && to == from + together;
+            for (int64_t r = from; r < to; r++)
+                OF(gradient_row)(g + r * C, x + r * C, adds ? more + r * pitch : NULL,
+                                 whole ? part + (r - from) * C : dx + r * C, scale, shift, plan,
+                                 plan + C, C, kind, adds, 0);
+            for (int64_t j = 0; whole && j < W; j += LANES)
+                OF(stream)(dx + from * C + j, OF(load)(part + j));
+        }
+        if (streams) end_stream();
+        free(part);
+    }
 }
 
 void OF(norm_gradient)(const T *g, const T *x, const T *more, T *dx, const float *plan,
