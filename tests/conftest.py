@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 from compiled import forget_kernels, without_kernels
 from file_server import FileServer
+from filelock import FileLock
 
 import cifarzoo
 from cifarzoo import ImageSet, WeightsInfo
@@ -52,8 +53,12 @@ def no_kernels() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def kernels_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of their own."""
-    return tmp_path_factory.mktemp("cache")
+    """A cache of their own, which the processes of pytest-xdist share."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    (folder / "kernels").mkdir(exist_ok=True)
+    return folder / "kernels"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +67,9 @@ def built_if_possible(kernels_folder: Path) -> Iterator[bool]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(library, "cache_directory", lambda: kernels_folder)
         forget_kernels(patch)
-        yield library.build()
+        with FileLock(kernels_folder / "lock"):  # the others need not compile them too
+            is_built = library.build()
+        yield is_built
     library._place.cache_clear()
 
 

@@ -38,6 +38,7 @@ def soak(*parts: str, output: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_little_of_each_attack_finds_nothing(tmp_path: Path) -> None:
     counts = ("kills=2", "records=50", "recipes=8", "commands=3", "servers=8", "disk=4")
     found = soak(*counts, "threads=11", output=tmp_path / "found.json")
