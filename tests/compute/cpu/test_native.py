@@ -127,7 +127,10 @@ def test_depthwise_gradients_are_as_exact_as_torchs(
         ((4, 8, 8), 64, 80),
         ((3, 5, 5), 7, 32),
         ((2, 9, 9), 24, 20),
+        ((4, 7, 7), 132, 48),
+        ((3, 5, 5), 36, 45),  # which fill no registers
         ((130, 16, 16), 24, 144),  # which is written past the caches
+        ((130, 17, 17), 12, 132),
     ],
 )
 @pytest.mark.parametrize("bias", [True, False])

@@ -31,29 +31,34 @@ INLINE void some_channels(const float *x, const float *w, const float *bias, flo
 INLINE void all_channels(const float *x, const float *w, const float *bias, float *y, int64_t n,
                          int64_t CI, int64_t CO, int streams) {
     int64_t registers = CO / LANES, c = 0;
-#define CHANNELS(rows, columns)                                                                    \
-    some_channels(x, w + c * LANES, bias + c * LANES, y + c * LANES, n, CI, CO, rows, columns,     \
-                  streams)
+#define CHANNELS(from, rows, columns)                                                              \
+    some_channels(x, w + (from), bias + (from), y + (from), n, CI, CO, rows, columns, streams)
     if (registers % 3 == 0 && registers < 12) /* few are not read once more */
-        for (; c < registers; c += 3) CHANNELS(MANY_ROWS * 2 / 3, 3);
-    for (; c + 2 <= registers; c += 2) CHANNELS(MANY_ROWS, 2);
-    if (c < registers) CHANNELS(FEW_ROWS, 1);
+        for (; c < registers; c += 3) CHANNELS(c * LANES, MANY_ROWS * 2 / 3, 3);
+    for (; c + 2 <= registers; c += 2) CHANNELS(c * LANES, MANY_ROWS, 2);
+    if (c < registers) CHANNELS(c * LANES, FEW_ROWS, 1);
+    if (CO % LANES) CHANNELS(CO - LANES, FEW_ROWS, 1); /* some of them once more */
 #undef CHANNELS
 }
 
-/* y (P, CO) of x (P, CI), w (CI, CO) and a bias (CO,); CO fills whole registers */
+/* y (P, CO) of x (P, CI), w (CI, CO) and a bias (CO,); CO fills a register */
 void pixels_apply_f32(const float *x, const float *w, const float *bias, float *y, int64_t P,
                       int64_t CI, int64_t CO) {
-    int streams = CO % 16 == 0 && is_large(y, (size_t)(P * CO) * sizeof(float));
+    int streams = is_large(y, (size_t)(P * CO) * sizeof(float)), fits = CO % 16 == 0;
     int64_t blocks = (P + PIXELS - 1) / PIXELS;
     _Pragma("omp parallel")
     {
+        float *part = malloc((size_t)(PIXELS * CO) * sizeof(float));
         _Pragma("omp for schedule(static)")
         for (int64_t block = 0; block < blocks; block++) {
             int64_t p = block * PIXELS, n = P - p < PIXELS ? P - p : PIXELS;
-            if (streams) all_channels(x + p * CI, w, bias, y + p * CO, n, CI, CO, 1);
-            else all_channels(x + p * CI, w, bias, y + p * CO, n, CI, CO, 0);
+            int apart = streams && !fits && n == PIXELS; /* together they fill registers */
+            if (streams && fits) all_channels(x + p * CI, w, bias, y + p * CO, n, CI, CO, 1);
+            else all_channels(x + p * CI, w, bias, apart ? part : y + p * CO, n, CI, CO, 0);
+            for (int64_t i = 0; apart && i < PIXELS * CO; i += LANES)
+                stream_f32(y + p * CO + i, load_f32(part + i));
         }
         if (streams) end_stream();
+        free(part);
     }
 }

@@ -13,6 +13,7 @@ from cifarzoo.compute.cpu.winograd import torchs_gradients
 __all__ = ["CHANNELS_OF_A_PRODUCT", "pixel_conv2d", "weight_by_product"]
 
 CHANNELS_OF_A_PRODUCT = 64  # from there on a product of the pixels is faster than oneDNN
+_LEAST = 48  # of the fewer channels, if the others are so many more
 
 
 def pixel_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -46,7 +47,8 @@ class _Pixels(torch.autograd.Function):
         grad = grad if twice else grad.contiguous(memory_format=torch.channels_last)
         outputs, inputs = weight.shape[:2]
         in_c = not twice and native.pixels_takes(grad, inputs)
-        by_product = not twice and min(inputs, outputs) >= CHANNELS_OF_A_PRODUCT
+        is_large = inputs * outputs >= CHANNELS_OF_A_PRODUCT**2
+        by_product = not twice and is_large and min(inputs, outputs) >= _LEAST
         to_x, to_weight = torchs_gradients(
             grad,
             x,
