@@ -134,24 +134,26 @@ def test_wide_layers_in_float32_take_winograds_way() -> None:
         torch.testing.assert_close(layer(x), nn.Conv2d.forward(layer, x), rtol=1e-4, atol=1e-4)
 
 
-def test_narrow_layers_in_float32_take_winograds_way_in_c(built: None) -> None:
+def test_layers_in_float32_take_winograds_way_in_c(built: None) -> None:
     def way(channels: tuple[int, int] = (16, 24), size: int = 16, **options: Any) -> str:
         layer = Conv2d(*channels, **{"kernel_size": 3, "padding": 1, **options})
         x = torch.zeros(16, channels[0], size, size)
         return layer._way(x.contiguous(memory_format=torch.channels_last))
 
-    assert (
-        way() == way(padding=0) == way((24, 16)) == way((128, 128)) == way(bias=False) == "narrow"
-    )
+    in_c = "winograd in C"
+    assert way() == way(padding=0) == way((24, 16)) == way((128, 128)) == way(bias=False) == in_c
     few = native.filled(1)
-    assert [way((channels, 16)) for channels in (few - 1, few)] == ["torch", "narrow"]
+    assert [way((channels, 16)) for channels in (few - 1, few)] == ["torch", in_c]
     assert way(kernel_size=5, padding=2) == way(stride=2) == "torch"
-    assert way((256, 128), bias=False) == "winograd"
+    assert way((256, 128)) == way((64, 512)) == way((144, 128), bias=False) == in_c
+    assert way((32, 640)) == way((640, 32)) == "torch"  # too many filters for so few channels
+    assert way((130, 256)) == "torch"  # which fill no registers
+    assert way((130, 256), bias=False) == "winograd"
     assert way(size=5) == way(padding=2) == way(dilation=2) == "torch"
     with torch.no_grad():
-        assert way() == "narrow"
+        assert way() == "winograd in C"
     with torch.autocast("cpu", torch.bfloat16):
-        assert way() != "narrow"
+        assert way() != "winograd in C"
     assert Conv2d(16, 16, 3, padding=1)._way(torch.zeros(16, 16, 16, 16)) == "torch"  # contiguous
     half = Conv2d(16, 16, 3, padding=1).half()
     assert half._way(torch.zeros(16, 16, 16, 16, dtype=torch.half)) == "torch"

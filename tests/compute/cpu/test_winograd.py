@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cifarzoo.compute.cpu import native, winograd
 from cifarzoo.compute.cpu.winograd import (
-    narrow_winograd_conv2d,
+    compiled_winograd_conv2d,
+    compiled_winograd_takes,
     winograd_conv2d,
     winograd_pays,
 )
@@ -100,7 +101,7 @@ def test_narrow_layers_in_c_have_torchs_result_and_gradients(
     weight = _random(channels[1], channels[0], 3, 3).detach().requires_grad_(needs[1])
     bias = _random(channels[1]) if has_bias else None
     expected = F.conv2d(images, weight, bias, padding=padding)
-    found = narrow_winograd_conv2d(images, weight, bias, padding)
+    found = compiled_winograd_conv2d(images, weight, bias, padding)
     _assert_same((found,), (expected,))
     inputs = [x for x in (images, weight, bias) if x is not None and x.requires_grad]
     if inputs:
@@ -109,25 +110,75 @@ def test_narrow_layers_in_c_have_torchs_result_and_gradients(
         _assert_same(*gradients)
 
 
-def test_narrow_layers_write_nothing_beside_the_map(built: None) -> None:
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All layers are wide, and their tiles are taken in several chunks."""
+    monkeypatch.setattr(winograd, "_NARROW", 0)
+    monkeypatch.setattr(winograd, "_WIDE", 1)
+    monkeypatch.setattr(winograd, "_CHUNK", 512)
+
+
+@pytest.mark.parametrize("channels", [(16, 16), (32, 16), (16, 64)])
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("size", [(3, 9), (8, 8), (7, 12)])
+def test_wide_layers_in_c_have_torchs_result_and_gradients(
+    built: None,
+    wide: None,
+    channels: tuple[int, int],
+    padding: int,
+    has_bias: bool,
+    size: tuple[int, int],
+) -> None:
+    images = _random(5, channels[0], *size).detach()
+    images = images.contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = _random(channels[1], channels[0], 3, 3)
+    bias = _random(channels[1]) if has_bias else None
+    assert compiled_winograd_takes(images, weight)
+    expected = F.conv2d(images, weight, bias, padding=padding)
+    found = compiled_winograd_conv2d(images, weight, bias, padding)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    _assert_same((found,), (expected,))
+    inputs = [x for x in (images, weight, bias) if x is not None]
+    errors = _random(*expected.shape).detach()
+    gradients = [torch.autograd.grad(y, inputs, errors) for y in (found, expected)]
+    _assert_same(*gradients)
+
+
+def test_tiles_of_a_batch_are_taken_once(wide: None) -> None:
+    taken = list(winograd._some_tiles(5, (9, 6), 64))
+    assert len(taken) > 1
+    assert [tile for tiles in taken for tile in tiles] == [*range(5 * 3 * 2)]
+    assert list(winograd._some_tiles(1, (4, 4), 10**6)) == [range(1)]
+
+
+@pytest.mark.parametrize("kind", ["narrow", "wide"])
+def test_layers_in_c_write_nothing_beside_the_map(
+    built: None, kind: str, request: pytest.FixtureRequest
+) -> None:
     """Not even where a tile reaches beyond it: what lies around the memory stays what it is."""
-    images = _random(3, 9, 5, 7).detach().contiguous(memory_format=torch.channels_last)
-    weight = _random(11, 9, 3, 3).detach()
-    memory = torch.full((3 * 5 * 7 * 11 + 2 * 64,), 7.0)
-    y = memory[64:-64].view(3, 5, 7, 11).permute(0, 3, 1, 2)
+    inputs, outputs = 9, 11
+    if kind == "wide":
+        request.getfixturevalue("wide")
+        inputs, outputs = 16, 32
+    images = _random(3, inputs, 5, 7).detach().contiguous(memory_format=torch.channels_last)
+    weight = _random(outputs, inputs, 3, 3).detach()
+    memory = torch.full((3 * 5 * 7 * outputs + 2 * 64,), 7.0)
+    y = memory[64:-64].view(3, 5, 7, outputs).permute(0, 3, 1, 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "new_map", lambda *size: y)
-        narrow_winograd_conv2d(images, weight, None, 1)
+        compiled_winograd_conv2d(images, weight, None, 1)
     torch.testing.assert_close(y, F.conv2d(images, weight, padding=1), rtol=1e-4, atol=1e-4)
     assert (memory[:64] == 7).all()
     assert (memory[-64:] == 7).all()
 
 
-def test_narrow_layers_in_c_are_nearly_as_exact_as_torchs(built: None) -> None:
+@pytest.mark.parametrize("channels", [64, 160])
+def test_layers_in_c_are_nearly_as_exact_as_torchs(built: None, channels: int) -> None:
     """Against float64: Winograd's sums lose a digit in the result, less in the gradients."""
-    images = _random(32, 64, 16, 16).detach().contiguous(memory_format=torch.channels_last)
-    weight = _random(64, 64, 3, 3).detach()
-    errors = _random(32, 64, 16, 16).detach().contiguous(memory_format=torch.channels_last)
+    images = _random(32, channels, 16, 16).detach().contiguous(memory_format=torch.channels_last)
+    weight = _random(channels, channels, 3, 3).detach()
+    errors = _random(32, channels, 16, 16).detach().contiguous(memory_format=torch.channels_last)
 
     def compute(convolve: Callable[[Tensor, Tensor], Tensor], kind: torch.dtype) -> list[Tensor]:
         leaves = [x.to(kind).requires_grad_() for x in (images, weight)]
@@ -135,7 +186,7 @@ def test_narrow_layers_in_c_are_nearly_as_exact_as_torchs(built: None) -> None:
         return [y.detach(), *torch.autograd.grad(y, leaves, errors.to(kind))]
 
     exact = compute(lambda x, w: F.conv2d(x, w, padding=1), torch.float64)
-    ours = compute(lambda x, w: narrow_winograd_conv2d(x, w, None, 1), torch.float32)
+    ours = compute(lambda x, w: compiled_winograd_conv2d(x, w, None, 1), torch.float32)
     for found, true in zip(ours, exact, strict=True):
         assert (found - true).abs().max() < 3e-5 * true.abs().max()
 
@@ -144,7 +195,10 @@ def test_a_gradient_of_a_narrow_layer_may_be_differentiated(built: None) -> None
     images = _random(2, 3, 6, 6).detach().contiguous(memory_format=torch.channels_last)
     images, weight = images.requires_grad_(), _random(4, 3, 3, 3)
     results = []
-    for y in (narrow_winograd_conv2d(images, weight, None, 1), F.conv2d(images, weight, padding=1)):
+    for y in (
+        compiled_winograd_conv2d(images, weight, None, 1),
+        F.conv2d(images, weight, padding=1),
+    ):
         (gradient,) = torch.autograd.grad(y.pow(3).sum(), images, create_graph=True)
         results.append(torch.autograd.grad(gradient.square().sum(), (images, weight)))
     _assert_same(*results)

@@ -14,7 +14,8 @@ from cifarzoo.compute.cpu.late import activated, settled
 from cifarzoo.compute.cpu.pixels import CHANNELS_OF_A_PRODUCT, pixel_conv2d, weight_by_product
 from cifarzoo.compute.cpu.standin import StandIn
 from cifarzoo.compute.cpu.winograd import (
-    narrow_winograd_conv2d,
+    compiled_winograd_conv2d,
+    compiled_winograd_takes,
     torchs_gradients,
     winograd_conv2d,
     winograd_pays,
@@ -26,14 +27,21 @@ _FEW_COLUMNS = 2**24  # numbers; beyond, writing them costs more than the produc
 _MANY_CHANNELS = 128
 _FEW_CHANNELS = 512  # of input; with more, oneDNN is as fast
 _FEW_PIXELS = 4  # of output; with nine, the other ways are as fast
-_NARROW = 128**2  # channels of input times channels of output
 _TILE = 16  # channels, and pixels along a side
 _MANY_PIXELS = 8192  # in a batch; of fewer a product is as fast
 _MANY_IMAGES = 128  # in a batch; fewer do not win back what it costs to cut the filters
 
 
 Way = Literal[
-    "dense", "depthwise", "narrow", "pixels", "pixels in C", "product", "tiles", "torch", "winograd"
+    "dense",
+    "depthwise",
+    "pixels",
+    "pixels in C",
+    "product",
+    "tiles",
+    "torch",
+    "winograd",
+    "winograd in C",
 ]
 
 
@@ -47,7 +55,7 @@ class Conv2d(nn.Conv2d, StandIn):
     matrix product, of the outputs' gradient and the patches of the input. Where the processor has a
     matrix unit, that computes the weight gradient instead. In bfloat16 a convolution of 1x1 is a
     product of all pixels; in float32 it is computed in C, or only its weight gradient is a product.
-    In float32 layers of 3x3 take Winograd's algorithm, narrow ones in C; see `winograd_conv2d`.
+    In float32 layers of 3x3 take Winograd's algorithm, best in C; see `winograd_conv2d`.
     """
 
     stock = nn.Conv2d
@@ -78,9 +86,9 @@ class Conv2d(nn.Conv2d, StandIn):
         if way == "winograd":
             assert not isinstance(self.padding, str)
             return winograd_conv2d(x, self.weight, self.padding[0])
-        if way == "narrow":
+        if way == "winograd in C":
             assert not isinstance(self.padding, str)
-            return narrow_winograd_conv2d(x, self.weight, self.bias, self.padding[0])
+            return compiled_winograd_conv2d(x, self.weight, self.bias, self.padding[0])
         if way in ("product", "tiles"):
             y: Tensor = _OwnWeightGradient.apply(
                 x, self.weight, self.bias, self.stride, self.padding, way == "tiles"
@@ -114,8 +122,9 @@ class Conv2d(nn.Conv2d, StandIn):
                 return "tiles" if by_tiles else "pixels"
             if dtype == torch.float32 and self.out_channels >= CHANNELS_OF_A_PRODUCT:
                 return "product" if self._is_trained() else "torch"
-        if dtype == torch.float32 and self._is_narrow(x) and winograd_pays(len(x), height, width):
-            return "narrow"
+        pays = winograd_pays(len(x), height, width)
+        if dtype == torch.float32 and pays and self._fits_winograd(x):
+            return "winograd in C"
         is_wide = self.bias is None and self.in_channels >= _MANY_CHANNELS
         if dtype == torch.float32 and is_wide:
             few = min(height, width) >= 1 and height * width <= _FEW_PIXELS
@@ -123,7 +132,6 @@ class Conv2d(nn.Conv2d, StandIn):
                 return "dense" if self._is_trained() else "torch"
             plain = self.kernel_size == (3, 3) and self.stride == (1, 1)
             square = self.padding in ((0, 0), (1, 1)) and self.out_channels >= _MANY_CHANNELS
-            pays = winograd_pays(len(x), height, width)
             return "winograd" if plain and square and pays else "torch"
         if not self._is_trained():
             return "torch"
@@ -149,16 +157,14 @@ class Conv2d(nn.Conv2d, StandIn):
             and native.pixels_takes(x, self.out_channels)
         )
 
-    def _is_narrow(self, x: Tensor) -> bool:
-        """Whether the compiled layers hold its filters and some tiles in the cache."""
+    def _fits_winograd(self, x: Tensor) -> bool:
+        """Whether Winograd's algorithm in C computes it."""
         return (
             self.kernel_size == (3, 3)
             and self.stride == (1, 1)
             and self.padding in ((0, 0), (1, 1))
-            and self.in_channels * self.out_channels <= _NARROW
             and self.weight.dtype == torch.float32
-            and native.winograd_takes(x)
-            and self.in_channels >= native.filled(1)  # fewer leave registers half empty
+            and compiled_winograd_takes(x, self.weight)
         )
 
     def _is_depthwise(self) -> bool:

@@ -281,6 +281,32 @@ def winograd_weight(grad: Tensor, x: Tensor, padding: int) -> Tensor:
     return found[:, :channels, :outputs]
 
 
+def winograd_parts(
+    x: Tensor, size: tuple[int, int], padding: int, tiles: range, *, of_gradient: bool = False
+) -> Tensor:
+    """The parts (36, tiles, C) of some tiles of float32 (B, C, H, W), whose C fills registers.
+
+    Args:
+        x: What is convolved, or the gradient of the convolution's output.
+        size: Height and width of the output.
+        padding: Of the map; 0 for the gradient.
+        tiles: Which of all tiles of the batch.
+        of_gradient: Whether a tile is 4x4 pixels of a gradient, and not a window of 6x6 of a map.
+    """
+    _, channels, height, width = x.shape
+    parts = torch.empty(36, len(tiles), channels)
+    settings = (height, width, channels, *size, padding, tiles.start, len(tiles))
+    _call("winograd_parts", x, x, parts, *settings, 4 if of_gradient else 6)
+    return parts
+
+
+def winograd_pixels(parts: Tensor, bias: Tensor | None, y: Tensor, tiles: range) -> None:
+    """Write the pixels of some tiles of ``y`` (B, K, H, W) from their parts (36, tiles, K)."""
+    _, channels, height, width = y.shape
+    sizes = (height, width, channels, tiles.start, len(tiles))
+    _call("winograd_pixels", y, parts, bias, y, *sizes)
+
+
 def pixels_takes(x: Tensor, outputs: int) -> bool:
     """Whether `pixels_apply` computes a convolution of the map ``x`` to so many channels."""
     return x.dtype == torch.float32 and takes(x) and outputs >= filled(1)

@@ -68,11 +68,11 @@ INLINE void find_pixels(float *pixels[], const cut_map *x, float *outside, int64
 
 #define CHANNELS_OF(from) (c + LANES <= C ? load_f32((from) + c) : load_some_f32((from) + c, C - c))
 
-/* The parts of n tiles, from tile `first` on: parts[36][TILES][channels]. A tile is a window of 6x6
- * pixels of the input, or 4x4 pixels of the output's gradient. */
+/* The parts of n tiles, from tile `first` on: [36][n][channels], each part `pitch` after the one
+ * before. A tile is a window of 6x6 pixels of the input, or 4x4 of the output's gradient. */
 INLINE void find_parts(const cut_map *x, float *parts, float *zeros, int64_t first, int64_t n,
-                       int size) {
-    int64_t C = x->C, N = whole(C), pitch = part_pitch(N);
+                       int64_t pitch, int size) {
+    int64_t C = x->C, N = whole(C);
     float *at[36];
     for (int64_t t = 0; t < n; t++) {
         find_pixels(at, x, zeros, first + t, size);
@@ -94,18 +94,20 @@ INLINE void find_parts(const cut_map *x, float *parts, float *zeros, int64_t fir
     }
 }
 
-static void window_parts(const cut_map *x, float *parts, float *zeros, int64_t first, int64_t n) {
-    find_parts(x, parts, zeros, first, n, 6);
+static void window_parts(const cut_map *x, float *parts, float *zeros, int64_t first, int64_t n,
+                         int64_t pitch) {
+    find_parts(x, parts, zeros, first, n, pitch, 6);
 }
 
-static void gradient_parts(const cut_map *g, float *parts, float *zeros, int64_t first, int64_t n) {
-    find_parts(g, parts, zeros, first, n, 4);
+static void gradient_parts(const cut_map *g, float *parts, float *zeros, int64_t first, int64_t n,
+                           int64_t pitch) {
+    find_parts(g, parts, zeros, first, n, pitch, 4);
 }
 
 /* 4x4 pixels of each tile from its parts, plus a bias */
 static void write_pixels(const float *parts, const float *bias, const cut_map *y, float *nowhere,
-                         int64_t first, int64_t n) {
-    int64_t C = y->C, N = whole(C), pitch = part_pitch(N);
+                         int64_t first, int64_t n, int64_t pitch) {
+    int64_t C = y->C, N = whole(C);
     float *at[16];
     for (int64_t t = 0; t < n; t++) {
         find_pixels(at, y, nowhere, first + t, 4);
@@ -172,10 +174,10 @@ void winograd_apply_f32(const float *x, const float *filters, const float *bias,
         _Pragma("omp for schedule(static)")
         for (int64_t block = 0; block < blocks; block++) {
             int64_t first = block * TILES, n = tiles - first < TILES ? tiles - first : TILES;
-            window_parts(&from, parts, zeros, first, n);
+            window_parts(&from, parts, zeros, first, n, in);
             for (int64_t p = 0; p < PARTS; p++)
                 multiply_parts(parts + p * in, filters + p * CI * N, products + p * out, CI, N);
-            write_pixels(products, offset, &to, nowhere, first, n);
+            write_pixels(products, offset, &to, nowhere, first, n, out);
         }
         free(parts);
     }
@@ -214,8 +216,8 @@ void winograd_weight_f32(const float *g, const float *x, float *found, int64_t B
         _Pragma("omp for schedule(static)")
         for (int64_t block = 0; block < blocks; block++) {
             int64_t first = block * TILES, n = tiles - first < TILES ? tiles - first : TILES;
-            window_parts(&from, parts, zeros, first, n);
-            gradient_parts(&up, errors, zeros, first, n);
+            window_parts(&from, parts, zeros, first, n, in);
+            gradient_parts(&up, errors, zeros, first, n, out);
             for (int64_t p = 0; p < PARTS; p++)
                 for (int64_t i = 0; i < M; i += 4) {
                     float *to = sums + (p * M + i) * N;
@@ -235,4 +237,34 @@ void winograd_weight_f32(const float *g, const float *x, float *found, int64_t B
         }
     }
     free(totals);
+}
+
+/* The same in steps, for so many channels that the filters alone fill the cache: torch multiplies
+ * the parts [36][n][C] of n tiles, from tile `first` on. C fills whole registers. */
+void winograd_parts_f32(const float *x, float *parts, int64_t H, int64_t W, int64_t C, int64_t OH,
+                        int64_t OW, int64_t edge, int64_t first, int64_t n, int64_t size) {
+    cut_map from = cut(x, H, W, C, OH, OW, edge);
+    _Pragma("omp parallel")
+    {
+        float *zeros = calloc((size_t)C, sizeof(float));
+        _Pragma("omp for schedule(static)")
+        for (int64_t t = 0; t < n; t++)
+            if (size == 6) window_parts(&from, parts + t * C, zeros, first + t, 1, n * C);
+            else gradient_parts(&from, parts + t * C, zeros, first + t, 1, n * C);
+        free(zeros);
+    }
+}
+
+void winograd_pixels_f32(const float *parts, const float *bias, float *y, int64_t OH, int64_t OW, int64_t C,
+                         int64_t first, int64_t n) {
+    cut_map to = cut(y, OH, OW, C, OH, OW, 0);
+    _Pragma("omp parallel")
+    {
+        float *offset = calloc((size_t)(2 * C), sizeof(float)), *nowhere = offset + C;
+        if (bias) memcpy(offset, bias, (size_t)C * sizeof(float));
+        _Pragma("omp for schedule(static)")
+        for (int64_t t = 0; t < n; t++)
+            write_pixels(parts + t * C, offset, &to, nowhere, first + t, 1, n * C);
+        free(offset);
+    }
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,20 @@ from torch import Tensor
 
 from cifarzoo.compute.cpu import native
 
-__all__ = ["narrow_winograd_conv2d", "torchs_gradients", "winograd_conv2d", "winograd_pays"]
+__all__ = [
+    "compiled_winograd_conv2d",
+    "compiled_winograd_takes",
+    "torchs_gradients",
+    "winograd_conv2d",
+    "winograd_pays",
+]
 
 _TILE = 4  # pixels of output, each way, that are computed together
 _WINDOW = _TILE + 2  # pixels of input they depend on
 _PARTS = _WINDOW**2  # products behind them; the definition takes 9 * _TILE**2
 _CHUNK = 2**16  # tiles times channels taken at once: their parts stay in the cache
+_NARROW = 128**2  # channels of input times channels of output, whose filters fit into the cache
+_WIDE = 64  # channels of both, for more of them
 _FILLED = 0.5  # share of the tiles that must lie on the map
 _MANY_TILES = 64  # in a batch; fewer do not win back what it costs to transform the filters
 
@@ -66,16 +74,26 @@ def winograd_conv2d(images: Tensor, weight: Tensor, padding: int) -> Tensor:
     return y
 
 
-def narrow_winograd_conv2d(
+def compiled_winograd_conv2d(
     images: Tensor, weight: Tensor, bias: Tensor | None, padding: int
 ) -> Tensor:
-    """Convolve as `winograd_conv2d`, with a bias, in C; `native.winograd_takes` the images.
+    """Convolve as `winograd_conv2d`, with a bias, in C; for `compiled_winograd_takes`.
 
-    It keeps some tiles at a time in the cache, from the window to the pixels. So it pays for few
-    channels too; with many, the filters fill the cache and torch's matrix products are faster.
+    For few channels all is in C, and some tiles at a time stay in the cache, from the window to the
+    pixels. With many, the filters fill the cache, and the parts are multiplied by torch.
     """
-    y: Tensor = _NarrowWinograd.apply(images, weight, bias, padding)
+    y: Tensor = _CompiledWinograd.apply(images, weight, bias, padding)
     return y
+
+
+def compiled_winograd_takes(x: Tensor, weight: Tensor) -> bool:
+    """Whether the compiled layers convolve maps like ``x`` by filters (K, C, 3, 3) of float32."""
+    if not native.winograd_takes(x):
+        return False
+    outputs, inputs = weight.shape[:2]
+    if _is_narrow(weight):
+        return inputs >= native.filled(1)  # fewer leave registers half empty
+    return min(inputs, outputs) >= _WIDE and all(n == native.filled(n) for n in (inputs, outputs))
 
 
 def winograd_pays(batch: int, height: int, width: int) -> bool:
@@ -138,7 +156,7 @@ class _Winograd(torch.autograd.Function):
         return to_x.permute(0, 3, 1, 2) if to_x is not None else None, to_weight, None
 
 
-class _NarrowWinograd(torch.autograd.Function):
+class _CompiledWinograd(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, padding: int
@@ -160,16 +178,48 @@ class _NarrowWinograd(torch.autograd.Function):
         if to_images:  # a convolution with the filters turned round
             to_x = _convolve(grad, weight.flip(2, 3).transpose(0, 1), None, 2 - padding)
         if ctx.needs_input_grad[1]:
-            parts = native.winograd_weight(grad, images, padding)
-            to_weight = _from_filter_parts(parts, weight)
+            to_weight = _from_filter_parts(_filter_gradient(grad, images, weight, padding), weight)
         return to_x, to_weight, to_bias, None
+
+
+def _is_narrow(weight: Tensor) -> bool:
+    return weight.shape[0] * weight.shape[1] <= _NARROW
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
     outputs = len(weight)
     empty = native.filled(outputs) - outputs
     filters = _filter_parts(F.pad(weight.permute(2, 3, 1, 0), (0, empty)))
+    if not _is_narrow(weight):
+        size = x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2
+        y = native.new_map(x, len(x), outputs, *size)
+        for tiles in _some_tiles(len(x), size, max(weight.shape[:2])):
+            products = torch.bmm(native.winograd_parts(x, size, padding, tiles), filters)
+            native.winograd_pixels(products, bias, y, tiles)
+        return y
     return native.winograd_apply(x, filters, bias, outputs, padding)
+
+
+def _filter_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: int) -> Tensor:
+    """Of the parts of the filters, (36, C, K)."""
+    if _is_narrow(weight):
+        return native.winograd_weight(grad, x, padding)
+    outputs, inputs = weight.shape[:2]
+    size = grad.shape[2], grad.shape[3]
+    total = torch.zeros(_PARTS, inputs, outputs)
+    for tiles in _some_tiles(len(x), size, max(inputs, outputs)):
+        errors = native.winograd_parts(grad, size, 0, tiles, of_gradient=True)
+        total.baddbmm_(native.winograd_parts(x, size, padding, tiles).mT, errors)
+    return total
+
+
+def _some_tiles(batch: int, size: tuple[int, int], channels: int) -> Iterator[range]:
+    """All tiles of a batch, by as many as are taken at once."""
+    rows, columns = _count_tiles(*size)
+    tiles = range(batch * rows * columns)
+    # parts a power of two apart would share places in the cache
+    chunk = max(1, _CHUNK // channels - 1)
+    return (tiles[start : start + chunk] for start in tiles[::chunk])
 
 
 def _filter_parts(filters: Tensor) -> Tensor:
