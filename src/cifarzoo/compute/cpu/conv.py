@@ -122,8 +122,8 @@ class Conv2d(nn.Conv2d, StandIn):
                 return "tiles" if by_tiles else "pixels"
             if dtype == torch.float32 and self.out_channels >= CHANNELS_OF_A_PRODUCT:
                 return "product" if self._is_trained() else "torch"
-        pays = winograd_pays(len(x), height, width)
-        if dtype == torch.float32 and pays and self._fits_winograd(x):
+        pays = dtype == torch.float32 and winograd_pays(len(x), height, width)
+        if pays and self._fits_winograd(x):
             return "winograd in C"
         is_wide = self.bias is None and self.in_channels >= _MANY_CHANNELS
         if dtype == torch.float32 and is_wide:

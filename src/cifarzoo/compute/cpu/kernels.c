@@ -81,8 +81,12 @@ static int is_large(const void *to, size_t bytes) {
     return bytes > LARGE && (uintptr_t)to % sizeof(vec) == 0;
 }
 
-/* the first n numbers of a register, where a row ends within it; the others are 0 */
+/* the first n numbers of a register, where a row ends within it; the others are 0; and n numbers
+ * past the caches, which fill whole registers */
 #define DEFINE_PARTS(T, NAME)                                                                      \
+    INLINE void stream_all_##NAME(T *to, const T *from, int64_t n) {                               \
+        for (int64_t i = 0; i < n; i += LANES) stream_##NAME(to + i, load_##NAME(from + i));       \
+    }                                                                                              \
     INLINE vec load_some_##NAME(const T *from, int64_t n) {                                        \
         T part[LANES] = {0};                                                                       \
         memcpy(part, from, (size_t)n * sizeof(T));                                                 \

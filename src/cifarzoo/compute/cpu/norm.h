@@ -342,8 +342,7 @@ INLINE void OF(gradient)(const T *g, const T *x, const T *more, T *dx, const flo
                 OF(gradient_row)(g + r * C, x + r * C, adds ? more + r * pitch : NULL,
                                  whole ? part + (r - from) * C : dx + r * C, scale, shift, plan,
                                  plan + C, C, kind, adds, 0);
-            for (int64_t j = 0; whole && j < W; j += LANES)
-                OF(stream)(dx + from * C + j, OF(load)(part + j));
+            if (whole) OF(stream_all)(dx + from * C, part, W);
         }
         if (streams) end_stream();
         free(part);

@@ -55,8 +55,7 @@ void pixels_apply_f32(const float *x, const float *w, const float *bias, float *
             int apart = streams && !fits && n == PIXELS; /* together they fill registers */
             if (streams && fits) all_channels(x + p * CI, w, bias, y + p * CO, n, CI, CO, 1);
             else all_channels(x + p * CI, w, bias, apart ? part : y + p * CO, n, CI, CO, 0);
-            for (int64_t i = 0; apart && i < PIXELS * CO; i += LANES)
-                stream_f32(y + p * CO + i, load_f32(part + i));
+            if (apart) stream_all_f32(y + p * CO, part, PIXELS * CO);
         }
         if (streams) end_stream();
         free(part);

@@ -255,8 +255,8 @@ void winograd_parts_f32(const float *x, float *parts, int64_t H, int64_t W, int6
     }
 }
 
-void winograd_pixels_f32(const float *parts, const float *bias, float *y, int64_t OH, int64_t OW, int64_t C,
-                         int64_t first, int64_t n) {
+void winograd_pixels_f32(const float *parts, const float *bias, float *y, int64_t OH, int64_t OW,
+                         int64_t C, int64_t first, int64_t n) {
     cut_map to = cut(y, OH, OW, C, OH, OW, 0);
     _Pragma("omp parallel")
     {
