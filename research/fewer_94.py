@@ -158,6 +158,12 @@ TRIALS = {
     "group 3 pools first, first bias computed, cubic Muon, 12 epochs": without_whiten_bias(
         changed(12, early_pooling=(3,), computed_bias=True)
     ).replace(optimizer="cubic_muon", optimizer_options={"steps": 2}),
+    "group 3 pools first, first bias computed, 12 epochs": without_whiten_bias(
+        changed(12, early_pooling=(3,), computed_bias=True)
+    ),
+    "group 3 pools first, cubic Muon, 12 epochs": changed(12, early_pooling=(3,)).replace(
+        optimizer="cubic_muon", optimizer_options={"steps": 2}
+    ),
 }
 
 

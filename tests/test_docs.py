@@ -227,6 +227,16 @@ def test_times_to_94_are_compared_on_one_machine(pages: ModuleType, tmp_path: Pa
     ]
 
 
+def test_trials_are_drawn_without_the_programs_that_ran_them(results: ModuleType) -> None:
+    trials = importlib.import_module("trials_94")  # beside it
+    measured = Path(results.__file__).parents[1] / "research/results"
+    networks = json.loads((measured / "fewer_94.json").read_text(encoding="utf-8"))
+    own = {run["recipe"]["optimizer"] for run in networks} - {*cifarzoo.list_optimizers()}
+    assert own == {"cubic_muon"}
+    picture = trials.plot_trials(measured / "tune_94.json", measured / "fewer_94.json")
+    assert picture.lstrip().startswith("<") and "another network" in html.unescape(picture)
+
+
 def test_a_machine_is_described_in_words(results: ModuleType) -> None:
     machine = {"processor": "P", "threads": 1, "device": "cpu", "bfloat16": False, "python": "3.12"}
     said = "Measured on: P, 1 thread, no GPU, without bfloat16 in hardware; Python 3.12."

@@ -138,6 +138,7 @@ def test_no_column_of_a_measured_table_is_only_a_preposition(results: ModuleType
         results.results_table(),
         trials.to_94_table(measured["research"] / "to_94.json"),
         trials.tune_94_table(measured["research"] / "tune_94.json"),
+        trials.tune_94_table(measured["research"] / "fewer_94.json"),
         results.tuning_tables(measured["research"] / "tune_zoo.json"),
         results.int8_table(measured["benchmarks"] / "int8.json"),
         results.reliability_tables(measured["benchmarks"] / "reliability.json"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +30,8 @@ _AVERAGE_WORDS = frozenset(
 )
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True)
+class Layout:
     """Translates another package's names for the layers of a family.
 
     The names were read in the package's published source. A class of networks lists the layouts
@@ -44,7 +45,7 @@ class Layout(NamedTuple):
 
     peer: str
     names: tuple[tuple[str, str], ...]
-    scales: Mapping[str, Callable[[Tensor], float]] = MappingProxyType({})
+    scales: Mapping[str, Callable[[Tensor], float]] = field(default_factory=dict)
 
     def translate(self, name: str) -> str:
         """Translate a name of the peer into the network's name."""
