@@ -234,7 +234,8 @@ def test_trials_are_drawn_without_the_programs_that_ran_them(results: ModuleType
     own = {run["recipe"]["optimizer"] for run in networks} - {*cifarzoo.list_optimizers()}
     assert own == {"cubic_muon"}
     picture = trials.plot_trials(measured / "tune_94.json", measured / "fewer_94.json")
-    assert picture.lstrip().startswith("<") and "another network" in html.unescape(picture)
+    assert picture.lstrip().startswith("<")
+    assert "another network" in html.unescape(picture)
 
 
 def test_a_machine_is_described_in_words(results: ModuleType) -> None:
