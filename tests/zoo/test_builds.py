@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from kinds import KINDS, each_model
@@ -62,6 +64,65 @@ def test_a_network_with_a_layer_less_is_none_of_its_builder() -> None:
     model = cifarzoo.create_model("resnet20")
     model.layer3[2] = nn.Identity()  # type: ignore[operator]  # a Sequential
     assert describe(model) == ModelCard("SmallResNet", classes=cifarzoo.CIFAR10_CLASSES)
+
+
+def _set_part(name: str, part: nn.Module) -> Callable[[nn.Module], None]:
+    return lambda model: model.set_submodule(name, part)
+
+
+def _set_value(name: str, value: object) -> Callable[[nn.Module], None]:
+    layer, _, attribute = name.rpartition(".")
+    return lambda model: setattr(model.get_submodule(layer), attribute, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("resnet18", cifarzoo.adapt_stem),
+        ("resnet18", _set_part("maxpool", nn.Identity())),
+        ("resnet18_cifar", _set_value("layer2.0.conv1.stride", (1, 1))),
+        ("resnet20", _set_value("layer2.0.downsample.added", 8)),
+        ("resnet20", _set_value("bn1.eps", 1e-3)),
+        ("deep_bn", _set_value("conv1.padding_mode", "reflect")),
+        ("simple", _set_part("pool", nn.MaxPool2d(2))),
+        ("simple", _set_part("relu", nn.GELU())),
+        ("airbench94", _set_value("group1.activation.approximate", "tanh")),
+        ("airbench94", _set_value("group3.pools_first", True)),
+        ("mobilenetv2", _set_value("features.0.2.max_val", 20.0)),
+    ],
+)
+def test_a_network_whose_layers_do_something_else_is_none_of_its_builder(
+    name: str, change: Callable[[nn.Module], object]
+) -> None:
+    model = cifarzoo.create_model(name)
+    assert describe(model).name == name
+    before = {key: tensor.shape for key, tensor in model.state_dict().items()}
+    change(model)
+    assert {key: tensor.shape for key, tensor in model.state_dict().items()} == before
+    assert describe(model).name == type(model).__name__
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("deep_bn", _set_value("dropout1.p", 0.1)),
+        ("deep_bn", _set_part("dropout1", nn.Identity())),
+        ("deep_bn", _set_value("bn_conv1.momentum", 0.01)),
+        ("mobilenetv2", _set_value("features.0.2.inplace", False)),
+        ("resnet20", nn.SyncBatchNorm.convert_sync_batchnorm),
+        ("resnet20", lambda model: model.requires_grad_(False).train().half()),
+        ("resnet20", lambda model: model.to(memory_format=torch.channels_last)),
+        ("resnet20", _set_value(".run", 3)),
+        ("cct_7_3x1", lambda model: [setattr(m, "p", 0.3) for m in model.modules()]),
+        ("vit_tiny_patch4", lambda model: model.set_grad_checkpointing()),
+    ],
+)
+def test_what_changes_no_answer_leaves_a_network_that_of_its_builder(
+    name: str, change: Callable[[nn.Module], object]
+) -> None:
+    model = cifarzoo.create_model(name)
+    change(model)
+    assert describe(model) == cifarzoo.get_card(model)
 
 
 def test_a_network_for_other_images_keeps_its_card() -> None:

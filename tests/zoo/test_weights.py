@@ -56,6 +56,55 @@ def test_load_model_needs_only_the_file(weights: Path, model: nn.Module) -> None
     assert equal(cifarzoo.load_model(weights), model)
 
 
+def test_a_network_that_was_changed_is_not_saved_as_that_of_the_zoo(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapted = cifarzoo.adapt_stem(cifarzoo.create_model("resnet18", seed=0))
+    path = cifarzoo.save_weights(adapted, tmp_path / "w.safetensors")
+    with pytest.raises(UnknownNameError, match="made from 'ResNet'"):
+        cifarzoo.load_model(path)
+    again = cifarzoo.adapt_stem(cifarzoo.create_model("resnet18", seed=1))
+    cifarzoo.load_weights(again, path)
+    assert equal(again, adapted)
+    assert not caplog.records
+    cifarzoo.load_weights(cifarzoo.create_model("resnet18"), path)
+    assert "made from 'ResNet', which the zoo did not build" in caplog.text
+
+
+class _Counts(nn.Linear):
+    def get_extra_state(self) -> int:
+        return 3
+
+    def set_extra_state(self, state: Any) -> None:
+        assert state == 3
+
+
+def _with_large(value: float) -> nn.Module:
+    model = nn.Linear(3072, 10)
+    with torch.no_grad():
+        model.bias[3] = value
+    return model
+
+
+@pytest.mark.parametrize(
+    ("network", "dtype", "message"),
+    [
+        (_Counts(4, 2), None, r"tensors alone, and _extra_state of this"),
+        (_with_large(torch.nan), None, "NaN or infinite.*: bias; save an earlier"),
+        (_with_large(-torch.inf), torch.float16, "NaN or infinite.*: bias; save an earlier"),
+        (_with_large(7e4), torch.float16, r"dtype=torch\.float16 cannot hold the numbers of bias,"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(
+    network: nn.Module, dtype: torch.dtype | None, message: str, weights: Path
+) -> None:
+    before = weights.read_bytes()
+    with pytest.raises(ArgumentError, match=message):
+        cifarzoo.save_weights(network, weights, dtype=dtype)
+    assert weights.read_bytes() == before
+    assert [each.name for each in weights.parent.iterdir()] == [weights.name]
+
+
 def test_load_model_keeps_the_number_of_classes(tmp_path: Path) -> None:
     wide = cifarzoo.create_model("deep_bn", num_classes=100)
     path = cifarzoo.save_weights(wide, tmp_path / "w.safetensors")

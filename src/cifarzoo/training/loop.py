@@ -29,6 +29,7 @@ from cifarzoo.training.learner import Learner
 from cifarzoo.training.loggers import Logger, RunStart, StepProgress
 from cifarzoo.training.restoring import Saved, take_generator, take_like
 from cifarzoo.training.setup import Setup
+from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, attach_card, get_card, names_of_outputs
 
 __all__ = ["Data", "Loop"]
@@ -314,7 +315,7 @@ class Loop:
         self.hold.check()
         on_cuda = self.device.type == "cuda"
         state = {
-            "card": get_card(self.learner.model).to_dict(),
+            "card": describe(self.learner.model).to_dict(),
             "recipe": self.recipe.to_dict(),
             "learner": self.learner.state_dict(),
             "data": self.train.state_dict(),

@@ -40,6 +40,7 @@ from cifarzoo.training.objective import Loss, check_loss
 from cifarzoo.training.provenance import describe_run
 from cifarzoo.training.restoring import Saved, read_saved
 from cifarzoo.training.setup import Setup
+from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import get_card, unwrap
 
 __all__ = ["Trainer"]
@@ -358,7 +359,7 @@ class Trainer:
                 f"to continue {found} would replace {there}; move that file away, or choose "
                 "another output folder"
             )
-        return read_saved(found, get_card(self.model), self.recipe)
+        return read_saved(found, describe(self.model), self.recipe)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import inspect
 import itertools
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
 from cifarzoo.compute.twin import evaluating
@@ -35,6 +38,13 @@ __all__ = [
 Builder = Callable[..., nn.Module]
 
 _OPERATIONS = 200_000
+_KIND = ""  # in place of an attribute's name
+_PLAIN = (bool, int, float, str, type(None))
+# what changes no answer in evaluation mode
+_DROPS = frozenset({"DropPath", "DropBlock2d", "StochasticDepth"})
+_SAME_ANSWERS = frozenset(
+    {"training", "inplace", "momentum", "fused_attn", "grad_checkpointing", "memory_efficient"}
+)
 
 BUILDERS: dict[str, Builder] = {}
 """The builders of the models that were registered so far; the registry fills it."""
@@ -58,10 +68,19 @@ class Plan(NamedTuple):
     Args:
         model: The network on the device "meta", with 10 classes.
         head: Names of the tensors that have an entry for each class.
+        structure: What its layers do beside their tensors, for any number of classes.
     """
 
     model: nn.Module
     head: frozenset[str]
+    structure: Mapping[tuple[str, str], Any]
+
+    def is_structure_of(self, model: nn.Module) -> bool:
+        """Whether no layer of ``model`` does something else, such as a convolution's stride."""
+        found = _structure(model)
+        kinds = [{key for key in each if key[1] == _KIND} for each in (found, self.structure)]
+        same = found.items() >= self.structure.items()
+        return same and kinds[0] == kinds[1]
 
     def count_classes(self, tensors: Mapping[str, Tensor]) -> int | None:
         """How many classes ``tensors`` tell apart; None where they are of another network."""
@@ -91,9 +110,34 @@ def _plan(builder: Builder, options: FrozenDict) -> Plan | None:
         models = [sketch(builder, num_classes=count, **options) for count in (10, 11)]
         states = [model.state_dict() for model in models]
         head = [name for name, ten in states[0].items() if ten.shape != states[1][name].shape]
+        ten, eleven = map(_structure, models)
     except Exception:  # a builder may do whatever it likes
         return None
-    return Plan(models[0], frozenset(head))
+    same = {key: value for key, value in ten.items() if eleven.get(key) == value}
+    return Plan(models[0], frozenset(head), same)
+
+
+def _structure(model: nn.Module) -> dict[tuple[str, str], Any]:
+    """What tensors do not tell: the kind of each layer, and its plain attributes, as a stride.
+
+    Layers and attributes that change no answer in evaluation mode are left out, as dropout.
+    """
+    found: dict[tuple[str, str], Any] = {}
+    for name, layer in model.named_modules():
+        kind = type(layer).__qualname__
+        if isinstance(layer, nn.Identity | _DropoutNd) or kind in _DROPS:
+            continue
+        # one for several GPUs normalizes in the same way
+        found[name, _KIND] = "BatchNorm" if isinstance(layer, _BatchNorm) else kind
+        for attribute, value in vars(layer).items():
+            if attribute in _SAME_ANSWERS or "drop" in attribute or attribute.startswith("_"):
+                continue
+            if inspect.isfunction(value) or inspect.isbuiltin(value):  # an activation, say
+                value = f"{value.__module__}.{value.__qualname__}"
+            parts = value if isinstance(value, tuple) else (value,)
+            if all(isinstance(part, _PLAIN) for part in parts):
+                found[name, attribute] = value
+    return found
 
 
 def sketch(builder: Builder, **options: Any) -> nn.Module:
@@ -126,7 +170,8 @@ def describe(model: nn.Module) -> ModelCard:
     """The card of ``model``, corrected where the network itself says otherwise.
 
     A last layer that was replaced by hand tells its own number of classes. A network that its
-    builder could not have built is one made elsewhere: it has the name of its class.
+    builder could not have built, as after a change of a stride, is one made elsewhere: it has the
+    name of its class.
     """
     card, inner = get_card(model), unwrap(model)
     planned, builder = None, find_builder(card.name)
@@ -138,7 +183,8 @@ def describe(model: nn.Module) -> ModelCard:
     count = None
     if planned is not None:
         count = planned.count_classes(tensors)
-        if count is None or planned.model.state_dict().keys() - tensors.keys():
+        lacks = planned.model.state_dict().keys() - tensors.keys()
+        if count is None or lacks or not planned.is_structure_of(inner):
             card = dataclasses.replace(card, name=type(inner).__name__, options={})
             count = None
     if count is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import torch
@@ -42,15 +42,14 @@ def fill(
     """
     is_said = preprocessing is not None
     reading, tensors = check_fit(model, content, is_said=is_said, new_head=new_head)
-    inner, card, made_by = unwrap(model), get_card(model), content.card
+    inner, made_by = unwrap(model), content.card
     state = inner.state_dict()
     inner.load_state_dict({**state, **tensors})
-    attach_card(model, _new_card(card, made_by, preprocessing, new_head=new_head))
+    attach_card(model, _new_card(get_card(model), made_by, preprocessing, new_head=new_head))
     if not is_as_built:
         attach_card(model, describe(model))
-    if made_by is None or is_average(reading.prefix, content.tensors):
-        is_said = made_by is not None or preprocessing is not None
-        _tell(content, reading, get_card(model), is_said=is_said)
+    is_said = made_by is not None or preprocessing is not None
+    _tell(content, reading, get_card(model), is_said=is_said)
     return {
         **content.facts,
         "chosen": reading.prefix.removesuffix("."),
@@ -242,21 +241,27 @@ def _convert(
 ) -> dict[str, Tensor]:
     """The tensors in the model's types; raises WeightsError when a number is none."""
     converted = {each: tensor.to(state[each].dtype) for each, tensor in tensors.items()}
-    bad = []
-    for each, tensor in converted.items():
-        # a buffer may mark something by infinity, but running statistics do not
-        is_finite = each in parameters or ".running_" in each
-        is_own = tensor is state[each]  # the last layer, for other classes
-        if tensor.is_floating_point() and tensor.numel() and not is_own:
-            extremes = [extreme.item() for extreme in torch.aminmax(tensor)]  # NaN, where one is
-            if not all(math.isfinite(e) if is_finite else not math.isnan(e) for e in extremes):
-                bad.append(each)
-    if bad:
+    # the model's own stay where its last layer is for other classes
+    loaded = {each: tensor for each, tensor in converted.items() if tensor is not state[each]}
+    if bad := not_finite(loaded, parameters):
         raise WeightsError(
             f"{name} holds numbers that are NaN or infinite, as a training that failed leaves "
             f"them: {list_some(bad)}; take an earlier checkpoint"
         )
     return converted
+
+
+def not_finite(tensors: Mapping[str, Tensor], parameters: Set[str]) -> list[str]:
+    """Names of the tensors that hold a number which no network can have."""
+    bad = []
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel():
+            # a buffer may mark something by infinity, but running statistics do not
+            is_finite = name in parameters or ".running_" in name
+            extremes = [extreme.item() for extreme in torch.aminmax(tensor)]  # NaN, where one is
+            if not all(math.isfinite(e) if is_finite else not math.isnan(e) for e in extremes):
+                bad.append(name)
+    return bad
 
 
 def _check_foreign(
@@ -319,10 +324,15 @@ def _new_card(
 ) -> ModelCard:
     """The model's card once it has the weights: the file's, as far as there is one."""
     if made_by is not None:
-        options = card.options if made_by.name == card.name else made_by.options
+        is_zoo = find_builder(made_by.name) is not None  # another name says nothing of this model
+        same = made_by if is_zoo and made_by.name != card.name else card
         head = card if new_head else made_by
         card = dataclasses.replace(
-            made_by, options=options, num_classes=head.num_classes, classes=head.classes
+            made_by,
+            name=same.name,
+            options=same.options,
+            num_classes=head.num_classes,
+            classes=head.classes,
         )
     if preprocessing is not None:
         card = dataclasses.replace(card, preprocessing=preprocessing)
@@ -348,7 +358,15 @@ def _left(content: Content, reading: Reading) -> list[str]:
 def _tell(content: Content, reading: Reading, card: ModelCard, *, is_said: bool) -> None:
     """Log what was decided that the file does not say."""
     parts, is_sure = [], is_said
-    if reading.prefix:
+    made_by = content.card
+    if made_by is not None and made_by.name != card.name and find_builder(made_by.name) is None:
+        is_sure = False
+        parts.append(
+            f"made from {made_by.name!r}, which the zoo did not build: names and shapes fit "
+            f"{card.name!r}, but whether strides, activations and the like are the same is not "
+            "in it"
+        )
+    if reading.prefix and (made_by is None or is_average(reading.prefix, content.tensors)):
         parts.append(f"found under {reading.prefix.removesuffix('.')!r}")
     if is_average(reading.prefix, content.tensors):
         is_sure = False

@@ -21,8 +21,8 @@ from cifarzoo.plain import parse_json, problem_of
 from cifarzoo.version import __version__
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, Preprocessing, unwrap
-from cifarzoo.zoo.content import Content, parse_card
-from cifarzoo.zoo.fitting import fill
+from cifarzoo.zoo.content import Content, list_some, parse_card
+from cifarzoo.zoo.fitting import fill, not_finite
 from cifarzoo.zoo.foreign import flatten
 from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
 
@@ -73,8 +73,9 @@ def save_weights(
         The path.
 
     Raises:
-        ArgumentError: ``dtype`` cannot hold parameters, ``metadata`` is not plain data, or has a
-            wrong type for a fact that this library reads.
+        ArgumentError: ``dtype`` cannot hold the parameters, ``metadata`` is not plain data, or has
+            a wrong type for a fact that this library reads; or the network holds NaN, or a state
+            that is no tensor.
         OutputError: The file cannot be written; an older one is still whole.
     """
     from safetensors.torch import save
@@ -86,16 +87,7 @@ def save_weights(
     if problem := metadata_problem(metadata or {}):
         raise ArgumentError(f"metadata: {problem}; give it another name")
     card = describe(model)
-    inner = unwrap(model)
-    parameters = {name for name, _ in inner.named_parameters()} if dtype else ()
-    tensors = {
-        name: (tensor.to(dtype) if name in parameters else tensor)
-        .detach()
-        .cpu()
-        .contiguous()
-        .clone()
-        for name, tensor in inner.state_dict().items()
-    }
+    tensors = _tensors(unwrap(model), dtype)
     facts = {
         "format": _FORMAT,
         "card": card.to_dict(),
@@ -109,6 +101,32 @@ def save_weights(
         raise ArgumentError(f"metadata must be plain data, as JSON holds it: {error}") from error
     header[_COVER] = json.dumps(facts_sha256(header))
     return write_bytes(path, save(tensors, metadata=header))
+
+
+def _tensors(model: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """What a file holds of a network, if it can be loaded again."""
+    state: dict[str, Any] = model.state_dict()
+    if odd := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        raise ArgumentError(
+            f"weights files hold tensors alone, and {list_some(odd)} of this network is none; "
+            "keep what it holds in a buffer, or save the network by torch.save"
+        )
+    parameters = {name for name, _ in model.named_parameters()}
+    if bad := not_finite(state, parameters):
+        raise ArgumentError(
+            "this network holds numbers that are NaN or infinite, as a training that failed "
+            f"leaves them: {list_some(bad)}; save an earlier checkpoint"
+        )
+    tensors = {
+        name: tensor.to(dtype) if dtype and name in parameters else tensor
+        for name, tensor in state.items()
+    }
+    if bad := not_finite(tensors, parameters):
+        raise ArgumentError(
+            f"dtype={dtype} cannot hold the numbers of {list_some(bad)}, whose largest become "
+            "infinite; torch.bfloat16 holds them in as few bytes"
+        )
+    return {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def load_weights(
