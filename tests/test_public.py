@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
 import pytest
+import torch
 
 import cifarzoo
 from cifarzoo import errors
+from cifarzoo.zoo import registry
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,6 +38,32 @@ def test_every_error_is_a_cifarzoo_error_and_a_builtin() -> None:
             builtins = [c for c in error.__mro__ if c.__module__ == "builtins"]
             assert builtins[0] is not Exception, name
             assert name in errors.__doc__
+
+
+def test_what_draws_no_numbers_for_its_caller_leaves_torchs_generator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "_FOREIGN_SPECS", {})  # as in a new process
+    model = cifarzoo.create_model("simple", pretrained=True)
+    few = cifarzoo.load_sample("test").subset(range(8))
+    report = cifarzoo.evaluate(model, few)
+    calls: dict[str, Callable[[], object]] = {
+        "summary": lambda: cifarzoo.summary(model),
+        "get_model_info": lambda: cifarzoo.get_model_info("torchvision:shufflenet_v2_x0_5"),
+        "create_model": lambda: cifarzoo.create_model("torchvision:squeezenet1_1", seed=0),
+        "evaluate": lambda: cifarzoo.evaluate(model, few),
+        "predict": lambda: cifarzoo.predict(model, few),
+        "embeddings": lambda: cifarzoo.embeddings(model, few),
+        "get_classifier": lambda: cifarzoo.get_classifier(model),
+        "reset_classifier": lambda: cifarzoo.reset_classifier(model, 3, seed=1),
+        "compare": lambda: cifarzoo.compare(report, report),
+        "split": lambda: few.split(2, seed=1),
+        "load_sample": lambda: cifarzoo.load_sample("train"),
+    }
+    for name, call in calls.items():
+        before = torch.get_rng_state()
+        call()
+        assert torch.equal(torch.get_rng_state(), before), name
 
 
 def test_package_is_marked_as_typed() -> None:

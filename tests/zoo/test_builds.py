@@ -67,7 +67,11 @@ def test_a_network_with_a_layer_less_is_none_of_its_builder() -> None:
 
 
 def _set_part(name: str, part: nn.Module) -> Callable[[nn.Module], None]:
-    return lambda model: model.set_submodule(name, part)
+    def change(model: nn.Module) -> None:
+        model.get_submodule(name)  # it is there
+        model.set_submodule(name, part)
+
+    return change
 
 
 def _set_value(name: str, value: object) -> Callable[[nn.Module], None]:
@@ -84,8 +88,8 @@ def _set_value(name: str, value: object) -> Callable[[nn.Module], None]:
         ("resnet20", _set_value("layer2.0.downsample.added", 8)),
         ("resnet20", _set_value("bn1.eps", 1e-3)),
         ("deep_bn", _set_value("conv1.padding_mode", "reflect")),
-        ("simple", _set_part("pool", nn.MaxPool2d(2))),
-        ("simple", _set_part("relu", nn.GELU())),
+        ("simple", _set_part("pool2", nn.MaxPool2d(2))),
+        ("resnet20", _set_part("layer1.0.relu", nn.GELU())),
         ("airbench94", _set_value("group1.activation.approximate", "tanh")),
         ("airbench94", _set_value("group3.pools_first", True)),
         ("mobilenetv2", _set_value("features.0.2.max_val", 20.0)),

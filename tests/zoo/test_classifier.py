@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,33 @@ def test_what_cannot_be_a_last_layer_is_refused_and_nothing_changes(
         cifarzoo.reset_classifier(model, **arguments)  # type: ignore[arg-type]
     assert cifarzoo.get_classifier(model).out_features == 10
     assert cifarzoo.get_card(model).num_classes == 10
+
+
+class _TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3072, 5), nn.Linear(3072, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.first(images.flatten(1)) + self.second(images.flatten(1))
+
+
+@pytest.mark.parametrize("of_zoo", [True, False])
+def test_no_layer_stands_for_a_network_whose_logits_come_from_several(of_zoo: bool) -> None:
+    model = _TwoHeads()
+    if of_zoo:
+        members = [cifarzoo.create_model(name) for name in ("simple", "resnet20")]
+        model = cifarzoo.ensemble(members)
+    before = copy.deepcopy(model.state_dict())
+    for ask in (
+        cifarzoo.get_classifier,
+        lambda model: cifarzoo.reset_classifier(model, 3),
+        lambda model: cifarzoo.embeddings(model, torch.zeros(1, 3, 32, 32, dtype=torch.uint8)),
+    ):
+        with pytest.raises(InputError, match="other layers beside it; take its parts one by one"):
+            ask(model)
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_network_without_a_last_layer_is_refused() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from cifarzoo.compute.seeding import own_generator
 from cifarzoo.models.stem import adapt_stem
 from cifarzoo.zoo.known import read_recipe
 from cifarzoo.zoo.registry import ModelSpec, register_source
@@ -56,7 +57,8 @@ def _torchvision(name: str) -> Callable[..., nn.Module]:
 def _spec(package: str, name: str, builder: Callable[..., nn.Module]) -> ModelSpec:
     from cifarzoo.zoo.summary import summary
 
-    counted = summary(builder())
+    with own_generator(0):  # it is thrown away, and the caller's random numbers stay as they are
+        counted = summary(builder())
     return ModelSpec(
         name=f"{package}:{name}",
         builder=builder,

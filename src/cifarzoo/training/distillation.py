@@ -12,13 +12,14 @@ from cifarzoo.compute.place import Place
 from cifarzoo.data.classes import class_numbers
 from cifarzoo.errors import ArgumentError
 from cifarzoo.recipe import Recipe
+from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import get_card, names_of_outputs
 
 __all__ = ["Distillation", "check_teacher"]
 
 
 def check_teacher(model: nn.Module, teacher: nn.Module | None, recipe: Recipe) -> None:
-    """Raise ArgumentError when ``teacher`` is missing, unwanted, or sees images differently."""
+    """Raise ArgumentError when ``teacher`` is missing, unwanted, another, or sees other images."""
     if teacher is None and not recipe.teacher:
         return
     if teacher is None:
@@ -28,6 +29,12 @@ def check_teacher(model: nn.Module, teacher: nn.Module | None, recipe: Recipe) -
         )
     if not recipe.teacher:
         raise ArgumentError("there is a teacher, but the recipe names none; set recipe.teacher")
+    name = describe(teacher).name
+    if name != recipe.teacher:
+        raise ArgumentError(
+            f"the recipe learns from {recipe.teacher!r}, and the teacher is {name!r}; pass the one "
+            f"that it names, or take recipe.replace(teacher={name!r})"
+        )
     ours, theirs = get_card(model).preprocessing, get_card(teacher).preprocessing
     if ours != theirs:
         raise ArgumentError(

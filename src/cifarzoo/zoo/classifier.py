@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cifarzoo.compute.seeding import own_generator
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.frozen import FrozenDict
 from cifarzoo.names import whole_number
 from cifarzoo.zoo.builds import describe, find_builder
 from cifarzoo.zoo.card import ModelCard, attach_card, unwrap
@@ -183,6 +184,12 @@ def _find(model: nn.Module) -> tuple[str, list[str]]:
         # what scales the logits, or leaves out dimensions of size 1, comes after the last layer
         for name, output in reversed(outputs.items()):
             if isinstance(output, Tensor) and output.numel() == logits.numel():
+                _, same = _trace(model, images + 0.5, {name: output})
+                if not (same.is_meta or torch.allclose(same, logits, equal_nan=True)):
+                    raise InputError(
+                        f"{type(model).__name__} has no last layer: its logits depend on "
+                        f"{name!r} and on other layers beside it; take its parts one by one"
+                    )
                 width = _width(model.get_submodule(name))
                 unused = [
                     each
@@ -213,14 +220,25 @@ def _tensor(layer: nn.Module) -> Tensor:
     return weight
 
 
-def _trace(model: nn.Module, images: Tensor) -> tuple[dict[str, Any], Any]:
-    """What each dense layer and convolution answers, in the order of their answers; the logits."""
+def _trace(
+    model: nn.Module, images: Tensor, fixed: Mapping[str, Tensor] = FrozenDict()
+) -> tuple[dict[str, Any], Any]:
+    """What each dense layer and convolution answers, in the order of their answers; the logits.
+
+    Args:
+        model: The network.
+        images: What it is asked.
+        fixed: What layers answer whatever they are asked.
+    """
     outputs: dict[str, Any] = {}
+
+    def note(name: str, output: Any) -> Any:
+        outputs[name] = fixed[name].clone() if name in fixed else output
+        return outputs[name]
+
     with evaluating(model) as network, torch.no_grad():
         hooks = [
-            part.register_forward_hook(
-                lambda _, inputs, output, name=name: outputs.__setitem__(name, output)
-            )
+            part.register_forward_hook(lambda _, inputs, output, name=name: note(name, output))
             for name, part in network.named_modules()
             if isinstance(part, _LAYERS)
         ]

@@ -45,12 +45,13 @@ def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> M
     from cifarzoo.zoo.layer_table import LayerTable
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    images = torch.zeros(batch_size, 3, image_size, image_size)  # torchinfo would draw some
     try:
         # the twin gets hooks, which would be in other threads' way
         with evaluating(model) as network, _AttentionProducts() as attention:
             found = torchinfo.summary(
                 network,
-                input_size=(batch_size, 3, image_size, image_size),
+                input_data=[images],
                 device=device,
                 mode="eval",
                 depth=8,

@@ -51,6 +51,21 @@ def test_the_answers_stay_the_same() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_tensors_of_other_dimensions_and_gradients_keep_and_get_their_layout() -> None:
+    model = nn.ModuleList([nn.Conv2d(3, 8, 3), nn.Conv3d(1, 4, 3)])
+    model.register_buffer("means", torch.zeros(2, 1, 3, 1, 1))
+    model.register_buffer("blur", torch.ones(3, 2, 3, 3))
+    flat = model[0].weight
+    flat.grad = torch.ones_like(flat)
+    tensors = {**model.state_dict(keep_vars=True), "gradient": flat.grad}
+    before = {name: tensor.stride() for name, tensor in tensors.items()}
+    with fast_layout(model, 32):
+        for name in ("0.weight", "blur", "gradient"):
+            assert tensors[name].is_contiguous(memory_format=LAST), name
+            assert not tensors[name].is_contiguous(), name
+    assert {name: tensor.stride() for name, tensor in tensors.items()} == before
+
+
 def test_a_network_for_other_images_has_no_narrow_layers() -> None:
     model = nn.Sequential(nn.Conv2d(1, 512, 3), nn.Flatten(), nn.Linear(9, 2))
     with fast_layout(model, 32):
