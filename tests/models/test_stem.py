@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
@@ -86,6 +89,38 @@ def test_a_reduction_whose_stride_is_unknown_is_refused_and_nothing_is_changed()
     with pytest.raises(ArgumentError, match=r"smaller in '0', whose stride is not known \(Halves"):
         adapt_stem(model)
     assert str(model) == before
+
+
+class _Pools(nn.Module):
+    """Makes maps 16 times smaller, by one layer or by a function."""
+
+    def __init__(self, pool: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4))
+        self.pool = pool
+        self.head = nn.Linear(3, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        for convolution in self.convolutions:
+            images = self.pool(convolution(images))
+        return self.head(images.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("pool", "message"),
+    [
+        (nn.MaxPool2d(2), r"applies 'pool' in several places, and another stride would be that"),
+        (lambda x: F.max_pool2d(x, 2), r"'max_pool2d' makes its maps smaller, which is no layer"),
+        (lambda x: F.interpolate(x, scale_factor=0.5), r"'interpolate' makes its maps smaller"),
+    ],
+)
+def test_what_a_stride_cannot_undo_is_refused_and_nothing_is_changed(
+    pool: Callable[[Tensor], Tensor], message: str
+) -> None:
+    model = _Pools(pool)
+    with pytest.raises(ArgumentError, match=message):
+        cifarzoo.adapt_stem(model)
+    assert model.pool is pool
 
 
 def test_a_network_that_fails_on_small_images_is_given_back_as_it_was() -> None:

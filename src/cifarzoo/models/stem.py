@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import ArgumentError
@@ -21,10 +23,17 @@ _NO_STEPS = (nn.Linear, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 @dataclasses.dataclass(frozen=True)
 class _Pass:
-    """A layer that was applied to a map, and the sides of the map before and after it."""
+    """What was applied to a map, and the sides of the map before and after it.
+
+    Args:
+        name: The layer's name; of what is no layer, the function's.
+        layer: The layer; a function has none.
+        before: Side of the map in pixels.
+        after: Likewise.
+    """
 
     name: str
-    layer: nn.Module
+    layer: nn.Module | None
     before: int
     after: int
 
@@ -45,8 +54,9 @@ def adapt_stem(model: nn.Module, *, size: int = 32) -> nn.Module:
         The same network.
 
     Raises:
-        ArgumentError: The network cuts images into patches, or its maps are made smaller by a layer
-            that is neither a convolution nor a pooling. The network is left as it was.
+        ArgumentError: The network cuts images into patches, or its maps are made smaller by what is
+            neither a convolution nor a pooling layer, or by a layer that stands in several places.
+            The network is left as it was.
 
     Example:
         >>> import torchvision
@@ -68,6 +78,11 @@ def adapt_stem(model: nn.Module, *, size: int = 32) -> nn.Module:
         wanted = max(1, whole * size * last // (_LEAST * first))
         for each in step:
             changes[each.name] = _checked(model, each, wanted)
+            if sum(p.name == each.name for p in passes) > 1:
+                raise ArgumentError(
+                    f"{_named(model)} cannot be adapted: it applies {each.name!r} in several "
+                    "places, and another stride would be that of all; give each a layer of its own"
+                )
         last = last * whole // wanted
     if size * last < _LEAST * first:
         raise ArgumentError(
@@ -81,7 +96,7 @@ def adapt_stem(model: nn.Module, *, size: int = 32) -> nn.Module:
         _passes(model, _images(model, size))
     except Exception as error:
         for each in passes:
-            if each.name in layers:
+            if each.layer is not None and each.name in layers:
                 _replace(model, each.name, each.layer, each.before // each.after)
         raise ArgumentError(
             f"{_named(model)} cannot be adapted to {size}x{size} images: with other strides it "
@@ -117,8 +132,13 @@ def _images(model: nn.Module, side: int) -> Tensor:
 
 def _passes(model: nn.Module, images: Tensor) -> list[_Pass]:
     found: list[_Pass] = []
+    functions = _Functions(found)
+
+    def begin(*_: Any) -> None:
+        functions.layers += 1
 
     def note(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
+        functions.layers -= 1
         before = inputs[0] if inputs else None
         sides = [_side(x) for x in (before, output)]
         on_tokens = isinstance(layer, nn.Linear) and isinstance(before, Tensor) and before.ndim > 2
@@ -126,19 +146,37 @@ def _passes(model: nn.Module, images: Tensor) -> list[_Pass]:
             found.append(_Pass(name, model.get_submodule(name), *sides))
 
     with evaluating(model) as network, torch.no_grad():
-        hooks = [
-            part.register_forward_hook(
-                lambda layer, inputs, output, name=name: note(name, layer, inputs, output)
-            )
-            for name, part in network.named_modules()
-            if not any(True for _ in part.children())
-        ]
+        hooks = []
+        for name, part in network.named_modules():
+            if any(True for _ in part.children()):
+                continue
+            hooks.append(part.register_forward_pre_hook(begin))
+            hooks.append(part.register_forward_hook(functools.partial(note, name)))
         try:
-            network(images)
+            with functions:
+                network(images)
         finally:
             for hook in hooks:
                 hook.remove()
     return found
+
+
+class _Functions(TorchFunctionMode):
+    """Notes the functions outside of layers that make maps smaller, such as ``F.max_pool2d``."""
+
+    def __init__(self, found: list[_Pass]) -> None:
+        super().__init__()
+        self.layers = 0  # how many are at work
+        self._found = found
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        before, after = (_side(x) for x in (args[0] if args else None, output))
+        if not self.layers and after and before >= 2 * after:
+            self._found.append(_Pass(func.__name__, None, before, after))
+        return output
 
 
 def _side(x: object) -> int:
@@ -154,6 +192,11 @@ def _last_side(passes: list[_Pass]) -> int:
 
 def _checked(model: nn.Module, step: _Pass, stride: int) -> int:
     layer = step.layer
+    if layer is None:
+        raise ArgumentError(
+            f"{_named(model)} cannot be adapted: {step.name!r} makes its maps smaller, which is no "
+            "layer whose stride can be changed; write it as one, such as nn.MaxPool2d"
+        )
     if isinstance(layer, nn.Conv2d):
         if layer.kernel_size == layer.stride and layer.kernel_size != (1, 1):
             _refuse_patches(model)
