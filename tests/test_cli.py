@@ -164,7 +164,7 @@ def test_a_recipe_file_is_a_recipe(tmp_path: Path) -> None:
         (("train", "--resume", "nowhere"), "there is no checkpoint"),
         (
             ("train", "simple", "--resume", "x", "--set", "a=1"),
-            "started with; leave out --set, model",
+            "started with; leave out model, --set",
         ),
         (("evaluate", "lost.safetensors", "--data", "sample"), "there is no weights file"),
         (("evaluate", "airbench96", "--data", "sample"), "has no pretrained weights"),

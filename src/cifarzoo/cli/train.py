@@ -20,6 +20,7 @@ from cifarzoo.cli.application import (
     Root,
     app,
     complete_model,
+    given_options,
     is_given,
     load_set,
     name_data,
@@ -314,12 +315,7 @@ def _refuse_another_run(folder: Path) -> None:
 def _refuse_with_resume(context: typer.Context) -> None:
     """A run goes on as it was started; only where and how loudly is a new choice."""
     free = {"resume", "root", "download", "tensorboard", "device", "precision", "compile_network"}
-    given = [
-        "--set" if name == "changes" else name if name == "model" else f"--{name.replace('_', '-')}"
-        for name in context.params
-        if name not in free and is_given(context, name)
-    ]
-    if given:
+    if given := given_options(context, but=free):
         raise ArgumentError(
             "--resume continues a run with the settings it was started with; leave out "
             f"{', '.join(given)}"

@@ -194,8 +194,10 @@ class EvaluationReport:
         """Read what `to_dict` of this or an older version wrote, also after a way through JSON.
 
         Raises:
-            InputError: A newer version of the library wrote it.
+            InputError: It is no report, or a newer version of the library wrote it.
         """
+        if not isinstance(data, Mapping):
+            raise InputError(f"it is no report of cifarzoo, but a {type(data).__name__}")
         data = dict(data)
         written = data.pop("format", 0)  # the first had no number
         if written > _FORMAT:
@@ -203,6 +205,9 @@ class EvaluationReport:
                 f"the report has format {written}, and this version reads up to {_FORMAT}: upgrade "
                 "cifarzoo"
             )
+        needed = (f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING)
+        if lost := [name for name in needed if name not in data]:
+            raise InputError(f"it is no report of cifarzoo: it does not state {', '.join(lost)}")
         classes = tuple(
             ClassScore(**{**c, "recall_interval": _pair(c["recall_interval"])})
             for c in data["classes"]
