@@ -113,7 +113,8 @@ def in_options(text: str, command: Any) -> str:
             return str(option.secondary_opts[0])
         return f"{option.opts[0]} {value}".removesuffix(" True").strip()
 
-    return re.sub(r"(?<!--set )(?<![\w./-])([a-z_]+)=([\w.]*)", name, text)
+    text = re.sub(r"(?<!--set )(?<![\w./-])([a-z_]+)=([\w.]*)", name, text)
+    return re.sub(r"(?<!-)\bset --set ", "give --set ", text)
 
 
 def _models_command(call: re.Match[str]) -> str:
