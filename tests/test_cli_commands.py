@@ -185,6 +185,14 @@ def test_what_cannot_be_compared_is_explained(
     assert not any(f"--save {name}" in error for name in arguments)  # it would be replaced
 
 
+def test_a_set_of_test_images_alone_is_checked(own_registries: None) -> None:
+    @cifarzoo.register_dataset("later", splits=("test",))
+    def later(split: str, **ignored: object) -> cifarzoo.ImageSet:
+        return cifarzoo.load_sample("test")
+
+    assert run("data", "later").stdout == "later test: 1,000 images, 10 classes, intact\n"
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_export_writes_what_another_runtime_computes_alike(
