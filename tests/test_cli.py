@@ -159,12 +159,18 @@ def test_a_recipe_file_is_a_recipe(tmp_path: Path) -> None:
         (("train", "simple", "--data", "sample", "--set", "epoch=2"), "did you mean 'epochs'?"),
         (("train", "simple", "--data", "sample", "--set", "epochs"), "--set takes NAME=VALUE"),
         (("train", "simple", "--data", "sample", "--set", "epochs=-1"), "epochs must be"),
+        (
+            ("train", "simple", "--data", "sample", "--set", 'groups={{"a":1,"a":2}}'),
+            "key 'a' twice",
+        ),
         (("train", "simple", "--data", "sample", "--recipe", "orig"), "did you mean 'original'?"),
+        (("train", "simple", "--data", "sample", "--recipe", ""), "unknown recipe of 'simple': ''"),
+        (("train", "simple", "--data", "cifar10.1"), "no 'train' images, only 'test' images"),
         (("train", "simple", "--data", "sample", "--val-size", "9999"), "--val-size must be"),
         (("train", "--resume", "nowhere"), "there is no checkpoint"),
         (
             ("train", "simple", "--resume", "x", "--set", "a=1"),
-            "started with; leave out --set, model",
+            "started with; leave out model, --set",
         ),
         (("evaluate", "lost.safetensors", "--data", "sample"), "there is no weights file"),
         (("evaluate", "airbench96", "--data", "sample"), "has no pretrained weights"),
@@ -298,7 +304,10 @@ def test_no_model_matches() -> None:
 
 
 def test_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
-    assert "--resume" in run("evaluate", tmp_path, code=1).stderr
+    folder = tmp_path / "my run"
+    folder.mkdir()
+    error = run("evaluate", folder, code=1).stderr
+    assert f"finish it with cifarzoo train --resume '{folder}'" in error
 
 
 def test_a_run_is_evaluated_on_the_data_it_names(trained: Path) -> None:
@@ -336,25 +345,25 @@ def test_test_images_set_no_learning_rate() -> None:
 
 
 def test_temperature_is_fitted_on_what_was_held_out(trained: Path, tmp_path: Path) -> None:
-    short = ("--data", "sample", "--set", "epochs=1", "--output", tmp_path)
+    folder = tmp_path / "my run"
+    short = ("--data", "sample", "--set", "epochs=1", "--output", folder)
     run("train", "simple", *short, "--val-size", "400")
-    network = cifarzoo.load_model(tmp_path)
+    network = cifarzoo.load_model(folder)
     _, held_out = cifarzoo.load_sample("train").split(400)
     expected = cifarzoo.calibrate(network, held_out)
-    found = json.loads(run("calibrate", tmp_path, "--json").stdout)
+    found = json.loads(run("calibrate", folder, "--json").stdout)
     assert found["temperature"] == expected.temperature
-    text = run("calibrate", tmp_path).stdout
-    assert f"evaluate {tmp_path} --temperature {expected.temperature:.4f}" in text
+    text = run("calibrate", folder).stdout
+    assert f"evaluate '{folder}' --temperature {expected.temperature:.4f}" in text
     assert (
-        f"evaluate {tmp_path} --tta flip --temp"
-        in run("calibrate", tmp_path, "--tta", "flip").stdout
+        f"evaluate '{folder}' --tta flip --temp" in run("calibrate", folder, "--tta", "flip").stdout
     )
-    cooled = run("evaluate", tmp_path, "--temperature", found["temperature"], "--json").stdout
+    cooled = run("evaluate", folder, "--temperature", found["temperature"], "--json").stdout
     assert json.loads(cooled)["temperature"] == found["temperature"]
     picture = tmp_path / "picture.png"
     Image.fromarray(held_out.images[0].permute(1, 2, 0).numpy()).save(picture)
     sharp, flat = (
-        json.loads(run("predict", tmp_path, picture, "--temperature", value, "--json").stdout)
+        json.loads(run("predict", folder, picture, "--temperature", value, "--json").stdout)
         for value in (0.1, 10)
     )
     assert sharp[0]["label"] == flat[0]["label"]

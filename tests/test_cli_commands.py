@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shlex
@@ -92,11 +93,71 @@ def test_all_are_compared_with_the_first(networks: tuple[Path, Path]) -> None:
     ]
 
 
-def test_reports_need_no_images(networks: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def saved(networks: tuple[Path, Path]) -> Path:
+    """A folder with reports: of the sample, of two views, of a loader's images, of other images."""
+    folder = networks[0].parent
     report = cifarzoo.evaluate(cifarzoo.load_model(networks[0]), cifarzoo.load_sample("test"))
-    first, second = (report.save(tmp_path / f"{n}.json") for n in (1, 2))
-    result = run("compare", first, second, "--data", "nosuch")
+    for name, changes in {
+        "plain": {},
+        "flip": {"tta": "flip"},
+        "loader": {"data": "batches"},
+        "other": {"data": "photos test"},
+    }.items():
+        dataclasses.replace(report, **changes).save(folder / f"{name}.json")
+    return folder
+
+
+@pytest.mark.parametrize("second", ["plain.json", "loader.json"])
+def test_reports_need_no_images(second: str, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(saved)
+    monkeypatch.setenv("CIFARZOO_DATA", "nosuch")
+    result = run("compare", "plain.json", second)
+    assert "test-time augmentation: none" in result.stdout
     assert "these images do not show which model is better" in result.stdout
+
+
+def test_models_are_measured_with_the_views_of_the_reports(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(saved)
+    (found,) = json.loads(
+        run("compare", "flip.json", "1.safetensors", "--data", "sample", "--json").stdout
+    )
+    network = cifarzoo.load_model("1.safetensors")
+    expected = cifarzoo.evaluate(network, cifarzoo.load_sample("test"), tta="flip")
+    assert found["accuracy"][1] == expected.accuracy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("plain.json", "flip.json"), "flip.json was measured with --tta flip, and plain.json"),
+        (("plain.json", "other.json"), "other.json was measured on 'photos test', and plain.json"),
+        (
+            ("plain.json", "flip.json", "simple", "--data", "sample"),
+            "flip.json was measured with --tta flip, and simple with --tta none",
+        ),
+        (
+            ("plain.json", "simple", "--tta", "flip", "--data", "sample"),
+            "plain.json was measured with --tta none, and simple with --tta flip",
+        ),
+        (
+            ("other.json", "simple", "--data", "sample"),
+            "other.json was measured on 'photos test', and simple on 'cifar10 sample test'",
+        ),
+        (("plain.json", "plain.json", "--tta", "none"), "as they are; leave out --tta, or"),
+        (
+            ("plain.json", "plain.json", "--data", "sample", "--no-download", "--root", "."),
+            "as they are; leave out --data, --root, --download, or",
+        ),
+    ],
+)
+def test_reports_are_compared_with_what_was_measured_alike(
+    arguments: tuple[str, ...], message: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(saved)
+    assert message in run("compare", *arguments, code=1).stderr
 
 
 @pytest.mark.parametrize(
@@ -104,8 +165,9 @@ def test_reports_need_no_images(networks: tuple[Path, Path], tmp_path: Path) -> 
     [
         (("simple",), "name two or more models"),
         (("simple", "lost.json"), "cannot read a report from lost.json"),
-        (("list.json", "dict.json"), "cannot read a report from list.json"),
-        (("dict.json", "list.json"), "cannot read a report from dict.json"),
+        (("list.json", "dict.json"), "list.json: it is no report of cifarzoo, but a list"),
+        (("dict.json", "list.json"), "dict.json: it is no report of cifarzoo: it does not state"),
+        (("deep.json", "simple"), "cannot read a report from deep.json: it is nested too deeply"),
         (("later.json", "simple"), "this version reads up to"),
         (("simple", "nosuch"), "unknown model 'nosuch'"),
     ],
@@ -114,10 +176,21 @@ def test_what_cannot_be_compared_is_explained(
     arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("list.json").write_text("[1]")
+    Path("list.json").write_text('[{"epoch": 1}]')  # as the history of a run
     Path("dict.json").write_text("{}")
+    Path("deep.json").write_text("[" * 100_000)
     Path("later.json").write_text('{"format": 99}')
-    assert message in run("compare", *arguments, "--data", "sample", code=1).stderr
+    error = run("compare", *arguments, "--data", "sample", code=1).stderr
+    assert message in error
+    assert not any(f"--save {name}" in error for name in arguments)  # it would be replaced
+
+
+def test_a_set_of_test_images_alone_is_checked(own_registries: None) -> None:
+    @cifarzoo.register_dataset("later", splits=("test",))
+    def later(split: str, **ignored: object) -> cifarzoo.ImageSet:
+        return cifarzoo.load_sample("test")
+
+    assert run("data", "later").stdout == "later test: 1,000 images, 10 classes, intact\n"
 
 
 @pytest.mark.slow

@@ -163,8 +163,8 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(
         (("data", "--no-download"), "pass --download, or set --root or $CIFARZOO_DATA", "True"),
         (
             ("train", "simple", "--data", "sample", "--set", "batch_size=9999"),
-            "--set batch_size=2000 or less",
-            "drop_last=",
+            "give --set batch_size=2000 or less",
+            "set --set",
         ),
         (("train", "nosuch", "--data", "sample"), "See `cifarzoo models`.", "list_models"),
         (("train", "timm:resnt18"), '`cifarzoo models "timm:*"`', "list_models"),

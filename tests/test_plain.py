@@ -33,6 +33,12 @@ def test_what_json_holds_is_within_bounds(value: Any) -> None:
     assert parse_json(json.dumps(value)) == value
 
 
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '[{"b": {"a": 1, "b": 2, "a": 3}}]'])
+def test_a_key_that_json_has_twice_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match="it has the key 'a' twice"):
+        parse_json(text)
+
+
 def nested(depth: int) -> list[Any]:
     found: list[Any] = []
     for _ in range(depth):

@@ -44,7 +44,7 @@ def parse_json(text: str | bytes) -> Any:
     """What a JSON text says.
 
     Raises:
-        ValueError: It is no JSON, or nested too deeply.
+        ValueError: It is no JSON, is nested too deeply, or has a key twice.
 
     Example:
         >>> parse_json("[" * 100_000)
@@ -53,7 +53,7 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: it is nested too deeply
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_without_doubles)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -126,6 +126,16 @@ def shorten(value: Any) -> str:
         return _shortened.repr(value)
     except ValueError:  # a whole number of more digits than Python writes
         return f"a {type(value).__name__} of many digits"
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; without this, the last value of a key would hide the others."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"it has the key {shorten(key)} twice")
+        found[key] = value
+    return found
 
 
 @functools.cache

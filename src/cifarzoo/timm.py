@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import deque
-from pathlib import Path
 from typing import Any
 
 from timm.models import DefaultCfg, PretrainedCfg, resolve_pretrained_cfg
@@ -22,6 +21,7 @@ from torch import nn
 
 from cifarzoo.errors import ArgumentError
 from cifarzoo.factory import create_model
+from cifarzoo.files.paths import home_path
 from cifarzoo.hub import TIMM_PREFIX, fetch_weights, weights_in_folder
 from cifarzoo.zoo.card import CIFAR10_CLASSES, CIFAR10_PREPROCESSING, get_card
 from cifarzoo.zoo.classifier import find_classifier
@@ -109,7 +109,7 @@ def _weights(spec: ModelSpec, found: PretrainedCfg, cache_dir: str | None) -> An
     if found.state_dict:
         return found.state_dict
     if found.file:
-        path = Path(found.file)
+        path = home_path(found.file)
         return weights_in_folder(path) if path.is_dir() else path
     if found.url:
         raise ArgumentError(

@@ -98,7 +98,7 @@ def test_a_set_of_ones_own_is_loaded_by_name(few: ImageSet) -> None:
     assert found.sha256() == few.sha256()
     info = cifarzoo.get_dataset_info("mine")
     assert (info.preprocessing, info.md5) == (normalization, {"a": "b"})
-    with pytest.raises(ArgumentError, match="mine has 'train'; got 'test'"):
+    with pytest.raises(ArgumentError, match="'mine' has no 'test' images, only 'train'"):
         load_dataset("mine", "test")
     with pytest.raises(DuplicateNameError, match="'mine' is already registered"):
         register_dataset("mine")(mine)

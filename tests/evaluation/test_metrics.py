@@ -207,6 +207,14 @@ def test_reports_of_older_versions_stay_readable(sample_test: ImageSet) -> None:
         EvaluationReport.from_dict({**older, "format": 99})
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"), [({}, "it does not state model, data, tta"), ([{}], "but a list")]
+)
+def test_what_is_no_report_is_refused(data: Any, reason: str) -> None:
+    with pytest.raises(InputError, match=f"it is no report of cifarzoo.*{reason}"):
+        EvaluationReport.from_dict(data)
+
+
 def test_a_metric_that_is_no_number_is_named(own_registries: None, sample_test: ImageSet) -> None:
     wrong: Any = lambda probabilities, labels: "good"  # noqa: E731
     register_metric("praise")(wrong)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torchvision
 
 import cifarzoo
 from cifarzoo import Preprocessing, ensemble
@@ -40,6 +41,13 @@ def test_it_has_a_report_and_a_prediction_like_any_network() -> None:
     assert tuple(score.name for score in report.classes) == cifarzoo.CIFAR10_CLASSES
     label = cifarzoo.predict(ensemble(members), images.images[0]).label
     assert label in cifarzoo.CIFAR10_CLASSES
+
+
+def test_networks_of_others_have_as_many_classes_as_outputs() -> None:
+    members = [torchvision.models.resnet18(num_classes=30).eval() for _ in range(2)]
+    assert cifarzoo.get_card(ensemble(members)).num_classes == 30
+    with pytest.raises(ArgumentError, match="ResNet has 30 classes, and simple has airplane"):
+        ensemble([members[0], cifarzoo.create_model("simple")])
 
 
 def test_members_must_tell_the_same_classes_apart() -> None:

@@ -230,12 +230,24 @@ def test_a_file_that_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
         ("broken.toml", b"epochs = = 3"),
         ("broken.json", b'{"epochs": 3'),
         ("latin.toml", b'optimizer = "\xe9"'),
+        ("double.toml", b"epochs = 3\nepochs = 4"),
+        ("double.json", b'{"epochs": 3, "epochs": 4}'),
     ],
 )
 def test_a_file_that_does_not_parse_is_named(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ArgumentError, match=f"cannot read recipe .*{name}: ."):
         Recipe.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+def test_a_file_of_a_windows_editor_or_shell_is_read(
+    suffix: str, encoding: str, tmp_path: Path
+) -> None:
+    path = Recipe(epochs=3).save(tmp_path / f"recipe{suffix}")
+    path.write_bytes(path.read_text(encoding="utf-8").replace("\n", "\r\n").encode(encoding))
+    assert Recipe.load(path) == Recipe(epochs=3)
 
 
 def test_a_file_that_holds_no_table_is_refused(tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ def test_chosen_shortcuts_travel_with_the_weights(tmp_path: Any) -> None:
     assert equal(cifarzoo.load_model(path), model)
     with pytest.raises(WeightsError, match=r"build it by create_model\('resnet20', shortcut='conv"):
         cifarzoo.load_weights(cifarzoo.create_model("resnet20"), path)
+    with pytest.raises(WeightsError, match=r"build it by create_model\('resnet20', shortcut='conv"):
+        cifarzoo.create_model("resnet32", pretrained=path)
 
 
 def test_shortcuts_are_padded_or_convolutions() -> None:

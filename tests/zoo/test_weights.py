@@ -333,6 +333,8 @@ def test_no_pretrained_weights_says_so() -> None:
         cifarzoo.create_model("resnet110", pretrained="lost.safetensors")
     with pytest.raises(WeightsError, match=r"there is no weights file lost\.pt"):
         cifarzoo.create_model("simple", pretrained="lost.pt")
+    with pytest.raises(ArgumentError, match="a path is empty; name a file or folder"):
+        cifarzoo.create_model("simple", pretrained="")
     with pytest.raises(ArgumentError, match="'resnet18' has no default weights; it has original"):
         cifarzoo.create_model("resnet18", pretrained=True)
 

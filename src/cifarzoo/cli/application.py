@@ -13,7 +13,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -46,6 +46,7 @@ __all__ = [
     "app",
     "choose_data",
     "complete_model",
+    "given_options",
     "in_options",
     "is_given",
     "load_set",
@@ -112,7 +113,8 @@ def in_options(text: str, command: Any) -> str:
             return str(option.secondary_opts[0])
         return f"{option.opts[0]} {value}".removesuffix(" True").strip()
 
-    return re.sub(r"(?<!--set )(?<![\w./-])([a-z_]+)=([\w.]*)", name, text)
+    text = re.sub(r"(?<!--set )(?<![\w./-])([a-z_]+)=([\w.]*)", name, text)
+    return re.sub(r"(?<!-)\bset --set ", "give --set ", text)
 
 
 def _models_command(call: re.Match[str]) -> str:
@@ -336,6 +338,15 @@ def is_given(context: typer.Context, name: str) -> bool:
     """Whether an option stands on the command line, be it with its default."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def given_options(context: typer.Context, *, but: Collection[str]) -> list[str]:
+    """The options and arguments on the command line, apart from the parameters called ``but``."""
+    return [
+        each.opts[0]
+        for each in context.command.params
+        if each.name is not None and each.name not in but and is_given(context, each.name)
+    ]
 
 
 def print_json(content: Any) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -14,13 +12,14 @@ from cifarzoo.cli.application import (
     AsJson,
     Device,
     Download,
-    Opened,
     PrecisionName,
     Root,
     TestData,
     Views,
     app,
     choose_data,
+    given_options,
+    is_given,
     load_test,
     open_weights,
     print_json,
@@ -30,11 +29,14 @@ from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.files.paths import user_path
 from cifarzoo.files.progress import count_bar
 from cifarzoo.names import one_line
+from cifarzoo.plain import parse_json
 
 if TYPE_CHECKING:
     from cifarzoo import Comparison, EvaluationReport
 
 __all__ = ["compare"]
+
+_UNNAMED = "batches"  # what `evaluate` calls images that are no ImageSet
 
 
 @app.command(
@@ -61,6 +63,7 @@ def compare(
     """Say which model is better on the same images.
 
     Every model is compared with the first one. The output says how certain each difference is.
+    Beside saved reports, models are measured with the views of the reports.
     """
     from cifarzoo.evaluation.views import count_views
 
@@ -74,14 +77,20 @@ def compare(
     ]
     tags = [opened[each].tag if each in opened else "" for each in weights]
     labels = tell_apart(weights, names, tags)
+    if not opened:
+        _check_saved(context, saved)
     reports = dict(saved)
     if opened:
+        name, one = next(iter(opened.items()))
+        if saved and not is_given(context, "tta"):
+            tta = cast("Views", next(iter(saved.values())).tta)
         test_set = load_test(
             [each.network for each in opened.values()],
-            _choose_set(context, opened, data),
+            choose_data(context, name, one.facts, data),
             root,
             download,
         )
+        _check_alike(saved, name, test_set.name, tta)
         for each, one in opened.items():
             with count_bar(each, count_views([tta], len(test_set))) as advance:
                 reports[each] = cifarzoo.evaluate(
@@ -103,10 +112,31 @@ def compare(
         typer.echo(_describe(first, others, found))
 
 
-def _choose_set(context: typer.Context, opened: dict[str, Opened], data: str) -> str:
-    """What to measure all of them on."""
-    name, one = next(iter(opened.items()))
-    return choose_data(context, name, one.facts, data)
+def _check_saved(context: typer.Context, saved: dict[str, EvaluationReport]) -> None:
+    """Raise when saved reports alone are not alike, or options ask for what they are not of."""
+    if given := given_options(context, but={"weights", "as_json"}):
+        raise ArgumentError(
+            f"saved reports are compared as they are; leave out {', '.join(given)}, or name the "
+            "models instead of their reports"
+        )
+    name, report = next(iter(saved.items()))
+    _check_alike(saved, name, report.data, report.tta)
+
+
+def _check_alike(saved: dict[str, EvaluationReport], other: str, data: str, tta: str) -> None:
+    """Raise when one of ``saved`` is of other images or views than ``other`` is."""
+    for name, report in saved.items():
+        if report.tta != tta:
+            raise InputError(
+                f"{name} was measured with --tta {report.tta}, and {other} with --tta {tta}, so "
+                "the difference would not be that of the models; measure all with the same views, "
+                f"as by `cifarzoo evaluate MODEL --tta {tta} --save report.json`"
+            )
+        if report.data != data and _UNNAMED not in (report.data, data):
+            raise InputError(
+                f"{name} was measured on {report.data!r}, and {other} on {data!r}; measure all on "
+                "the same images, as by `cifarzoo evaluate MODEL --data NAME --save report.json`"
+            )
 
 
 def _is_report(text: str) -> bool:
@@ -115,15 +145,13 @@ def _is_report(text: str) -> bool:
 
 
 def _read_report(text: str) -> EvaluationReport:
-    path: Path = user_path(text)
+    path = user_path(text)
     try:
-        return cifarzoo.EvaluationReport.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except InputError:
-        raise
+        return cifarzoo.EvaluationReport.from_dict(parse_json(path.read_bytes()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"cannot read a report from {path}: {error}; `cifarzoo evaluate --save {path.name}` "
-            "writes one"
+            f"cannot read a report from {path}: {error}; `cifarzoo evaluate MODEL --save "
+            "report.json` writes one"
         ) from error
 
 
@@ -132,7 +160,8 @@ def _describe(
 ) -> str:
     """A line for each model, and for all but the first how far it is from that."""
     width = max(len(one_line(report.model)) for report in (first, *others))
-    lines = [one_line(f"{first.data}, {first.num_images:,} images"), ""]
+    about = f"{first.data}, {first.num_images:,} images, test-time augmentation: {first.tta}"
+    lines = [one_line(about), ""]
     lines += [
         f"{one_line(report.model):<{width}}  {report.accuracy:7.2%}  95 % interval "
         f"{report.accuracy_interval[0]:.2%} to {report.accuracy_interval[1]:.2%}"

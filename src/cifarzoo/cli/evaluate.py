@@ -29,7 +29,7 @@ from cifarzoo.cli.application import (
     tell_apart,
 )
 from cifarzoo.errors import ArgumentError, DataError, WeightsError
-from cifarzoo.files.paths import user_path
+from cifarzoo.files.paths import command_line, user_path
 from cifarzoo.files.progress import count_bar
 from cifarzoo.files.writing import make_directory
 
@@ -128,12 +128,14 @@ def calibrate(
         print_json(dataclasses.asdict(found))
         return
     (loss, cooled_loss), (error, cooled_error) = found.loss, found.expected_calibration_error
-    views = "" if tta == "none" else f" --tta {tta}"
+    views = () if tta == "none" else ("--tta", tta)
+    temperature = f"{found.temperature:.4f}"
+    command = command_line("cifarzoo", "evaluate", weights, *views, "--temperature", temperature)
     typer.echo(
-        f"temperature {found.temperature:.4f}, fitted on {found.num_images:,} held-out images\n"
+        f"temperature {temperature}, fitted on {found.num_images:,} held-out images\n"
         f"loss: {loss:.4f} before, {cooled_loss:.4f} after\n"
         f"calibration error: {error:.4f} before, {cooled_error:.4f} after\n"
-        f"use it: cifarzoo evaluate {weights}{views} --temperature {found.temperature:.4f}"
+        f"use it: {command}"
     )
 
 
@@ -242,7 +244,8 @@ def _leave_out_what_has_no_weights(weights: list[str]) -> list[str]:
         folder = RunFolder(path)
         if path.is_dir() and not folder.weights.is_file():
             if folder.checkpoint.is_file():
-                problems[each] = f"is not finished; `cifarzoo train --resume {each}` continues it"
+                command = command_line("cifarzoo", "train", "--resume", each)
+                problems[each] = f"is not finished; `{command}` continues it"
             elif folder.is_run():
                 problems[each] = "has no checkpoint yet, or ended before it wrote one"
             else:

@@ -51,7 +51,7 @@ def export(
     path = output or Path(f"{card.name.replace(':', '-')}.onnx")
     make_directory(path.parent)
     if is_program:
-        cifarzoo.export_program(network, path, image_size=image_size)
+        path = cifarzoo.export_program(network, path, image_size=image_size)
     else:
-        cifarzoo.export_onnx(network, path, image_size=image_size, opset=opset)
+        path = cifarzoo.export_onnx(network, path, image_size=image_size, opset=opset)
     typer.echo(f"written: {path}, {path.stat().st_size / 1e6:.3g} MB")

@@ -95,8 +95,8 @@ def predict(
             if is_spoken:
                 typer.echo(str(found))
     if output is not None:
-        write_bytes(output, _WRITERS[kind](lines).encode(errors="backslashreplace"))
-        typer.echo(f"written: {output}", err=True)
+        written = write_bytes(output, _WRITERS[kind](lines).encode(errors="backslashreplace"))
+        typer.echo(f"written: {written}", err=True)
     elif not is_spoken:
         typer.echo(_WRITERS[kind](lines), nl=False)
     if failed := sum("error" in line for line in lines):
@@ -185,20 +185,20 @@ def _find_files(name: str) -> list[tuple[str, CifarZooError | None]]:
     """
     from cifarzoo.data.pictures import find_images
 
+    if name in ("", "-"):
+        return [(name, None)]
     try:
         path = user_path(name)
     except ArgumentError as error:
         return [(name, error)]
     files, reason = [name], None
-    if name == "-":
-        pass
-    elif name and path.is_dir():
+    if path.is_dir():
         found, others = find_images(path)
         files = [str(each) for each in found]
         reason = f"the folder {name} holds no images; other files in it: {others}"
         if found and others:
             typer.echo(f"{name}: other files than images were left out: {others}", err=True)
-    elif name and not path.exists() and glob.has_magic(name):  # which the shell has not expanded
+    elif not path.exists() and glob.has_magic(name):  # which the shell has not expanded
         files = sorted(each for each in glob.glob(name, recursive=True) if Path(each).is_file())
         reason = f"no file matches {name}"
     return [(each, None) for each in files] or [(name, InputError(reason))]

@@ -15,11 +15,12 @@ from torch import nn
 import cifarzoo
 from cifarzoo import ImageSet, Recipe
 from cifarzoo.cli.application import name_data
-from cifarzoo.errors import CheckpointError, DataError
-from cifarzoo.runs import RunFolder, network_sha256
+from cifarzoo.errors import CheckpointError, DataError, WeightsError
+from cifarzoo.runs import CHECKPOINT_NAME, RunFolder, network_sha256
 from cifarzoo.training.checkpoint import find_checkpoint
 from cifarzoo.zoo.card import attach_card
 from cifarzoo.zoo.content import parse_card
+from cifarzoo.zoo.torch_files import kind_of_file
 
 __all__ = ["build_network", "check_images", "read_run"]
 
@@ -34,6 +35,7 @@ def read_run(path: Path) -> tuple[Path, dict[str, Any], Recipe]:
         CheckpointError: There is none, or only the program that began the run can continue it.
     """
     checkpoint = find_checkpoint(path)
+    _check_kind(checkpoint)
     folder = checkpoint.parent
     run = RunFolder(folder)
     if not run.note.exists():
@@ -57,6 +59,19 @@ def read_run(path: Path) -> tuple[Path, dict[str, Any], Recipe]:
         raise _only_in_python(folder, ", ".join(reasons))
     _check_told(run, facts, "data", "val_size", "watch_test")
     return checkpoint, facts, recipe
+
+
+def _check_kind(checkpoint: Path) -> None:
+    """Raise CheckpointError when a file that somebody named is none."""
+    try:
+        is_one = checkpoint.name == CHECKPOINT_NAME or kind_of_file(checkpoint) == "torch"
+    except WeightsError:
+        is_one = False
+    if not is_one:
+        raise CheckpointError(
+            f"{checkpoint} is no checkpoint; --resume takes the folder of a run, or the "
+            f"{CHECKPOINT_NAME} in it"
+        )
 
 
 def _check_told(run: RunFolder, facts: dict[str, Any], *names: str) -> None:

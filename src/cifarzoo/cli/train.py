@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,13 +19,15 @@ from cifarzoo.cli.application import (
     Root,
     app,
     complete_model,
+    given_options,
     is_given,
     load_set,
     name_data,
 )
 from cifarzoo.errors import ArgumentError, CheckpointError, MissingExtraError, WeightsError
-from cifarzoo.files.paths import user_path
+from cifarzoo.files.paths import command_line, user_path
 from cifarzoo.files.writing import atomic_path
+from cifarzoo.plain import parse_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -129,6 +130,7 @@ def train(
             "give one of them"
         )
     else:
+        output = None if output is None else user_path(output)
         if output is not None and is_first_process():
             _refuse_another_run(output)
         chosen = _choose_recipe(cifarzoo.get_model_info(model), recipe, changes or [], seed)
@@ -180,7 +182,7 @@ def train(
     else:
         label = f"{name}-{Path(recipe or 'default').stem}"
         run = RunFolder(output) if output else RunFolder.new(label)
-        facts["command"] = shlex.join(["cifarzoo", *sys.argv[1:]])
+        facts["command"] = command_line("cifarzoo", *sys.argv[1:])
     typer.echo(
         f"{name} on {len(train_set):,} images of {train_set.name}, {place}\n"
         f"{chosen}\nrun folder {run.path}",
@@ -207,7 +209,7 @@ def train(
         if not (isinstance(problem, KeyboardInterrupt) and is_saved):
             raise
         where = str(problem).split(";")[0] or "stopped"
-        command = shlex.join(["cifarzoo", "train", "--resume", str(run.path)])
+        command = command_line("cifarzoo", "train", "--resume", run.path)
         problem.args = (f"{where}; continue with: {command}",)
         raise
     held_out = val_set if facts["val_size"] else None
@@ -262,18 +264,20 @@ def _choose_recipe(
     from cifarzoo import Recipe
 
     is_file = name is not None and Path(name).suffix.lower() in (".toml", ".json")
-    recipe = Recipe.load(str(name)) if is_file else spec.get_recipe(name or "default")
+    recipe = (
+        Recipe.load(str(name)) if is_file else spec.get_recipe("default" if name is None else name)
+    )
     # a change of the scheduler drops its options, so those given here come after it
     for change in sorted(changes, key=lambda change: "." in change.partition("=")[0]):
         field, separator, text = change.partition("=")
         if not separator:
             raise ArgumentError(f"--set takes NAME=VALUE; got {change!r}")
         try:
-            value = json.loads(text)
-        except RecursionError:
-            raise ArgumentError(f"--set {field} is nested too deeply") from None
-        except ValueError:  # a bare word
+            value = parse_json(text)
+        except json.JSONDecodeError:  # a bare word
             value = text
+        except ValueError as error:
+            raise ArgumentError(f"--set {field}: {error}") from None
         recipe = recipe.override(field.strip(), value)
     return recipe if seed is None else recipe.replace(seed=seed)
 
@@ -296,7 +300,7 @@ def _refuse_another_run(folder: Path) -> None:
     """A run replaces nothing that lies in its folder."""
     from cifarzoo.runs import RunFolder
 
-    run = RunFolder(user_path(folder))
+    run = RunFolder(folder)
     found = run.files()
     if run.note.exists() and not run.weights.exists() and not run.checkpoint.exists():
         raise CheckpointError(
@@ -314,12 +318,7 @@ def _refuse_another_run(folder: Path) -> None:
 def _refuse_with_resume(context: typer.Context) -> None:
     """A run goes on as it was started; only where and how loudly is a new choice."""
     free = {"resume", "root", "download", "tensorboard", "device", "precision", "compile_network"}
-    given = [
-        "--set" if name == "changes" else name if name == "model" else f"--{name.replace('_', '-')}"
-        for name in context.params
-        if name not in free and is_given(context, name)
-    ]
-    if given:
+    if given := given_options(context, but=free):
         raise ArgumentError(
             "--resume continues a run with the settings it was started with; leave out "
             f"{', '.join(given)}"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cifarzoo.data.depth import on_white, reduce_depth
 from cifarzoo.errors import InputError
+from cifarzoo.files.paths import home_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -53,11 +54,11 @@ def read_photo(item: Any) -> tuple[Tensor, tuple[str, ...]]:
 
     file: Any
     if isinstance(item, str | os.PathLike):
-        name, file = os.fspath(item), item
-        if not name:  # which older versions of Pillow take for the current folder
+        name, file = os.fspath(item), home_path(item)
+        if not name:  # a path would make it the current folder
             raise InputError("cannot read an image from '': there is no such file")
-        if os.path.isdir(item):
-            locked = "" if os.access(item, os.R_OK | os.X_OK) else " that may not be opened"
+        if os.path.isdir(file):
+            locked = "" if os.access(file, os.R_OK | os.X_OK) else " that may not be opened"
             raise InputError(f"cannot read an image from {name}: it is a folder{locked}")
     elif isinstance(item, bytes | bytearray | memoryview):
         name, file = f"{len(item):,} bytes", io.BytesIO(item)

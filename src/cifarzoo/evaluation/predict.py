@@ -20,6 +20,7 @@ from cifarzoo.display.frames import data_frame
 from cifarzoo.display.html import render
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.inference import check_temperature, probabilities
+from cifarzoo.files.paths import home_path
 from cifarzoo.frozen import freeze_fields
 from cifarzoo.names import one_line, whole_number
 from cifarzoo.zoo.card import get_card, names_of_outputs
@@ -195,8 +196,8 @@ def _several(images: Any) -> Iterable[Any] | None:
         return images.images
     if isinstance(images, Tensor | np.ndarray):
         return images if images.ndim == 4 else None
-    if isinstance(images, str | os.PathLike) and os.path.isdir(images):
-        found, _ = find_images(images)
+    if isinstance(images, str | os.PathLike) and images and os.path.isdir(home_path(images)):
+        found, _ = find_images(home_path(images))
         if not found:
             raise InputError(f"there are no images in the folder {os.fspath(images)}")
         return found

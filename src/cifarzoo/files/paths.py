@@ -4,40 +4,66 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 from cifarzoo.errors import ArgumentError
 
-__all__ = ["user_path"]
+__all__ = ["command_line", "home_path", "user_path"]
 
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR)
 
 
-def user_path(text: str | os.PathLike[str], *, expand: bool = False) -> Path:
-    """``text`` as a path that can be asked about: whether it exists, what it is.
-
-    Args:
-        text: What somebody wrote.
-        expand: Put the user's home in place of ~, as a shell does.
+def home_path(text: str | os.PathLike[str]) -> Path:
+    """``text`` as a path, with the user's home in place of ~, as a shell has it.
 
     Raises:
-        ArgumentError: No file can have this name, the user it names does not exist, or the
-            folder that it is or lies in may not be opened.
+        ArgumentError: The user it names does not exist, and there is no such file.
     """
     path = Path(text)
     try:
-        if expand:
-            path = path.expanduser()
+        return path.expanduser()
+    except RuntimeError as error:
+        if os.path.lexists(path):  # programs for offices call what they have open ~$text.docx
+            return path
+        raise _unusable(path, str(error)) from error
+
+
+def user_path(text: str | os.PathLike[str]) -> Path:
+    """``text`` as a path that can be asked about: whether it exists, what it is.
+
+    Args:
+        text: What somebody wrote; ~ is the user's home.
+
+    Raises:
+        ArgumentError: It is empty, no file can have this name, the user it names does not exist,
+            or the folder that it is or lies in may not be opened.
+    """
+    if text == "":  # as of a variable of the shell that is not set; Path would make it this folder
+        raise ArgumentError("a path is empty; name a file or folder")
+    path = home_path(text)
+    try:
         path.stat()
     except OSError as error:
         if error.errno in _NOTHING_THERE:
             return path
-        reason = (error.strerror or str(error)).lower()
-    except (RuntimeError, ValueError) as error:  # a user without a home, a name with a zero byte
-        reason = str(error).rstrip(".").lower()
-    else:
-        if not path.is_dir() or os.access(path, os.X_OK):
-            return path
-        reason = "permission denied"
+        raise _unusable(path, error.strerror or str(error)) from error
+    except ValueError as error:  # a name with a zero byte
+        raise _unusable(path, str(error)) from error
+    if path.is_dir() and not os.access(path, os.X_OK):
+        raise _unusable(path, "permission denied")
+    return path
+
+
+def command_line(*words: str | os.PathLike[str]) -> str:
+    """A command that can be copied: its words as the shell of this system takes them."""
+    join = subprocess.list2cmdline if sys.platform == "win32" else shlex.join
+    return join([str(word) for word in words])
+
+
+def _unusable(path: Path, reason: str) -> ArgumentError:
     shown = str(path) if len(str(path)) <= 100 else f"{str(path)[:100]}..."
-    raise ArgumentError(f"cannot use the path {shown}: {reason}; name another one")
+    reason = reason.rstrip(".").lower()
+    return ArgumentError(f"cannot use the path {shown}: {reason}; name another one")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarzoo.errors import OutputError
+from cifarzoo.files.paths import home_path
 
 if sys.platform != "win32":
     import fcntl
@@ -42,14 +43,14 @@ def atomic_path(path: str | os.PathLike[str], *, replace: bool = True) -> Iterat
     process dies. What a process that died has left in the folder is removed.
 
     Args:
-        path: The file.
+        path: The file; ~ is the user's home, as in all that is written here.
         replace: Whether a file that is there already may be replaced.
 
     Raises:
         OutputError: The folder cannot be written, there is no space left, or the file is there
             and may not be replaced.
     """
-    target = Path(path)
+    target = home_path(path)
     try:
         is_folder = target.is_dir()
     except OSError as error:  # the name is too long, or a folder above is closed
@@ -83,7 +84,7 @@ def write_bytes(path: str | os.PathLike[str], content: bytes, *, replace: bool =
     """Write ``content`` atomically and return the path; see `atomic_path`."""
     with atomic_path(path, replace=replace) as part:
         part.write_bytes(content)
-    return Path(path)
+    return home_path(path)
 
 
 def write_text(path: str | os.PathLike[str], text: str, *, replace: bool = True) -> Path:
@@ -97,7 +98,7 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
     Raises:
         OutputError: It is a file, or its permissions forbid writing.
     """
-    folder = Path(path)
+    folder = home_path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

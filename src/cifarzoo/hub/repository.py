@@ -18,6 +18,7 @@ from cifarzoo.errors import (
     WeightsError,
 )
 from cifarzoo.factory import create_model, load_model
+from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import make_directory, write_bytes, write_text
 from cifarzoo.hub.page import write_page
 from cifarzoo.version import __version__
@@ -86,7 +87,7 @@ def save_pretrained(
         OutputError: The folder cannot be written.
     """
     hub_client()  # or the error that there is none, before any work is done
-    folder, source, facts = Path(folder), None, dict(metadata or {})
+    folder, source, facts = home_path(folder), None, dict(metadata or {})
     if isinstance(model, nn.Module):
         network = model
     else:
@@ -144,7 +145,7 @@ def from_pretrained(
         DownloadError: There is neither such a folder nor such a repository, or no connection.
         ArgumentError: A revision of a folder was asked for.
     """
-    folder = Path(source)
+    folder = home_path(source)
     if not folder.is_dir():
         name = str(source)
         return load_model(fetch_weights(name, revision=revision, cache_dir=cache_dir, api=api))
@@ -169,7 +170,7 @@ def fetch_weights(
         found = client.snapshot_download(
             repo_id,
             revision=revision,
-            cache_dir=None if cache_dir is None else str(cache_dir),
+            cache_dir=None if cache_dir is None else str(home_path(cache_dir)),
             allow_patterns=[_WEIGHTS, _CONFIG],
         )
     except Exception as error:  # of the hub, of its connection, or about the name

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
-from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card, get_card
+from cifarzoo.zoo.builds import describe
+from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card
 
 __all__ = ["Ensemble", "ensemble"]
 
@@ -76,7 +77,7 @@ def ensemble(models: Sequence[nn.Module]) -> Ensemble:
     for member in members:
         if not isinstance(member, nn.Module):
             raise ArgumentError(f"an ensemble is made of networks; got a {type(member).__name__}")
-    cards = [get_card(member) for member in members]
+    cards = [describe(member) for member in members]
     first = cards[0]
     for card in cards[1:]:
         if (card.num_classes, card.classes) != (first.num_classes, first.classes):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarzoo.errors import ArgumentError
+from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import write_text
 from cifarzoo.frozen import FrozenDict, FrozenList, thaw
 from cifarzoo.names import check_options, real_number
@@ -278,7 +279,9 @@ class Recipe:
         """
         suffix = _suffix(path)
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            content = home_path(path).read_bytes()
+            # editors of Windows begin a file with a mark, and its shells write UTF-16
+            text = content.decode(json.detect_encoding(content))
             data = parse_json(text) if suffix == ".json" else _parse_toml(text)
         except (OSError, ValueError) as error:
             raise ArgumentError(f"cannot read recipe {path}: {error}") from error

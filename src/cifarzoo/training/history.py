@@ -12,6 +12,7 @@ from cifarzoo.display.charts import learning_curves
 from cifarzoo.display.frames import data_frame
 from cifarzoo.display.html import render
 from cifarzoo.errors import InputError
+from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import write_text
 from cifarzoo.frozen import freeze_fields
 
@@ -186,6 +187,6 @@ class History:
             InputError: There is no such file, or it holds something else.
         """
         try:
-            return cls.from_list(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls.from_list(json.loads(home_path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"cannot read a training history from {path}: {error}") from error

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import ArgumentError, MissingExtraError
+from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import cannot_write, make_directory, write_text
 from cifarzoo.names import whole_number
 from cifarzoo.recipe import Recipe
@@ -260,7 +261,7 @@ class _FileLogger(Logger):
     """Appends to a file; a run that starts anew replaces it, one that continues completes it."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = home_path(path)
 
     def on_start(self, run: RunStart) -> None:
         """Bring the file to where the run is: a kill may have come between an epoch and its row."""

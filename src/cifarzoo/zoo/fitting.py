@@ -201,14 +201,13 @@ def _advice(content: Content, card: ModelCard) -> str:
     """How to build the network that the file would fit."""
     made_by = content.card
     if made_by is not None:
-        differ = made_by.name == card.name and made_by.options != card.options
-        how = (
-            f"create_model({_arguments(card.name, made_by.options)})"
-            if differ
-            else "the options on the file's card, or, for other classes, by "
+        differ = (made_by.name, made_by.options) != (card.name, card.options)
+        if differ and find_builder(made_by.name) is not None:
+            return f"; build it by create_model({_arguments(made_by.name, made_by.options)})"
+        return (
+            "; build it with the options on the file's card, or, for other classes, by "
             "create_model(name, pretrained=..., num_classes=...)"
         )
-        return f"; build it {'by' if differ else 'with'} {how}"
     builder = find_builder(card.name)
     if builder is None:
         return ""

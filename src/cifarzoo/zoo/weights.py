@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError, WeightsError
-from cifarzoo.files.paths import user_path
+from cifarzoo.files.paths import command_line, user_path
 from cifarzoo.files.writing import write_bytes
 from cifarzoo.plain import parse_json, problem_of
 from cifarzoo.version import __version__
@@ -226,7 +226,7 @@ def find_weights(path: str | PathLike[str]) -> Path:
     if path.is_dir() and not found.exists():
         raise WeightsError(
             f"{path} holds no {WEIGHTS_NAME}; if it is a run that was stopped, finish it with "
-            f"cifarzoo train --resume {path}"
+            f"{command_line('cifarzoo', 'train', '--resume', path)}"
         )
     if not found.is_file():
         raise WeightsError(

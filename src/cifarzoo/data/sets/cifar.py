@@ -144,9 +144,9 @@ def load_cifar100(
 def data_root(root: str | Path | None = None) -> Path:
     """Where data sets live: ``root``, else ``$CIFARZOO_DATA``, else the user's cache folder."""
     if root is not None:
-        return user_path(root, expand=True)
+        return user_path(root)
     if named := os.environ.get("CIFARZOO_DATA"):
-        return user_path(named, expand=True)
+        return user_path(named)
     return cache_directory()
 
 

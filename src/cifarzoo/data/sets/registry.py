@@ -121,7 +121,7 @@ def get_dataset_info(name: str) -> DatasetInfo:
         UnknownNameError: No image set has this name.
     """
     if name.startswith(_FOLDER):
-        path = user_path(name.removeprefix(_FOLDER), expand=True)
+        path = user_path(name.removeprefix(_FOLDER))
 
         def load(split: Split, **ignored: Any) -> ImageSet:
             return load_folder(path, split)
@@ -157,7 +157,10 @@ def load_dataset(
     """
     info = get_dataset_info(name)
     if split not in info.splits:
-        raise ArgumentError(f"{name} has {' and '.join(map(repr, info.splits))}; got {split!r}")
+        raise ArgumentError(
+            f"the image set {name!r} has no {split!r} images, only "
+            f"{' and '.join(map(repr, info.splits))} images; choose another set"
+        )
     images = info.load(split, root=root, download=download)
     if not isinstance(images, ImageSet):
         raise InputError(

@@ -13,6 +13,7 @@ from cifarzoo.display.frames import data_frame
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.report.plots import plot_confusion_matrix
 from cifarzoo.evaluation.report.tables import Rows, as_html, as_markdown, as_rows, as_text
+from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import atomic_path, write_text
 from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
 from cifarzoo.names import one_line
@@ -194,8 +195,10 @@ class EvaluationReport:
         """Read what `to_dict` of this or an older version wrote, also after a way through JSON.
 
         Raises:
-            InputError: A newer version of the library wrote it.
+            InputError: It is no report, or a newer version of the library wrote it.
         """
+        if not isinstance(data, Mapping):
+            raise InputError(f"it is no report of cifarzoo, but a {type(data).__name__}")
         data = dict(data)
         written = data.pop("format", 0)  # the first had no number
         if written > _FORMAT:
@@ -203,6 +206,9 @@ class EvaluationReport:
                 f"the report has format {written}, and this version reads up to {_FORMAT}: upgrade "
                 "cifarzoo"
             )
+        needed = (f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING)
+        if lost := [name for name in needed if name not in data]:
+            raise InputError(f"it is no report of cifarzoo: it does not state {', '.join(lost)}")
         classes = tuple(
             ClassScore(**{**c, "recall_interval": _pair(c["recall_interval"])})
             for c in data["classes"]
@@ -263,7 +269,7 @@ class EvaluationReport:
             OutputError: The file cannot be written.
             MissingExtraError: A picture is wanted and matplotlib is not installed.
         """
-        path = Path(path)
+        path = home_path(path)
         check_report_path(path)
         texts: dict[str, Callable[[], str]] = {
             ".json": self.to_json,
