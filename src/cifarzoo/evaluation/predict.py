@@ -130,7 +130,7 @@ def predict(
         A `Prediction`; a list of them for several images.
 
     Raises:
-        ArgumentError: The temperature is not a positive number, or ``top`` is below 1.
+        ArgumentError: The temperature is no positive number of float32, or ``top`` is below 1.
         InputError: A file cannot be read, or an image is of another kind.
 
     Example:
