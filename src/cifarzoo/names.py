@@ -7,7 +7,7 @@ import inspect
 import numbers
 import operator
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, TypeVar
 
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
@@ -21,6 +21,7 @@ __all__ = [
     "printable",
     "real_number",
     "registering",
+    "texts",
     "unknown_name",
     "whole_number",
     "whole_numbers",
@@ -191,7 +192,7 @@ def whole_numbers(values: Any) -> list[int] | None:
         >>> whole_numbers((64, 256)), whole_numbers(64), whole_numbers([0.5])
         ([64, 256], None, None)
     """
-    if isinstance(values, (set, frozenset, Mapping)):
+    if isinstance(values, (Set, Mapping)):
         return None
     try:
         found = [whole_number(value) for value in values]
@@ -199,6 +200,22 @@ def whole_numbers(values: Any) -> list[int] | None:
         return None
     known = [value for value in found if value is not None]
     return known if len(known) == len(found) else None
+
+
+def texts(values: Any) -> tuple[str, ...] | None:
+    """``values`` as Python's texts, or None when they are no texts in an order; one text is none.
+
+    Example:
+        >>> texts(["cat", "dog"]), texts("cat"), texts({"cat", "dog"}), texts([1])
+        (('cat', 'dog'), None, None, None)
+    """
+    if isinstance(values, (str, Set, Mapping)):
+        return None
+    try:
+        found = tuple(values)
+    except TypeError:
+        return None
+    return tuple(map(str, found)) if all(isinstance(value, str) for value in found) else None
 
 
 def real_number(value: Any) -> int | float | None:
