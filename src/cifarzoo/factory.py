@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from cifarzoo.compute.seeding import own_generator
+from cifarzoo.compute.seeding import as_seed, own_generator
 from cifarzoo.errors import ArgumentError, UnknownNameError
 from cifarzoo.models.input import check_input
 from cifarzoo.names import check_options, whole_number
@@ -68,7 +68,8 @@ def create_model(
     Raises:
         UnknownNameError: No model, or none of its weights, has this name; the message suggests the
             nearest name.
-        ArgumentError: ``num_classes`` is below 1 or above 100,000, or the model has no such option.
+        ArgumentError: ``num_classes`` is below 1 or above 100,000, ``seed`` is no seed, or the
+            model has no such option.
         WeightsError: The weights do not fit or are damaged.
 
     Example:
@@ -86,9 +87,7 @@ def create_model(
                 f"got {given!r}"
             )
     if seed is not None:
-        seed, given = whole_number(seed), seed
-        if seed is None:
-            raise ArgumentError(f"seed must be a whole number or None; got {given!r}")
+        seed = as_seed(seed)
     check_options(f"model {name!r}", options, spec.options)
     weights: Found | Mapping[str, Any] | None = None
     if isinstance(pretrained, nn.Module):

@@ -486,7 +486,7 @@ def test_an_image_without_a_label_is_refused() -> None:
 )
 def test_classes_that_are_no_names_in_an_order_are_refused(classes: Any) -> None:
     with pytest.raises(
-        InputError, match="classes must be a list of names, one or more; got .*in the order"
+        InputError, match=r"classes must be a list of names, one or more; got .*in the order"
     ):
         ImageSet(pixels(2), [0, 1], classes)
     if classes is not None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cifarzoo.compute.seeding import as_seed
 from cifarzoo.data.classes import check_names
 from cifarzoo.data.index import as_index
 from cifarzoo.data.labels import as_labels
@@ -19,6 +20,7 @@ from cifarzoo.display.frames import data_frame
 from cifarzoo.display.html import picture, render
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.names import whole_number
+from cifarzoo.plain import shorten
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -177,17 +179,15 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             The rest and the held-out part, as in ``train, val = train.split(5_000)``.
 
         Raises:
-            ArgumentError: ``size`` leaves one of the parts empty.
+            ArgumentError: ``size`` leaves one of the parts empty, or ``seed`` is no seed.
         """
-        count, start = whole_number(size), whole_number(seed)
+        count = whole_number(size)
         if count is None or not 0 < count < len(self):
             raise ArgumentError(
                 f"split size must be a whole number in 1..{len(self) - 1} for a set of "
-                f"{len(self)}; got {size}"
+                f"{len(self)}; got {shorten(size)}"
             )
-        if start is None:
-            raise ArgumentError(f"seed must be a whole number; got {seed!r}")
-        generator = torch.Generator().manual_seed(start)
+        generator = torch.Generator().manual_seed(as_seed(seed))
         order = torch.randperm(len(self), generator=generator)
         labels = self.labels[order]
         # each image's place within its class, as a fraction: the smallest fractions are held out,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cifarzoo.compute.seeding import as_seed
 from cifarzoo.display.frames import data_frame
 from cifarzoo.display.html import render
 from cifarzoo.errors import InputError
@@ -124,6 +125,7 @@ def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0)
         >>> low <= result.difference <= high
         True
     """
+    seed = as_seed(seed)
     if not first.has_images_of(second):
         raise InputError(
             f"both reports must be of the same images in the same order; got {first.data} with "

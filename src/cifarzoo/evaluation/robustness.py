@@ -185,7 +185,7 @@ def evaluate_robustness(
     for name in names:  # refuse before the first of many passes
         for severity in severities:
             if files is None:
-                corrupt(images.images[:1], name, severity)
+                corrupt(images.images[:1], name, severity, seed=seed)
             else:
                 corrupted(name, severity)
     return RobustnessReport(

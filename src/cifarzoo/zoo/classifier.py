@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.compute.seeding import own_generator
+from cifarzoo.compute.seeding import as_seed, own_generator
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.names import whole_number
@@ -100,21 +100,20 @@ def reset_classifier(
         >>> get_classifier(model).out_features, get_card(model).classes
         (2, ('cat', 'dog'))
     """
-    count, seed_number = whole_number(num_classes), whole_number(seed)
+    count = whole_number(num_classes)
+    seed = None if seed is None else as_seed(seed)
     if count is None or count < 1:
         raise ArgumentError(
             f"num_classes must be a whole number of at least 1; got {num_classes!r}: for a network "
             "without its last layer, embeddings() gives what that layer sees"
         )
-    if seed is not None and seed_number is None:
-        raise ArgumentError(f"seed must be a whole number or None; got {seed!r}")
     names = None if classes is None else tuple(classes)
     if isinstance(classes, str) or (names is not None and len(names) != count):
         raise ArgumentError(f"classes must be {count} names, one for each output; got {classes!r}")
     inner, card = unwrap(model), describe(model)
     own = _method(inner, "reset_classifier") if find_builder(card.name) is None else None
     found = _find(inner) if own is None else None  # a pass, in which attention may draw numbers
-    with own_generator(seed_number):
+    with own_generator(seed):
         if own is not None:
             _reset_by_itself(inner, own, count)
         elif found is not None:
