@@ -11,9 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, TypeVar
 
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
+from cifarzoo.plain import shorten
 
 __all__ = [
+    "check_count",
     "check_factory",
+    "check_kind",
+    "check_name",
     "check_options",
     "keyword_options",
     "near_names",
@@ -114,8 +118,10 @@ def registering(
         is_free: Whether nothing outside ``table`` has the name.
 
     Raises:
+        ArgumentError: The name is no text.
         DuplicateNameError: The name is taken; when the decorator is applied.
     """
+    check_name(kind, name)
 
     def register(item: _Item) -> _Item:
         if name in table or not is_free:
@@ -143,6 +149,41 @@ def check_factory(kind: str, factory: Any, parameters: str, arguments: str) -> N
             f"{kind} is a name or a factory, not {factory!r}; write "
             f"lambda {parameters}: {made.__name__}({arguments})"
         )
+
+
+def check_name(kind: str, name: Any) -> None:
+    """Raise ArgumentError when nothing can be called ``name``."""
+    if not isinstance(name, str) or not name:
+        raise ArgumentError(f"the {kind}'s name must be a text; got {shorten(name)}")
+
+
+def check_kind(name: str, value: Any, kind: type, advice: str = "") -> None:
+    """Raise ArgumentError unless the argument ``name`` is of a class; ``advice`` tells how."""
+    if not isinstance(value, kind):
+        what = "text" if kind is str else kind.__name__
+        article = "an" if what[0] in "AEIOU" else "a"
+        hint = f": {advice}" if advice else ""
+        raise ArgumentError(f"{name} must be {article} {what}; got {shorten(value)}{hint}")
+
+
+def check_count(name: str, value: Any, *, most: int | None = None, advice: str = "") -> int:
+    """The argument ``name`` as Python's int; raises ArgumentError unless it is 1..``most``.
+
+    Example:
+        >>> check_count("image_size", 0, advice="networks of the zoo take 32")
+        Traceback (most recent call last):
+            ...
+        cifarzoo.errors.ArgumentError: image_size must be a whole number of at least 1; got 0: \
+networks of the zoo take 32
+    """
+    number = whole_number(value)
+    if number is None or number < 1 or (most is not None and number > most):
+        limit = "" if most is None else f" and at most {most:,}"
+        hint = f": {advice}" if advice else ""
+        raise ArgumentError(
+            f"{name} must be a whole number of at least 1{limit}; got {shorten(value)}{hint}"
+        )
+    return number
 
 
 def printable(text: str) -> str:

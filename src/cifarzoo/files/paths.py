@@ -5,12 +5,29 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 from cifarzoo.errors import ArgumentError
+from cifarzoo.plain import shorten
 
-__all__ = ["user_path"]
+__all__ = ["as_path", "user_path"]
 
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR)
+
+
+def as_path(path: Any) -> Path:
+    """``path`` as a Path; raises ArgumentError when it is neither a text nor a path.
+
+    Example:
+        >>> as_path(None)
+        Traceback (most recent call last):
+            ...
+        cifarzoo.errors.ArgumentError: a path must be a text or a Path; got None
+    """
+    try:
+        return Path(path)
+    except TypeError:
+        raise ArgumentError(f"a path must be a text or a Path; got {shorten(path)}") from None
 
 
 def user_path(text: str | os.PathLike[str], *, expand: bool = False) -> Path:
@@ -21,10 +38,10 @@ def user_path(text: str | os.PathLike[str], *, expand: bool = False) -> Path:
         expand: Put the user's home in place of ~, as a shell does.
 
     Raises:
-        ArgumentError: No file can have this name, the user it names does not exist, or the
-            folder that it is or lies in may not be opened.
+        ArgumentError: It is no path, no file can have this name, the user it names does not exist,
+            or the folder that it is or lies in may not be opened.
     """
-    path = Path(text)
+    path = as_path(text)
     try:
         if expand:
             path = path.expanduser()

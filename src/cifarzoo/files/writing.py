@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarzoo.errors import OutputError
+from cifarzoo.files.paths import as_path
 
 if sys.platform != "win32":
     import fcntl
@@ -49,7 +50,7 @@ def atomic_path(path: str | os.PathLike[str], *, replace: bool = True) -> Iterat
         OutputError: The folder cannot be written, there is no space left, or the file is there
             and may not be replaced.
     """
-    target = Path(path)
+    target = as_path(path)
     try:
         is_folder = target.is_dir()
     except OSError as error:  # the name is too long, or a folder above is closed
@@ -97,7 +98,7 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
     Raises:
         OutputError: It is a file, or its permissions forbid writing.
     """
-    folder = Path(path)
+    folder = as_path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

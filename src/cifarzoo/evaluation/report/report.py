@@ -13,6 +13,7 @@ from cifarzoo.display.frames import data_frame
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.report.plots import plot_confusion_matrix
 from cifarzoo.evaluation.report.tables import Rows, as_html, as_markdown, as_rows, as_text
+from cifarzoo.files.paths import as_path
 from cifarzoo.files.writing import atomic_path, write_text
 from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
 from cifarzoo.names import one_line
@@ -263,7 +264,7 @@ class EvaluationReport:
             OutputError: The file cannot be written.
             MissingExtraError: A picture is wanted and matplotlib is not installed.
         """
-        path = Path(path)
+        path = as_path(path)
         check_report_path(path)
         texts: dict[str, Callable[[], str]] = {
             ".json": self.to_json,
