@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import cifarzoo
 from cifarzoo import ImageSet
 from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.evaluation import compare_with_humans
 from cifarzoo.evaluation.calibration import fit_temperature
 
 
@@ -72,6 +73,9 @@ def test_temperatures_that_are_none_are_refused(temperature: Any, few: ImageSet)
         cifarzoo.evaluate(cifarzoo.create_model("simple"), few, temperature=temperature)
     with pytest.raises(ArgumentError, match="temperature must be a positive number"):
         cifarzoo.predict(cifarzoo.create_model("simple"), few.images[0], temperature=temperature)
+    shares = F.one_hot(few.labels, 10)
+    with pytest.raises(ArgumentError, match="temperature must be a positive number"):
+        compare_with_humans(cifarzoo.create_model("simple"), few, shares, temperature=temperature)
 
 
 @pytest.mark.parametrize("temperature", [1.2e-38, 3.4e38, np.float32(2), torch.tensor(2.0)])

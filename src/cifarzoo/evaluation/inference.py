@@ -19,7 +19,7 @@ from cifarzoo.data.classes import class_names, class_numbers, renumber
 from cifarzoo.data.feed import Feed
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.views import UNSURE, TestTimeAugmentation, average_views, check_views
-from cifarzoo.names import real_number
+from cifarzoo.names import check_count, real_number
 from cifarzoo.plain import shorten
 from cifarzoo.zoo.card import get_card, names_of_outputs
 from cifarzoo.zoo.classifier import find_classifier
@@ -38,6 +38,7 @@ __all__ = [
 Images = ImageSet | Batches
 
 _BATCH = 500
+_MOST_AT_ONCE = 2**31  # more than any memory holds
 _FLOAT = torch.finfo(torch.float32)
 
 
@@ -116,9 +117,10 @@ def infer(
 
     Raises:
         InputError: There are no images, only some have labels, or a logit is not finite.
-        ArgumentError: One of ``ways`` is unknown.
+        ArgumentError: One of ``ways`` is unknown, or ``batch_size`` is below 1.
     """
     check_views(ways)
+    batch_size = check_count("batch_size", batch_size, most=_MOST_AT_ONCE)
     # the images that are unsure are known when all have been seen once
     at_once: dict[TestTimeAugmentation, None]
     at_once = dict.fromkeys("none" if tta == UNSURE else tta for tta in ways)
