@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -147,12 +148,28 @@ def test_numpys_integers_are_taken_wherever_a_whole_number_is_wanted(few: ImageS
     assert len(cifarzoo.Trainer(model, recipe).fit(batches, steps_per_epoch=np.int64(2))) == 1  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [True, 2.0, "1"])
-def test_what_is_no_whole_number_is_no_seed(few: ImageSet, value: Any) -> None:
-    for use in (
-        lambda: cifarzoo.create_model("simple", seed=value),
-        lambda: few.split(10, seed=value),
-        lambda: corrupt(few.images, "fog", 1, seed=value),
-    ):
-        with pytest.raises(ArgumentError, match="seed must be a whole number"):
+def with_seed(few: ImageSet, seed: Any) -> list[Callable[[], object]]:
+    """All that takes a seed."""
+    model = cifarzoo.create_model("simple", seed=0)
+    report = cifarzoo.evaluate(model, few)
+    return [
+        lambda: cifarzoo.create_model("simple", seed=seed),
+        lambda: cifarzoo.reset_classifier(model, 10, seed=seed),
+        lambda: few.split(10, seed=seed),
+        lambda: corrupt(few.images, "fog", 1, seed=seed),
+        lambda: evaluate_robustness(model, few, corruptions=["fog"], severities=[1], seed=seed),
+        lambda: cifarzoo.compare(report, report, seed=seed),
+    ]
+
+
+@pytest.mark.parametrize("value", [True, 2.0, "1", 2**64, -(2**63) - 1, 10**400])
+def test_what_generators_do_not_take_is_no_seed(few: ImageSet, value: Any) -> None:
+    for use in with_seed(few, value):
+        with pytest.raises(ArgumentError, match="seed must be a whole number from -2"):
             use()
+
+
+@pytest.mark.parametrize("value", [-(2**63), 2**64 - 1, np.int64(3)])
+def test_every_seed_of_torch_is_one(few: ImageSet, value: Any) -> None:
+    for use in with_seed(few, value):
+        use()

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import ArgumentError, MissingExtraError
+from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import write_bytes
-from cifarzoo.names import whole_number
+from cifarzoo.names import check_count, whole_number
 from cifarzoo.zoo.card import Preprocessing, get_card
 
 __all__ = ["export_onnx", "export_program"]
 
+_MOST_PIXELS = 8192  # of a side
 _LOWEST_OPSET = 18  # torch writes no lower one, and goes back from it only now and then
 
 
@@ -106,7 +108,7 @@ def export_program(model: nn.Module, path: str | Path, *, image_size: int = 32) 
         >>> network(load_sample("test").images[:5]).shape
         torch.Size([5, 10])
     """
-    if Path(path).suffix != ".pt2":
+    if home_path(path).suffix != ".pt2":
         raise ArgumentError(
             f"the name of a program of torch.export ends in .pt2; got {str(path)!r}"
         )
@@ -121,7 +123,8 @@ def export_program(model: nn.Module, path: str | Path, *, image_size: int = 32) 
 
 
 def _example(network: nn.Module, image_size: int) -> tuple[Tensor]:
-    images = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
+    side = check_count("image_size", image_size, most=_MOST_PIXELS)
+    images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     with torch.no_grad():
         network(images)  # its own error says which images it takes; an exporter's does not
     return (images,)

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from cifarzoo.compute.seeding import own_generator
+from cifarzoo.compute.seeding import as_seed, own_generator
 from cifarzoo.errors import ArgumentError, UnknownNameError
 from cifarzoo.models.input import check_input
-from cifarzoo.names import check_options, whole_number
+from cifarzoo.names import check_count, check_options
 from cifarzoo.zoo.card import (
     CIFAR10_CLASSES,
     CIFAR10_PREPROCESSING,
@@ -19,6 +19,7 @@ from cifarzoo.zoo.card import (
     Preprocessing,
     attach_card,
 )
+from cifarzoo.zoo.classifier import MOST_CLASSES
 from cifarzoo.zoo.content import Content
 from cifarzoo.zoo.fitting import check_build, choose_options, fill
 from cifarzoo.zoo.locate import Found, find_of_model
@@ -26,8 +27,6 @@ from cifarzoo.zoo.registry import get_model_info
 from cifarzoo.zoo.weights import find_weights, read_card, read_content
 
 __all__ = ["create_model", "load_model"]
-
-_MOST_CLASSES = 100_000  # a last layer of some 200 MB; a slip of the finger asks for terabytes
 
 
 def create_model(
@@ -68,7 +67,8 @@ def create_model(
     Raises:
         UnknownNameError: No model, or none of its weights, has this name; the message suggests the
             nearest name.
-        ArgumentError: ``num_classes`` is below 1 or above 100,000, or the model has no such option.
+        ArgumentError: ``num_classes`` is below 1 or above 100,000, ``seed`` is no seed, or the
+            model has no such option.
         WeightsError: The weights do not fit or are damaged.
 
     Example:
@@ -79,16 +79,9 @@ def create_model(
     """
     spec = get_model_info(name)
     if num_classes is not None:
-        num_classes, given = whole_number(num_classes), num_classes
-        if num_classes is None or not 1 <= num_classes <= _MOST_CLASSES:
-            raise ArgumentError(
-                f"num_classes must be a whole number of at least 1 and at most {_MOST_CLASSES:,}; "
-                f"got {given!r}"
-            )
+        num_classes = check_count("num_classes", num_classes, most=MOST_CLASSES)
     if seed is not None:
-        seed, given = whole_number(seed), seed
-        if seed is None:
-            raise ArgumentError(f"seed must be a whole number or None; got {given!r}")
+        seed = as_seed(seed)
     check_options(f"model {name!r}", options, spec.options)
     weights: Found | Mapping[str, Any] | None = None
     if isinstance(pretrained, nn.Module):

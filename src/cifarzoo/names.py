@@ -7,13 +7,17 @@ import inspect
 import numbers
 import operator
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, TypeVar
 
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
+from cifarzoo.plain import shorten
 
 __all__ = [
+    "check_count",
     "check_factory",
+    "check_kind",
+    "check_name",
     "check_options",
     "keyword_options",
     "near_names",
@@ -21,6 +25,7 @@ __all__ = [
     "printable",
     "real_number",
     "registering",
+    "texts",
     "unknown_name",
     "whole_number",
     "whole_numbers",
@@ -113,8 +118,10 @@ def registering(
         is_free: Whether nothing outside ``table`` has the name.
 
     Raises:
+        ArgumentError: The name is no text.
         DuplicateNameError: The name is taken; when the decorator is applied.
     """
+    check_name(kind, name)
 
     def register(item: _Item) -> _Item:
         if name in table or not is_free:
@@ -142,6 +149,41 @@ def check_factory(kind: str, factory: Any, parameters: str, arguments: str) -> N
             f"{kind} is a name or a factory, not {factory!r}; write "
             f"lambda {parameters}: {made.__name__}({arguments})"
         )
+
+
+def check_name(kind: str, name: Any) -> None:
+    """Raise ArgumentError when nothing can be called ``name``."""
+    if not isinstance(name, str) or not name:
+        raise ArgumentError(f"the {kind}'s name must be a text; got {shorten(name)}")
+
+
+def check_kind(name: str, value: Any, kind: type, advice: str = "") -> None:
+    """Raise ArgumentError unless the argument ``name`` is of a class; ``advice`` tells how."""
+    if not isinstance(value, kind):
+        what = "text" if kind is str else kind.__name__
+        article = "an" if what[0] in "AEIOU" else "a"
+        hint = f": {advice}" if advice else ""
+        raise ArgumentError(f"{name} must be {article} {what}; got {shorten(value)}{hint}")
+
+
+def check_count(name: str, value: Any, *, most: int | None = None, advice: str = "") -> int:
+    """The argument ``name`` as Python's int; raises ArgumentError unless it is 1..``most``.
+
+    Example:
+        >>> check_count("image_size", 0, advice="networks of the zoo take 32")
+        Traceback (most recent call last):
+            ...
+        cifarzoo.errors.ArgumentError: image_size must be a whole number of at least 1; got 0: \
+networks of the zoo take 32
+    """
+    number = whole_number(value)
+    if number is None or number < 1 or (most is not None and number > most):
+        limit = "" if most is None else f" and at most {most:,}"
+        hint = f": {advice}" if advice else ""
+        raise ArgumentError(
+            f"{name} must be a whole number of at least 1{limit}; got {shorten(value)}{hint}"
+        )
+    return number
 
 
 def printable(text: str) -> str:
@@ -191,7 +233,7 @@ def whole_numbers(values: Any) -> list[int] | None:
         >>> whole_numbers((64, 256)), whole_numbers(64), whole_numbers([0.5])
         ([64, 256], None, None)
     """
-    if isinstance(values, (set, frozenset, Mapping)):
+    if isinstance(values, (Set, Mapping)):
         return None
     try:
         found = [whole_number(value) for value in values]
@@ -199,6 +241,22 @@ def whole_numbers(values: Any) -> list[int] | None:
         return None
     known = [value for value in found if value is not None]
     return known if len(known) == len(found) else None
+
+
+def texts(values: Any) -> tuple[str, ...] | None:
+    """``values`` as Python's texts, or None when they are no texts in an order; one text is none.
+
+    Example:
+        >>> texts(["cat", "dog"]), texts("cat"), texts({"cat", "dog"}), texts([1])
+        (('cat', 'dog'), None, None, None)
+    """
+    if isinstance(values, (str, Set, Mapping)):
+        return None
+    try:
+        found = tuple(values)
+    except TypeError:
+        return None
+    return tuple(map(str, found)) if all(isinstance(value, str) for value in found) else None
 
 
 def real_number(value: Any) -> int | float | None:

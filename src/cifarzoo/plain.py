@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ _DEPTH = 64  # levels; what reads nested data by recursion needs several calls f
 _PARTS = 500_000
 _VALUES = 50_000_000
 _NUMBERS = (int, float, bool, type(None))
+_BREAKS = re.compile(r"\s*\n\s*")  # of networks and arrays
 
 
 class _OneNumber:
@@ -123,7 +125,7 @@ def problem_of(value: Any, schema: Any) -> str:
 def shorten(value: Any) -> str:
     """``repr(value)``, of no more than about a line."""
     try:
-        return _shortened.repr(value)
+        return _BREAKS.sub(" ", _shortened.repr(value))
     except ValueError:  # a whole number of more digits than Python writes
         return f"a {type(value).__name__} of many digits"
 

@@ -13,6 +13,7 @@ from cifarzoo.errors import ArgumentError, CifarZooError
 from cifarzoo.evaluation.evaluate import evaluate
 from cifarzoo.factory import create_model
 from cifarzoo.frozen import freeze_fields
+from cifarzoo.names import check_kind
 from cifarzoo.recipe import Recipe
 from cifarzoo.zoo.locate import locate_weights
 from cifarzoo.zoo.registry import get_model_info
@@ -108,6 +109,7 @@ def verify_weights(
         UnknownNameError: No model or weights tag has this name.
         ArgumentError: The files state no accuracy for such images.
     """
+    check_kind("images", images, ImageSet, "load_cifar10('test') returns one")
     key = _STATED.get(images.name)
     if key is None:
         raise ArgumentError(

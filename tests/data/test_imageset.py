@@ -61,6 +61,13 @@ def by_class(labels: list[int]) -> ImageSet:
         (pixels(2), [True, False], r"labels must be numbers of classes; got torch.bool"),
         (pixels(2), ["cat", "owl"], r"the label 'owl' is none of the classes 'cat', 'dog'"),
         (pixels(2), torch.full((2, 2), 0.5), r"or rows with one 1; got torch.float32 \(2, 2\)"),
+        (
+            pixels(2),
+            torch.eye(3)[:2],
+            r"must be \(2, 2\), with a column for each class; .*\(2, 3\)",
+        ),
+        (pixels(2), [[0, 1, 0], [1, 0, 0]], r"must be \(2, 2\), with a column for each class"),
+        (pixels(2), torch.full((2, 4), 0.25), r"must be \(2, 2\), with a column for each class"),
         (pixels(2), torch.tensor([0, 2]), r"labels must be in 0..1 for 2 classes; got 0..2"),
         (pixels(2), torch.tensor([-1, 0]), r"labels must be in 0..1 for 2 classes; got -1..0"),
         (pixels(2)[:0], torch.tensor([0])[:0], r"at least one image; got none"),
@@ -474,10 +481,36 @@ def test_an_image_without_a_label_is_refused() -> None:
         ImageSet(pixels(2), np.ma.masked_equal([0, 1], 1), CLASSES)
 
 
-@pytest.mark.parametrize("classes", [None, (), "ab", range(2)])
-def test_classes_that_are_no_names_are_refused(classes: Any) -> None:
-    with pytest.raises(InputError, match="classes must be a list of names, one or more; got"):
+@pytest.mark.parametrize(
+    "classes", [None, (), "ab", range(2), 3, {"cat", "dog"}, {"cat": 0, "dog": 1}]
+)
+def test_classes_that_are_no_names_in_an_order_are_refused(classes: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"classes must be a list of names, one or more; got .*in the order"
+    ):
         ImageSet(pixels(2), [0, 1], classes)
+    if classes is not None:
+        with pytest.raises(InputError, match="classes must be a list of names, one or more"):
+            ImageSet.from_dataset([(pixels(1)[0], 0)], classes=classes)
+
+
+def test_each_class_has_a_name_of_its_own() -> None:
+    with pytest.raises(InputError, match="'cat' stands twice among the 3 classes"):
+        ImageSet(pixels(2), [0, 1], ("cat", "dog", "cat"))
+    with pytest.raises(InputError, match="'cat' stands twice among the 2 classes"):
+        ImageSet.from_dataset([(pixels(1)[0], 0)], classes=["cat", "cat"])
+
+
+def test_classes_may_come_one_by_one() -> None:
+    images = ImageSet(pixels(2), ["dog", "cat"], (name for name in CLASSES))  # type: ignore[arg-type]  # what callers do
+    assert images.classes == CLASSES
+    assert images.labels.tolist() == [1, 0]
+
+
+def test_columns_may_name_their_classes() -> None:
+    columns = {"image": pixels(2), "label": ["dog", "cat"]}
+    images = ImageSet.from_dataset(columns, classes=CLASSES)
+    assert images.labels.tolist() == [1, 0]
 
 
 def test_names_of_classes_are_plain_text() -> None:

@@ -225,7 +225,7 @@ def test_evaluation_maps_the_classes_of_such_a_table_by_their_names(few: ImageSe
         (["ant", "elk"], "the label 'elk' is none of the classes 'ant', 'bee', 'cow', 'dog'"),
         ([None, 1], "one whole number for each image"),
         ([0, 4], r"labels must be in 0\.\.3 for 4 classes; got 0\.\.4"),
-        ([[0.5, 0.5], [0.0, 1.0]], "rows with one 1"),
+        ([[0.5, 0.5, 0, 0], [0.0, 1.0, 0, 0]], "rows with one 1"),
         ([[1], 2], "a mix"),
     ],
 )

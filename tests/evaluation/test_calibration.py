@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import scipy.optimize
 import torch
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 import cifarzoo
 from cifarzoo import ImageSet
 from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.evaluation import compare_with_humans
 from cifarzoo.evaluation.calibration import fit_temperature
 
 
@@ -61,12 +65,29 @@ def test_calibrating_changes_confidence_and_nothing_else(few: ImageSet) -> None:
     assert cooled.temperature == found.temperature
 
 
-@pytest.mark.parametrize("temperature", [0, -1, math.inf, math.nan])
-def test_temperatures_that_are_none_are_refused(temperature: float, few: ImageSet) -> None:
+@pytest.mark.parametrize(
+    "temperature", [0, -1, math.inf, math.nan, 1e-39, 1e39, 10**400, None, "a", [1.0], True]
+)
+def test_temperatures_that_are_none_are_refused(temperature: Any, few: ImageSet) -> None:
     with pytest.raises(ArgumentError, match="temperature must be a positive number"):
         cifarzoo.evaluate(cifarzoo.create_model("simple"), few, temperature=temperature)
     with pytest.raises(ArgumentError, match="temperature must be a positive number"):
         cifarzoo.predict(cifarzoo.create_model("simple"), few.images[0], temperature=temperature)
+    shares = F.one_hot(few.labels, 10)
+    with pytest.raises(ArgumentError, match="temperature must be a positive number"):
+        compare_with_humans(cifarzoo.create_model("simple"), few, shares, temperature=temperature)
+
+
+@pytest.mark.parametrize("temperature", [1.2e-38, 3.4e38, np.float32(2), torch.tensor(2.0)])
+def test_any_other_temperature_gives_probabilities(temperature: Any, few: ImageSet) -> None:
+    model = cifarzoo.create_model("simple", seed=0)
+    with torch.no_grad():
+        model.get_parameter("fc3.weight").mul_(100)  # what is divided is above float32's numbers
+    rows = cifarzoo.probabilities(model, few.images, temperature=temperature)
+    torch.testing.assert_close(rows.sum(1), torch.ones(len(few)))
+    report = cifarzoo.evaluate(model, few, temperature=temperature)
+    json.dumps(report.to_dict(), allow_nan=False)
+    torch.testing.assert_close(rows.amax(1), torch.tensor(report.confidence))
 
 
 def test_labels_without_an_output_are_refused(few: ImageSet) -> None:

@@ -118,10 +118,12 @@ def test_the_new_last_layer_learns_when_the_rest_is_frozen() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": 0}, "at least 1; got 0: .*embeddings"),
+        ({"num_classes": 0}, "at least 1 .*; got 0: .*embeddings"),
         ({"num_classes": 2.5}, "whole number"),
+        ({"num_classes": 10**9}, "at most 100,000; got 1000000000"),
         ({"num_classes": 2, "classes": ["a"]}, "classes must be 2 names"),
         ({"num_classes": 2, "classes": "ab"}, "classes must be 2 names"),
+        ({"num_classes": 2, "classes": {"a", "b"}}, "classes must be 2 names"),
         ({"num_classes": 2, "seed": "x"}, "seed must be a whole number"),
     ],
 )

@@ -18,12 +18,13 @@ def test_a_size_the_network_is_not_bound_to_is_the_networks_own_error() -> None:
         cifarzoo.summary(cifarzoo.create_model("simple"), image_size=64)
 
 
-def test_other_failures_are_torchinfos() -> None:
+def test_another_failure_names_the_network_the_size_and_the_reason() -> None:
     class Broken(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             raise ValueError("no")
 
-    with pytest.raises(RuntimeError, match="torchinfo"):
+    message = "Broken cannot be measured .* 32x32 pixels, .* ValueError: no; pass image_size="
+    with pytest.raises(InputError, match=message):
         cifarzoo.summary(Broken())
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from cifarzoo.compute.machine import computes_bfloat16
 from cifarzoo.errors import ArgumentError
+from cifarzoo.plain import shorten
 
 __all__ = ["Device", "Place", "Precision", "compile_pays"]
 
@@ -64,9 +65,11 @@ class Place:
         found = _find_device(device)
         if precision == "auto":
             return cls(found, torch.bfloat16 if computes_bfloat16(found) else torch.float32)
-        if precision not in _DTYPES:
+        if not isinstance(precision, str) or precision not in _DTYPES:
             names = ", ".join(map(repr, _DTYPES))
-            raise ArgumentError(f"precision must be 'auto' or one of {names}; got {precision!r}")
+            raise ArgumentError(
+                f"precision must be 'auto' or one of {names}; got {shorten(precision)}"
+            )
         return cls(found, _DTYPES[precision])
 
     @contextlib.contextmanager

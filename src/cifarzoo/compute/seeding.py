@@ -11,9 +11,28 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["own_generator", "seeded"]
+from cifarzoo.errors import ArgumentError
+from cifarzoo.names import whole_number
+from cifarzoo.plain import shorten
+
+__all__ = ["as_seed", "own_generator", "seeded"]
 
 _borrowing = threading.Lock()
+
+
+def as_seed(seed: Any) -> int:
+    """``seed`` as Python's int; raises ArgumentError when torch's generators take no such seed.
+
+    Example:
+        >>> as_seed(7)
+        7
+    """
+    number = whole_number(seed)
+    if number is None or not -(2**63) <= number < 2**64:
+        raise ArgumentError(
+            f"seed must be a whole number from -2**63 to 2**64 - 1; got {shorten(seed)}"
+        )
+    return number
 
 
 @contextlib.contextmanager

@@ -42,13 +42,16 @@ _NO_NORMALIZATION = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 _OVERSHOOT = 0.5  # of images in 0..1 that were resized or sharpened
 
 
-def as_pair(batch: Any, *, takes_soft: bool = False) -> tuple[Tensor, Tensor]:
+def as_pair(
+    batch: Any, *, classes: Sequence[str] | None = None, takes_soft: bool = False
+) -> tuple[Tensor, Tensor]:
     """Images and labels of a batch from anywhere, in the one form that networks take.
 
     Args:
         batch: A pair (images, labels); or three with the images' numbers or names at the end; or a
             dict with one key for each, as "img" and "label". Images are a tensor or array
             (B, 3, H, W) or (B, H, W, 3), or a list of images; labels as `as_labels` takes them.
+        classes: Names of the classes in label order.
         takes_soft: Whether labels may be shares of several classes, float (B, C).
 
     Returns:
@@ -61,7 +64,7 @@ def as_pair(batch: Any, *, takes_soft: bool = False) -> tuple[Tensor, Tensor]:
     images, labels, extra = unpack(batch)
     if extra is not None:
         check_extra(extra)
-    return as_images(images), as_labels(labels, takes_soft=takes_soft)
+    return as_images(images), as_labels(labels, classes, takes_soft=takes_soft)
 
 
 def unpack(item: Any, what: str = "batches") -> tuple[Any, Any, Any]:

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from cifarzoo.data.columns import find_label_column
 from cifarzoo.errors import InputError
+from cifarzoo.names import texts
+from cifarzoo.plain import shorten
 
 if TYPE_CHECKING:
     from cifarzoo.data.imageset import ImageSet
 
 __all__ = [
     "align",
+    "check_names",
     "class_names",
     "class_numbers",
     "describe_numbers",
@@ -53,6 +56,28 @@ def class_names(source: Any) -> tuple[str, ...] | None:
         if source is None:
             return None
     return None
+
+
+def check_names(classes: Any) -> tuple[str, ...]:
+    """``classes`` as names in label order; raises InputError when they are none, or not different.
+
+    Example:
+        >>> check_names(["cat", "dog"])
+        ('cat', 'dog')
+    """
+    names = texts(classes)
+    if not names:
+        raise InputError(
+            f"classes must be a list of names, one or more; got {shorten(classes)}: list them in "
+            "the order of the labels"
+        )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"each class must have a name of its own; {twice[0]!r} stands twice among the "
+            f"{len(names)} classes: write what tells them apart, as in '{twice[0]} (2)'"
+        )
+    return names
 
 
 def class_numbers(

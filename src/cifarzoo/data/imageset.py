@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cifarzoo.compute.seeding import as_seed
+from cifarzoo.data.classes import check_names
 from cifarzoo.data.index import as_index
 from cifarzoo.data.labels import as_labels
 from cifarzoo.data.reading import read_dataset, to_pixels
@@ -18,6 +20,7 @@ from cifarzoo.display.frames import data_frame
 from cifarzoo.display.html import picture, render
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.names import whole_number
+from cifarzoo.plain import shorten
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -35,8 +38,8 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         images: Tensor or array (N, 3, H, W) or (N, H, W, 3) of uint8 in 0..255, uint16 in 0..65535
             or floats in 0..1; or a list of such images.
         labels: Tensor, array or list of N class numbers in 0..len(classes)-1, of any integer dtype,
-            (N,) or (N, 1); or one-hot rows (N, C); or N names of classes.
-        classes: Names of the classes, in the order of the labels.
+            (N,) or (N, 1); or one-hot rows (N, len(classes)); or N names of classes.
+        classes: Names of the classes, all different, in the order of the labels.
         name: Name of the set in reports, such as "cifar10 test".
 
     Attributes:
@@ -44,7 +47,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         labels: int64 (N,) in 0..len(classes)-1.
 
     Raises:
-        InputError: A shape, dtype or label is not as above, or the set is empty.
+        InputError: A shape, dtype, label or class is not as above, or the set is empty.
 
     Example:
         >>> images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
@@ -60,13 +63,11 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def __init__(
         self, images: Any, labels: Any, classes: Sequence[str], name: str = "images"
     ) -> None:
-        names = () if isinstance(classes, str) or classes is None else tuple(classes)
-        if not names or not all(isinstance(each, str) for each in names):
-            raise InputError(f"classes must be a list of names, one or more; got {classes!r}")
+        names = check_names(classes)
         for field, value in (
-            ("classes", tuple(map(str, names))),
+            ("classes", names),
             ("images", to_pixels(images)),
-            ("labels", as_labels(labels, classes)),
+            ("labels", as_labels(labels, names)),
             ("name", name),
         ):
             object.__setattr__(self, field, value)
@@ -178,17 +179,15 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             The rest and the held-out part, as in ``train, val = train.split(5_000)``.
 
         Raises:
-            ArgumentError: ``size`` leaves one of the parts empty.
+            ArgumentError: ``size`` leaves one of the parts empty, or ``seed`` is no seed.
         """
-        count, start = whole_number(size), whole_number(seed)
+        count = whole_number(size)
         if count is None or not 0 < count < len(self):
             raise ArgumentError(
                 f"split size must be a whole number in 1..{len(self) - 1} for a set of "
-                f"{len(self)}; got {size}"
+                f"{len(self)}; got {shorten(size)}"
             )
-        if start is None:
-            raise ArgumentError(f"seed must be a whole number; got {seed!r}")
-        generator = torch.Generator().manual_seed(start)
+        generator = torch.Generator().manual_seed(as_seed(seed))
         order = torch.randperm(len(self), generator=generator)
         labels = self.labels[order]
         # each image's place within its class, as a fraction: the smallest fractions are held out,

@@ -24,7 +24,7 @@ def as_labels(
 
     Args:
         labels: Tensor, array or list of whole numbers of any dtype, (N,) or (N, 1); or rows with
-            exactly one 1 (N, C); or, where there are ``classes``, their names.
+            exactly one 1 (N, C); or, where there are ``classes``, their names, or rows as long.
         classes: Names of the classes in label order.
         takes_soft: Whether rows may be shares of several classes, as MixUp makes them.
 
@@ -43,6 +43,11 @@ def as_labels(
     if found.ndim == 2 and found.shape[1] == 1:
         found = found[:, 0]
     elif found.ndim == 2:
+        if classes is not None and found.shape[1] != len(classes):
+            raise InputError(
+                f"labels that are rows must be ({len(found)}, {len(classes)}), with a column for "
+                f"each class; got {tuple(found.shape)}"
+            )
         if takes_soft and _is_soft(found):
             return found.float()
         found = _from_one_hot(found)

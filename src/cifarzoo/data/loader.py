@@ -12,11 +12,12 @@ from torch import Tensor
 from typing_extensions import TypedDict  # pydantic takes typing's from Python 3.12 on
 
 from cifarzoo.compute.cpu import native
+from cifarzoo.compute.place import Device, Place
 from cifarzoo.data.augment import crop, crop_rows, cut_out, flip_first, reflect_pad
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.errors import ArgumentError, InputError
-from cifarzoo.names import whole_number
-from cifarzoo.plain import problem_of
+from cifarzoo.names import check_count, check_kind, whole_number
+from cifarzoo.plain import problem_of, shorten
 from cifarzoo.recipe import Augmentation
 from cifarzoo.recipe.augmentation import adapt_transform
 from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
@@ -78,8 +79,9 @@ class Loader:
             `cpu_kernels`. The batches are the same.
 
     Raises:
-        ArgumentError: ``batch_size`` is below 1, or larger than the set with ``drop_last``; the
-            images are not square, not larger than ``crop_padding``, or fewer than the processes.
+        ArgumentError: An argument is of another kind; ``batch_size`` is below 1, or larger than the
+            set with ``drop_last``; the images are not square, not larger than ``crop_padding``, or
+            fewer than the processes.
 
     Example:
         >>> from cifarzoo import load_sample
@@ -99,7 +101,7 @@ class Loader:
         preprocessing: Preprocessing = CIFAR10_PREPROCESSING,
         shuffle: bool = False,
         drop_last: bool = False,
-        device: str | torch.device = "cpu",
+        device: Device = "cpu",
         dtype: torch.dtype = torch.float32,
         channels_last: bool = True,
         generator: torch.Generator | None = None,
@@ -107,7 +109,14 @@ class Loader:
         world_size: int = 1,
         kernels: bool = True,
     ) -> None:
-        self.augmentation = augmentation or Augmentation()
+        self.augmentation = Augmentation() if augmentation is None else augmentation
+        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
+        check_kind("images", images, ImageSet, "ImageSet.from_dataset(dataset) makes one")
+        check_kind("augmentation", self.augmentation, Augmentation)
+        check_kind("preprocessing", preprocessing, Preprocessing)
+        check_kind("generator", self.generator, torch.Generator)
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise ArgumentError(f"dtype must be a floating-point torch.dtype; got {shorten(dtype)}")
         self._changes = self.augmentation.build_policies()
         if transform is not None:
             self._changes.append(adapt_transform(transform))
@@ -117,10 +126,9 @@ class Loader:
         self.preprocessing = preprocessing
         self.shuffle = shuffle
         self.drop_last = drop_last
-        self.device = torch.device(device)
+        self.device = Place.find(device, "float32").device
         self.dtype = dtype
         self.channels_last = channels_last
-        self.generator = generator or torch.Generator().manual_seed(0)
         self.rank, self.world_size = rank, world_size
         self.num_images = len(images)
         self.classes = images.classes
@@ -302,8 +310,9 @@ def _bounds(shares: list[Tensor]) -> list[tuple[int, int]]:
 def _check(
     images: ImageSet, batch_size: int, padding: int, *, drop_last: bool, world_size: int
 ) -> None:
+    check_count("world_size", world_size)
     if whole_number(batch_size) is None:
-        raise ArgumentError(f"batch_size must be a whole number; got {batch_size!r}")
+        raise ArgumentError(f"batch_size must be a whole number; got {shorten(batch_size)}")
     height, width = images.images.shape[2:]
     if height != width:
         raise ArgumentError(f"Loader needs square images; got {height}x{width}: resize them first")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from cifarzoo.data.batches import as_images, as_pair, check_extra, unpack
-from cifarzoo.data.classes import class_names
+from cifarzoo.data.classes import check_names, class_names
 from cifarzoo.data.depth import reduce_depth
 from cifarzoo.data.image import to_uint8
 from cifarzoo.data.labels import as_labels
@@ -27,9 +27,9 @@ def read_dataset(
     Returns:
         uint8 (N, 3, H, W) in 0..255, int64 (N,), and a name for each class.
     """
-    names = tuple(classes) if classes is not None else class_names(dataset)
+    names = class_names(dataset) if classes is None else check_names(classes)
     if isinstance(dataset, Mapping):  # of columns
-        images, numbers = as_pair(dataset)
+        images, numbers = as_pair(dataset, classes=names)
         return to_pixels(images), numbers, names or _numbered(numbers)
     pixels: list[Tensor] = []
     labels: list[Any] = []

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cifarzoo.compute.seeding import as_seed
 from cifarzoo.display.frames import data_frame
 from cifarzoo.display.html import render
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.report import EvaluationReport
 from cifarzoo.frozen import freeze_fields
-from cifarzoo.names import one_line
+from cifarzoo.names import check_kind, one_line
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -113,6 +114,7 @@ def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0)
         seed: Seed of the bootstrap.
 
     Raises:
+        ArgumentError: One of them is no report, or ``seed`` is no seed.
         InputError: The reports are of different images.
 
     Example:
@@ -124,6 +126,9 @@ def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0)
         >>> low <= result.difference <= high
         True
     """
+    for name, report in (("first", first), ("second", second)):
+        check_kind(name, report, EvaluationReport, "evaluate(model, images) returns one")
+    seed = as_seed(seed)
     if not first.has_images_of(second):
         raise InputError(
             f"both reports must be of the same images in the same order; got {first.data} with "

@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cifarzoo.compute.seeding import as_seed
 from cifarzoo.errors import ArgumentError, InputError
-from cifarzoo.names import unknown_name, whole_number
+from cifarzoo.names import check_kind, unknown_name, whole_number
 
 __all__ = ["CORRUPTIONS", "SEVERITIES", "corrupt"]
 
@@ -49,7 +50,7 @@ def corrupt(images: Tensor, name: str, severity: int, *, seed: int = 0) -> Tenso
 
     Raises:
         UnknownNameError: No corruption has this name.
-        ArgumentError: The severity is outside 1..5.
+        ArgumentError: The severity is outside 1..5, or ``seed`` is no seed.
         InputError: The images are of another kind.
 
     Example:
@@ -59,19 +60,18 @@ def corrupt(images: Tensor, name: str, severity: int, *, seed: int = 0) -> Tenso
         >>> corrupt(images, "fog", 3).shape
         torch.Size([10, 3, 32, 32])
     """
-    if name not in CORRUPTIONS:
+    if not isinstance(name, str) or name not in CORRUPTIONS:
         raise unknown_name("corruption", name, CORRUPTIONS)
-    level, start = whole_number(severity), whole_number(seed)
+    level = whole_number(severity)
     if level is None or level not in SEVERITIES:
         raise ArgumentError(f"severity must be 1, 2, 3, 4 or 5; got {severity!r}")
-    if start is None:
-        raise ArgumentError(f"seed must be a whole number; got {seed!r}")
+    generator = torch.Generator().manual_seed(as_seed(seed))
+    check_kind("images", images, Tensor, "an ImageSet has them as .images")
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != (3, 32, 32):
         raise InputError(
             f"corruptions are defined for uint8 images (N, 3, 32, 32); got {images.dtype} "
             f"{tuple(images.shape)}"
         )
-    generator = torch.Generator().manual_seed(start)
     parts = []
     for part in torch.split(images.cpu(), _CHUNK):
         changed = CORRUPTIONS[name](part.float() / 255, level - 1, generator)

@@ -59,7 +59,7 @@ def evaluate(
         The report, with the accuracy, its interval, and all other measurements.
 
     Raises:
-        ArgumentError: ``tta`` is unknown, or ``temperature`` is not positive.
+        ArgumentError: ``tta`` is unknown, or ``temperature`` is no positive number of float32.
         InputError: There are no images, a label has no output, the model returns NaN, or it knows
             some of the images' classes under other numbers and does not know others.
 
@@ -94,7 +94,7 @@ def evaluate_views(
     advance: Callable[[int], None] | None = None,
 ) -> list[EvaluationReport]:
     """Evaluate with each test-time augmentation in ``ways``, at the cost of the largest."""
-    check_temperature(temperature)
+    temperature = check_temperature(temperature)
     place = Place.find(device, precision, model=model)
     found, labels = collect_views(
         model, images, ways, place=place, batch_size=batch_size, advance=advance

@@ -11,8 +11,9 @@ from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.classes import class_numbers
 from cifarzoo.errors import InputError
-from cifarzoo.evaluation.inference import collect_logits
+from cifarzoo.evaluation.inference import check_temperature, collect_logits
 from cifarzoo.evaluation.views import TestTimeAugmentation
+from cifarzoo.names import check_kind
 from cifarzoo.zoo.card import get_card, names_of_outputs
 
 __all__ = ["HumanComparison", "compare_with_humans"]
@@ -65,6 +66,8 @@ def compare_with_humans(
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:
+        ArgumentError: The temperature is no positive number of float32, or an argument is of
+            another kind.
         InputError: ``humans`` has not a row for each image or not a column for each class.
 
     Example:
@@ -77,6 +80,9 @@ def compare_with_humans(
         >>> found.human_entropy, found.human_accuracy
         (0.0, 1.0)
     """
+    temperature = check_temperature(temperature)
+    check_kind("images", images, ImageSet, "load_cifar10('test') returns one")
+    check_kind("humans", humans, Tensor, "load_cifar10h() returns one")
     expected = (len(images), len(images.classes))
     if tuple(humans.shape) != expected:
         raise InputError(

@@ -19,6 +19,8 @@ from cifarzoo.data.classes import class_names, class_numbers, renumber
 from cifarzoo.data.feed import Feed
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.views import UNSURE, TestTimeAugmentation, average_views, check_views
+from cifarzoo.names import check_count, real_number
+from cifarzoo.plain import shorten
 from cifarzoo.zoo.card import get_card, names_of_outputs
 from cifarzoo.zoo.classifier import find_classifier
 
@@ -36,6 +38,8 @@ __all__ = [
 Images = ImageSet | Batches
 
 _BATCH = 500
+_MOST_AT_ONCE = 2**31  # more than any memory holds
+_FLOAT = torch.finfo(torch.float32)
 
 
 @contextlib.contextmanager
@@ -113,9 +117,10 @@ def infer(
 
     Raises:
         InputError: There are no images, only some have labels, or a logit is not finite.
-        ArgumentError: One of ``ways`` is unknown.
+        ArgumentError: One of ``ways`` is unknown, or ``batch_size`` is below 1.
     """
     check_views(ways)
+    batch_size = check_count("batch_size", batch_size, most=_MOST_AT_ONCE)
     # the images that are unsure are known when all have been seen once
     at_once: dict[TestTimeAugmentation, None]
     at_once = dict.fromkeys("none" if tta == UNSURE else tta for tta in ways)
@@ -214,10 +219,16 @@ def collect_views(
     return found, labels if numbers is None else renumber(labels, numbers)
 
 
-def check_temperature(temperature: float) -> None:
-    """Raise ArgumentError unless logits can be divided by ``temperature`` and mean something."""
-    if not 0 < temperature < math.inf:
-        raise ArgumentError(f"temperature must be a positive number; got {temperature!r}")
+def check_temperature(temperature: float) -> float:
+    """``temperature`` as Python's float; raises ArgumentError when it cannot divide logits."""
+    number = real_number(temperature)
+    # below the least normal number a processor may take it for 0, and what is divided is NaN
+    if number is None or not _FLOAT.tiny <= number <= _FLOAT.max:
+        raise ArgumentError(
+            f"temperature must be a positive number from {_FLOAT.tiny:.2g} to {_FLOAT.max:.2g}; "
+            f"got {shorten(temperature)}: calibrate() finds one, and 1.0 changes nothing"
+        )
+    return float(number)
 
 
 def probabilities(
@@ -248,17 +259,19 @@ def probabilities(
 
     Raises:
         InputError: There are no images, or the model returns NaN.
-        ArgumentError: ``tta`` is unknown, or ``temperature`` is not positive.
+        ArgumentError: ``tta`` is unknown, or ``temperature`` is no positive number of float32.
 
     Example:
         >>> from cifarzoo import create_model, load_sample
         >>> probabilities(create_model("simple"), load_sample("test").images[:4]).shape
         torch.Size([4, 10])
     """
-    check_temperature(temperature)
+    temperature = check_temperature(temperature)
     place = Place.find(device, precision, model=model)
     found, _ = infer(model, images, (tta,), place=place, batch_size=batch_size)
-    return (found[tta] / temperature).softmax(1)
+    # the highest becomes 0, which a small temperature cannot make infinite
+    logits = found[tta] - found[tta].amax(1, keepdim=True)
+    return (logits / temperature).softmax(1)
 
 
 def embeddings(

@@ -18,11 +18,11 @@ from cifarzoo.data.photo import is_file
 from cifarzoo.data.pictures import Prepared, find_images, prepare
 from cifarzoo.display.frames import data_frame
 from cifarzoo.display.html import render
-from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.errors import InputError
 from cifarzoo.evaluation.inference import check_temperature, probabilities
 from cifarzoo.files.paths import home_path
 from cifarzoo.frozen import freeze_fields
-from cifarzoo.names import one_line, whole_number
+from cifarzoo.names import check_count, one_line
 from cifarzoo.zoo.card import get_card, names_of_outputs
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def predict(
         A `Prediction`; a list of them for several images.
 
     Raises:
-        ArgumentError: The temperature is not a positive number, or ``top`` is below 1.
+        ArgumentError: The temperature is no positive number of float32, or ``top`` is below 1.
         InputError: A file cannot be read, or an image is of another kind.
 
     Example:
@@ -175,9 +175,7 @@ def classify(
 
 def check_top(top: int) -> None:
     """Raise ArgumentError when so many classes cannot be told."""
-    count = whole_number(top)
-    if count is None or count < 1:
-        raise ArgumentError(f"top must be a whole number of at least 1; got {top!r}")
+    check_count("top", top)
 
 
 def _prepare_each(items: Iterable[Any]) -> Iterator[Prepared]:

@@ -16,11 +16,12 @@ from cifarzoo.data import ImageSet, load_cifar10c
 from cifarzoo.data.classes import align
 from cifarzoo.display.frames import data_frame
 from cifarzoo.display.html import render
-from cifarzoo.errors import InputError
+from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifarzoo.evaluation.inference import collect_logits
 from cifarzoo.frozen import freeze_fields, thaw
-from cifarzoo.names import one_line
+from cifarzoo.names import check_kind, one_line
+from cifarzoo.plain import shorten
 from cifarzoo.zoo.card import get_card
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def evaluate_robustness(
 
     Raises:
         UnknownNameError: No corruption has such a name.
-        ArgumentError: A severity is outside 1..5.
+        ArgumentError: A severity is outside 1..5, or an argument is of another kind.
         InputError: The images are not 32x32, or are not the ones that the files show.
         DataNotFoundError: An official file is missing.
 
@@ -164,6 +165,11 @@ def evaluate_robustness(
         >>> list(report.accuracies), len(report.accuracies["fog"])
         (['fog'], 2)
     """
+    check_kind("images", images, ImageSet, "load_cifar10('test') returns one")
+    if isinstance(corruptions, str) or not isinstance(corruptions, Iterable):
+        raise ArgumentError(f"corruptions must be a list of names; got {shorten(corruptions)}")
+    if not isinstance(severities, Iterable):
+        raise ArgumentError(f"severities must be a list of numbers; got {shorten(severities)}")
     names, severities = tuple(corruptions), tuple(severities)
     place = Place.find(device, precision, model=model)
 
@@ -185,7 +191,7 @@ def evaluate_robustness(
     for name in names:  # refuse before the first of many passes
         for severity in severities:
             if files is None:
-                corrupt(images.images[:1], name, severity)
+                corrupt(images.images[:1], name, severity, seed=seed)
             else:
                 corrupted(name, severity)
     return RobustnessReport(

@@ -8,21 +8,33 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from cifarzoo.errors import ArgumentError
+from cifarzoo.plain import shorten
 
 __all__ = ["command_line", "home_path", "user_path"]
 
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR)
 
 
-def home_path(text: str | os.PathLike[str]) -> Path:
+def home_path(text: Any) -> Path:
     """``text`` as a path, with the user's home in place of ~, as a shell has it.
 
     Raises:
-        ArgumentError: The user it names does not exist, and there is no such file.
+        ArgumentError: It is neither a text nor a path, or the user it names does not exist, and
+            there is no such file.
+
+    Example:
+        >>> home_path(None)
+        Traceback (most recent call last):
+            ...
+        cifarzoo.errors.ArgumentError: a path must be a text or a Path; got None
     """
-    path = Path(text)
+    try:
+        path = Path(text)
+    except TypeError:
+        raise ArgumentError(f"a path must be a text or a Path; got {shorten(text)}") from None
     try:
         return path.expanduser()
     except RuntimeError as error:

@@ -17,10 +17,12 @@ from cifarzoo.errors import (
     OutputError,
     WeightsError,
 )
+from cifarzoo.evaluation.report import EvaluationReport
 from cifarzoo.factory import create_model, load_model
 from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import make_directory, write_bytes, write_text
 from cifarzoo.hub.page import write_page
+from cifarzoo.names import check_kind
 from cifarzoo.version import __version__
 from cifarzoo.zoo.addresses import hub_client, said_by_hub
 from cifarzoo.zoo.builds import describe
@@ -32,8 +34,6 @@ from cifarzoo.zoo.weights import read_metadata, save_weights
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-    from cifarzoo.evaluation import EvaluationReport
 
 __all__ = [
     "TIMM_PREFIX",
@@ -83,10 +83,19 @@ def save_pretrained(
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
+        ArgumentError: An argument is of another kind.
         WeightsError: There is no such file, or it does not say which network it belongs to.
         OutputError: The folder cannot be written.
     """
     hub_client()  # or the error that there is none, before any work is done
+    for name, value, kind in (
+        ("report", report, EvaluationReport),
+        ("metadata", metadata, Mapping),
+        ("license", license, str),
+        ("repo_id", repo_id, str),
+    ):
+        if value is not None:
+            check_kind(name, value, kind)
     folder, source, facts = home_path(folder), None, dict(metadata or {})
     if isinstance(model, nn.Module):
         network = model

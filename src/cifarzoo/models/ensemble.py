@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
+from cifarzoo.plain import shorten
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card
 
@@ -62,7 +63,7 @@ def ensemble(models: Sequence[nn.Module]) -> Ensemble:
         The ensemble in evaluation mode, with a card. Its outputs are logarithms of probabilities.
 
     Raises:
-        ArgumentError: There is no network, or their classes differ.
+        ArgumentError: It is no list, there is no network in it, or their classes differ.
 
     Example:
         >>> from cifarzoo import create_model, evaluate, load_sample
@@ -71,6 +72,12 @@ def ensemble(models: Sequence[nn.Module]) -> Ensemble:
         >>> report.accuracy > 0.9
         True
     """
+    is_one = isinstance(models, nn.Module) and not isinstance(models, nn.ModuleList)
+    if is_one or not isinstance(models, Iterable):
+        raise ArgumentError(
+            f"an ensemble is made of a list of networks; got {shorten(models)}: ensemble([model]) "
+            "takes one"
+        )
     members = list(models)
     if not members:
         raise ArgumentError("an ensemble needs at least one network; got none")

@@ -12,6 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import ArgumentError
+from cifarzoo.names import check_count
+from cifarzoo.zoo.card import check_model
 
 __all__ = ["adapt_stem"]
 
@@ -54,9 +56,9 @@ def adapt_stem(model: nn.Module, *, size: int = 32) -> nn.Module:
         The same network.
 
     Raises:
-        ArgumentError: The network cuts images into patches, or its maps are made smaller by what is
-            neither a convolution nor a pooling layer, or by a layer that stands in several places.
-            The network is left as it was.
+        ArgumentError: ``model`` is no network, ``size`` is below 1, the network cuts images into
+            patches, or its maps are made smaller by what is neither a convolution nor a pooling
+            layer, or by a layer that stands in several places. The network is left as it was.
 
     Example:
         >>> import torchvision
@@ -64,6 +66,8 @@ def adapt_stem(model: nn.Module, *, size: int = 32) -> nn.Module:
         >>> model.conv1.stride, model.maxpool
         ((1, 1), Identity())
     """
+    check_model(model)
+    size = check_count("size", size, advice="the height and width of the images in pixels")
     passes = _trace(model)
     if any(isinstance(p.layer, nn.Linear) for p in passes):  # on tokens, whose sides are not seen
         _refuse_patches(model)

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from cifarzoo.compute.seeding import own_generator
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 from cifarzoo.frozen import thaw
-from cifarzoo.names import check_options, unknown_name
+from cifarzoo.names import check_name, check_options, unknown_name
 from cifarzoo.recipe.muon import MuonSGD
 
 __all__ = [
@@ -83,6 +83,7 @@ def register_optimizer(name: str) -> Callable[[_Factory], _Factory]:
         >>> "sign_sgd" in list_optimizers()
         True
     """
+    check_name("optimizer", name)
 
     def register(factory: _Factory) -> _Factory:
         if name in list_optimizers() or not re.fullmatch(r"[\w.-]+", name):

@@ -14,7 +14,7 @@ from cifarzoo.errors import ArgumentError
 from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import write_text
 from cifarzoo.frozen import FrozenDict, FrozenList, thaw
-from cifarzoo.names import check_options, real_number
+from cifarzoo.names import check_options, real_number, texts
 from cifarzoo.plain import bounds_problem, parse_json, shorten
 from cifarzoo.recipe.augmentation import Augmentation
 from cifarzoo.recipe.fields import freeze_plain, take_number
@@ -250,7 +250,12 @@ class Recipe:
         """Build a recipe from plain data; fields left out take their defaults.
 
         If an ``augmentation`` is given, the changes that it leaves out are off.
+
+        Raises:
+            ArgumentError: It is no dict, or a field is unknown or wrong.
         """
+        if not isinstance(data, Mapping) or texts([*data]) is None:
+            raise ArgumentError(f"a recipe's data must be a dict of fields; got {shorten(data)}")
         data = dict(data)
         # what a file leaves out is off, whatever the default recipe does
         if isinstance(data.get("augmentation"), Mapping):
@@ -310,7 +315,7 @@ def _parse_toml(text: str) -> dict[str, Any]:
 
 
 def _suffix(path: str | Path) -> str:
-    suffix = Path(path).suffix.lower()
+    suffix = home_path(path).suffix.lower()
     if suffix not in (".json", ".toml"):
         raise ArgumentError(f"a recipe file ends in .toml or .json; got {str(path)!r}")
     return suffix

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
 from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
-from cifarzoo.names import real_number, whole_number
+from cifarzoo.names import check_kind, real_number, texts, whole_number
 from cifarzoo.plain import problem_of, shorten
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "ModelCard",
     "Preprocessing",
     "attach_card",
+    "check_model",
     "get_card",
     "names_of_outputs",
     "unwrap",
@@ -123,18 +124,16 @@ class ModelCard:
                 "num_classes on a card must be a whole number of at least 1; got "
                 f"{shorten(self.num_classes)}"
             )
-        if not isinstance(self.options, Mapping):
-            raise ArgumentError(f"options on a card must be a mapping; got {shorten(self.options)}")
-        if not isinstance(self.preprocessing, Preprocessing):
-            raise ArgumentError(
-                f"preprocessing must be a Preprocessing; got {shorten(self.preprocessing)}"
-            )
+        check_kind("options", self.options, Mapping)
+        check_kind("preprocessing", self.preprocessing, Preprocessing)
         freeze_fields(self)
         if self.classes is not None:
-            names: Any = self.classes
-            if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-                raise ArgumentError(f"classes on a card must be names; got {shorten(names)}")
-            object.__setattr__(self, "classes", tuple(names))
+            names = texts(self.classes)
+            if names is None:
+                raise ArgumentError(
+                    f"classes on a card must be names in order; got {shorten(self.classes)}"
+                )
+            object.__setattr__(self, "classes", names)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a copy as plain data for JSON; `from_dict` reads it back."""
@@ -168,20 +167,25 @@ class ModelCard:
 
 def attach_card(model: nn.Module, card: ModelCard) -> None:
     """Put ``card`` on ``model``; it stays out of ``state_dict()`` and ``print(model)``."""
-    if not isinstance(card, ModelCard):
-        raise ArgumentError(f"card must be a ModelCard; got {card!r}")
+    check_kind("card", card, ModelCard, "get_card(model) returns one")
     unwrap(model).__dict__["card"] = card
 
 
 def get_card(model: nn.Module) -> ModelCard:
     """Return the card of ``model``; one that the zoo did not build has CIFAR-10's normalization."""
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(
-            f"a model must be a torch module; got {model!r}: create_model(name) builds one"
-        )
     inner = unwrap(model)
     card = inner.__dict__.get("card")
     return card if isinstance(card, ModelCard) else ModelCard(name=type(inner).__name__)
+
+
+def check_model(model: Any) -> None:
+    """Raise ArgumentError when ``model`` is no network, such as the name of one."""
+    if not isinstance(model, nn.Module):
+        is_name = isinstance(model, str) and model.isidentifier()
+        name = repr(model) if is_name else "name"
+        raise ArgumentError(
+            f"a model must be a torch module; got {shorten(model)}: create_model({name}) builds one"
+        )
 
 
 def names_of_outputs(names: Sequence[str] | None, outputs: int) -> tuple[str, ...] | None:
@@ -193,7 +197,12 @@ def names_of_outputs(names: Sequence[str] | None, outputs: int) -> tuple[str, ..
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The module inside torch.compile, DataParallel or DistributedDataParallel wrappers."""
+    """The module inside torch.compile, DataParallel or DistributedDataParallel wrappers.
+
+    Raises:
+        ArgumentError: ``model`` is no module.
+    """
+    check_model(model)
     parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while True:
         inner = getattr(model, "_orig_mod", None)

@@ -10,18 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.compute.seeding import own_generator
+from cifarzoo.compute.seeding import as_seed, own_generator
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.frozen import FrozenDict
-from cifarzoo.names import whole_number
+from cifarzoo.names import check_count, texts
+from cifarzoo.plain import shorten
 from cifarzoo.zoo.builds import describe, find_builder
 from cifarzoo.zoo.card import ModelCard, attach_card, unwrap
 
-__all__ = ["find_classifier", "get_classifier", "reset_classifier"]
+__all__ = ["MOST_CLASSES", "find_classifier", "get_classifier", "reset_classifier"]
+
+MOST_CLASSES = 100_000
+"""Of a last layer of some 200 MB; a slip of the finger asks for terabytes."""
 
 _SIZES = (32, 224, 256, 384, 448)
 _LAYERS = (nn.Linear, nn.Conv2d)
+_WITHOUT_LAST = "for a network without its last layer, embeddings() gives what that layer sees"
 
 
 def find_classifier(model: nn.Module) -> str:
@@ -91,7 +96,8 @@ def reset_classifier(
         seed: Seed of the new parameters; torch's global generators are then left alone.
 
     Raises:
-        ArgumentError: ``num_classes`` is below 1, or is not the number of ``classes``.
+        ArgumentError: ``num_classes`` is below 1 or above 100,000, or is not the number of
+            ``classes``; or ``seed`` is no seed.
         InputError: The last layer of the network cannot be found; nothing is changed.
 
     Example:
@@ -101,21 +107,17 @@ def reset_classifier(
         >>> get_classifier(model).out_features, get_card(model).classes
         (2, ('cat', 'dog'))
     """
-    count, seed_number = whole_number(num_classes), whole_number(seed)
-    if count is None or count < 1:
+    count = check_count("num_classes", num_classes, most=MOST_CLASSES, advice=_WITHOUT_LAST)
+    seed = None if seed is None else as_seed(seed)
+    names = texts(classes)
+    if classes is not None and (names is None or len(names) != count):
         raise ArgumentError(
-            f"num_classes must be a whole number of at least 1; got {num_classes!r}: for a network "
-            "without its last layer, embeddings() gives what that layer sees"
+            f"classes must be {count} names, one for each output; got {shorten(classes)}"
         )
-    if seed is not None and seed_number is None:
-        raise ArgumentError(f"seed must be a whole number or None; got {seed!r}")
-    names = None if classes is None else tuple(classes)
-    if isinstance(classes, str) or (names is not None and len(names) != count):
-        raise ArgumentError(f"classes must be {count} names, one for each output; got {classes!r}")
     inner, card = unwrap(model), describe(model)
     own = _method(inner, "reset_classifier") if find_builder(card.name) is None else None
     found = _find(inner) if own is None else None  # a pass, in which attention may draw numbers
-    with own_generator(seed_number):
+    with own_generator(seed):
         if own is not None:
             _reset_by_itself(inner, own, count)
         elif found is not None:

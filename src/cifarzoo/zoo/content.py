@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError, WeightsError
+from cifarzoo.names import texts
+from cifarzoo.plain import shorten
 from cifarzoo.zoo.card import ModelCard
 from cifarzoo.zoo.foreign import Reading, read_names
 
-__all__ = ["Content", "list_some", "parse_card"]
+__all__ = ["Content", "check_reading", "list_some", "parse_card"]
 
 _SOME = 5  # names in a message
 
@@ -78,6 +80,18 @@ def parse_card(data: Any, name: str, *, is_intact: bool = False) -> ModelCard:
         return ModelCard.from_dict(data, is_intact=is_intact)
     except ArgumentError as error:
         raise WeightsError(f"{name} is damaged: its card cannot be read: {error}") from error
+
+
+def check_reading(key: Any, rename: Any) -> None:
+    """Raise ArgumentError when nothing can lie under ``key``, or ``rename`` renames nothing."""
+    if key is not None and not isinstance(key, str):
+        raise ArgumentError(f"key must be a text, as in key='model_ema'; got {shorten(key)}")
+    is_table = isinstance(rename, Mapping) and texts([*rename, *rename.values()]) is not None
+    if rename is not None and not is_table:
+        raise ArgumentError(
+            "rename must be a dict of texts, as in rename={'backbone': 'features'}; got "
+            f"{shorten(rename)}"
+        )
 
 
 def list_some(names: Sequence[str]) -> str:

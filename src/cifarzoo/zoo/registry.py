@@ -15,7 +15,14 @@ from torch import nn
 from cifarzoo.display.html import render
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 from cifarzoo.frozen import LazyDict, freeze, freeze_fields
-from cifarzoo.names import keyword_options, near_names, one_line, unknown_name
+from cifarzoo.names import (
+    check_kind,
+    check_name,
+    keyword_options,
+    near_names,
+    one_line,
+    unknown_name,
+)
 from cifarzoo.zoo.about import about, as_text
 from cifarzoo.zoo.builds import BUILDERS, load_models
 
@@ -107,14 +114,14 @@ class ModelSpec:
         """Return the recipe called ``name``; raises UnknownNameError if there is none."""
         try:
             return self.recipes[name]
-        except KeyError:
+        except (KeyError, TypeError):  # a list, say, is no name
             raise unknown_name(f"recipe of {self.name!r}:", name, self.recipes) from None
 
     def get_weights(self, tag: str) -> WeightsInfo:
         """Return the weights with this tag; raises UnknownNameError if there are none."""
         try:
             return self.weights[tag]
-        except KeyError:
+        except (KeyError, TypeError):  # as there
             raise unknown_name(f"weights of {self.name!r}:", tag, self.weights) from None
 
     def __repr__(self) -> str:
@@ -239,7 +246,8 @@ def register_model(
     """
 
     def register(builder: _Builder) -> _Builder:
-        model_name = name or builder.__name__
+        model_name = builder.__name__ if name is None else name
+        check_name("model", model_name)
         if model_name in _specs(model_name):
             raise DuplicateNameError(f"model {model_name!r} is already registered; choose another")
         if ":" in model_name:
@@ -280,6 +288,7 @@ def list_models(pattern: str = "*", *, pretrained: bool | None = None) -> list[s
         >>> list_models("resnet18*")
         ['resnet18', 'resnet18_cifar']
     """
+    check_kind("pattern", pattern, str, "list_models('resnet*')")
     package, colon, _ = pattern.partition(":")
     if colon:
         source = _sources().get(package)

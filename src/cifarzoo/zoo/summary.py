@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cifarzoo.errors import InputError
+from cifarzoo.names import check_count
+from cifarzoo.zoo.card import check_model
 
 if TYPE_CHECKING:
     from torchinfo import ModelStatistics
@@ -34,18 +36,25 @@ def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> M
         torchinfo's ``ModelStatistics``. ``print`` shows them, at most 100 columns wide, and
         ``total_params`` and ``total_mult_adds`` are the sums. The model itself is not changed.
 
+    Raises:
+        ArgumentError: ``model`` is no network, or a size is no whole number of at least 1.
+        InputError: The network takes no images of this size.
+
     Example:
         >>> from cifarzoo import create_model
         >>> summary(create_model("simple")).total_params
         80090
     """
+    check_model(model)
+    count = check_count("batch_size", batch_size)
+    side = check_count("image_size", image_size, advice="height and width in pixels")
     import torchinfo
 
     from cifarzoo.compute.twin import evaluating
     from cifarzoo.zoo.layer_table import LayerTable
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    images = torch.zeros(batch_size, 3, image_size, image_size)  # torchinfo would draw some
+    images = torch.zeros(count, 3, side, side)  # torchinfo would draw some
     try:
         # the twin gets hooks, which would be in other threads' way
         with evaluating(model) as network, _AttentionProducts() as attention:
@@ -59,10 +68,15 @@ def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> M
                 row_settings=("var_names", "depth"),
                 verbose=0,
             )
-    except RuntimeError as error:  # torchinfo's, around the model's own
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from None
-        raise
+    except (RuntimeError, TypeError) as error:  # torchinfo's, around the model's own
+        reason = error.__cause__ or error
+        if isinstance(reason, InputError):
+            raise reason from None
+        raise InputError(
+            f"{type(model).__name__} cannot be measured with images of {side}x{side} pixels, on "
+            f"which it answers {type(reason).__name__}: {reason}; pass image_size=, the height and "
+            "width that it is made for"
+        ) from error
     statistics = LayerTable(
         found.summary_list, found.input_size, found.total_input, found.formatting
     )

@@ -21,7 +21,7 @@ from cifarzoo.plain import parse_json, problem_of
 from cifarzoo.version import __version__
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, Preprocessing, unwrap
-from cifarzoo.zoo.content import Content, list_some, parse_card
+from cifarzoo.zoo.content import Content, check_reading, list_some, parse_card
 from cifarzoo.zoo.fitting import fill, not_finite
 from cifarzoo.zoo.foreign import flatten
 from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
@@ -166,7 +166,8 @@ def load_weights(
     Raises:
         WeightsError: The file is missing, is damaged, does not fit, or was made with an option of
             the builder that this model was not given. The message names the layers or options.
-        ArgumentError: ``source`` is neither a path nor a state dict.
+        ArgumentError: ``source`` is neither a path nor a state dict, or ``key`` is no text, or
+            ``rename`` no dict of texts.
     """
     return fill(
         model,
@@ -193,8 +194,10 @@ def read_content(
 
     Raises:
         WeightsError: It is missing, damaged, or no weights file.
-        ArgumentError: ``source`` is neither a path nor a state dict.
+        ArgumentError: ``source`` is neither a path nor a state dict, or ``key`` is no text, or
+            ``rename`` no dict of texts.
     """
+    check_reading(key, rename)
     if isinstance(source, Mapping):
         content = _from_tree(source, "the state dict")
     else:
@@ -215,13 +218,12 @@ def find_weights(path: str | PathLike[str]) -> Path:
         WeightsError: There is none.
         ArgumentError: ``path`` is something else.
     """
-    try:
-        path = user_path(path)
-    except TypeError:
+    if not isinstance(path, str | PathLike):
         raise ArgumentError(
             f"weights are a path or a state dict; got a {type(path).__name__}"
             + (": pass its state_dict()" if isinstance(path, nn.Module) else "")
-        ) from None
+        )
+    path = user_path(path)
     found = path / WEIGHTS_NAME if path.is_dir() else path
     if path.is_dir() and not found.exists():
         raise WeightsError(

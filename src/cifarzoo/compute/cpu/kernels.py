@@ -14,6 +14,7 @@ from torch import nn
 from cifarzoo.compute.cpu.conv import Conv2d
 from cifarzoo.compute.cpu.norm import BatchNorm1d, BatchNorm2d
 from cifarzoo.compute.cpu.standin import StandIn
+from cifarzoo.names import check_kind
 
 __all__ = ["cpu_kernels"]
 
@@ -50,6 +51,7 @@ def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
         >>> inside, type(model[0]) is nn.Conv2d
         (False, True)
     """
+    check_kind("model", model, nn.Module, "create_model(name) builds one")
     layers = _plain_layers(model) if enabled else []
     may_wait = enabled and not any(_is_compiled(module) for module in model.modules())
     waits_for = "depthwise" if any(_is_depthwise(layer) for layer in layers) else "activation"

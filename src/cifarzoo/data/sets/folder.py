@@ -11,8 +11,9 @@ from torch import Tensor
 
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.data.pictures import find_images, prepare
-from cifarzoo.errors import DataError, DataNotFoundError, InputError
+from cifarzoo.errors import ArgumentError, DataError, DataNotFoundError, InputError
 from cifarzoo.files.paths import user_path
+from cifarzoo.plain import shorten
 
 __all__ = ["load_folder"]
 
@@ -38,6 +39,7 @@ def load_folder(path: str | Path, split: Literal["train", "test"] | None = None)
 
     Raises:
         DataNotFoundError: There is no such folder, or no class in it.
+        ArgumentError: ``split`` is none of these.
         DataError: A file in it cannot be read.
     """
     folder = _find_part(user_path(path), split)
@@ -75,6 +77,8 @@ def _find_part(path: Path, split: str | None) -> Path:
         raise DataNotFoundError(f"there is no folder {path}")
     if split is None:
         return path
+    if split not in [*_NAMES]:  # a list: what cannot be looked up may be asked for
+        raise ArgumentError(f"split must be 'train', 'test' or None; got {shorten(split)}")
     for name in _NAMES[split]:
         if (path / name).is_dir():
             return path / name

@@ -12,7 +12,7 @@ from cifarzoo.data.sets.folder import load_folder
 from cifarzoo.errors import ArgumentError, DuplicateNameError, InputError
 from cifarzoo.files.paths import user_path
 from cifarzoo.frozen import FrozenDict, freeze_fields
-from cifarzoo.names import unknown_name
+from cifarzoo.names import check_name, unknown_name
 from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
 
 __all__ = [
@@ -97,6 +97,7 @@ def register_dataset(
         >>> load_dataset("noise", "test")
         ImageSet('noise test', 20 images 32x32, 2 classes)
     """
+    check_name("image set", name)
 
     def register(load: _Load) -> _Load:
         if name in _SETS or name.startswith(_FOLDER):
@@ -120,7 +121,7 @@ def get_dataset_info(name: str) -> DatasetInfo:
     Raises:
         UnknownNameError: No image set has this name.
     """
-    if name.startswith(_FOLDER):
+    if isinstance(name, str) and name.startswith(_FOLDER):
         path = user_path(name.removeprefix(_FOLDER))
 
         def load(split: Split, **ignored: Any) -> ImageSet:
@@ -129,7 +130,7 @@ def get_dataset_info(name: str) -> DatasetInfo:
         return DatasetInfo(name, load, description="The images of a folder.", set_name=path.name)
     try:
         return _SETS[name]
-    except KeyError:
+    except (KeyError, TypeError):  # a list, say, is no name
         raise unknown_name(
             "image set", name, _SETS, hint="Images of your own: folder:PATH."
         ) from None

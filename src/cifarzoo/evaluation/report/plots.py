@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cifarzoo.errors import ArgumentError, InputError, MissingExtraError
-from cifarzoo.names import one_line, whole_number
+from cifarzoo.names import check_kind, one_line, whole_number
 from cifarzoo.plain import shorten
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def plot_confusion_matrix(
         MissingExtraError: matplotlib is not installed.
         InputError: The matrix is not C by C, or ``classes`` is missing.
     """
+    check_kind("title", "" if title is None else title, str)
     report: Any = confusion
     if hasattr(report, "confusion"):
         if classes is not None:
@@ -88,6 +89,7 @@ def plot_history(histories: Any, *, title: str = "", columns: int = 3) -> Figure
         ArgumentError: ``columns`` is not 1, 2 or 3.
         InputError: There is nothing to draw, or it is no history.
     """
+    check_kind("title", title, str)
     runs = {
         name: _records(history)
         for name, history in (

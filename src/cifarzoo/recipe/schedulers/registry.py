@@ -55,7 +55,7 @@ def register_scheduler(name: str) -> Callable[[_Factory], _Factory]:
         >>> "halving" in list_schedulers()
         True
     """
-    return registering(_FACTORIES, "scheduler", name, is_free=not name.startswith("timm."))
+    return registering(_FACTORIES, "scheduler", name, is_free=not str(name).startswith("timm."))
 
 
 def list_schedulers() -> list[str]:
