@@ -54,6 +54,29 @@ def test_what_is_no_network_is_refused(use: Callable[[Any], object], model: Any)
 @pytest.mark.parametrize(
     "use",
     [
+        lambda facts: zoo.save_weights(simple(), "x.safetensors", metadata=facts),
+        lambda facts: zoo.save_pretrained(simple(), "x", metadata=facts),
+        lambda facts: zoo.Trainer(simple(), zoo.Recipe(), metadata=facts),
+    ],
+)
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ([1], r"metadata must be a Mapping; got \[1\]"),
+        ("x", "metadata must be a Mapping; got 'x'"),
+        ({"test_accuracy": 0.9}, "metadata: test_accuracy should be a valid dictionary; got 0.9"),
+    ],
+)
+def test_what_are_no_facts_of_a_file_is_refused(
+    use: Callable[[Any], object], facts: Any, message: str
+) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        use(facts)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
         lambda path: zoo.export_program(simple(), path),
         lambda path: zoo.from_pretrained(path),
         lambda path: zoo.load_folder(path),

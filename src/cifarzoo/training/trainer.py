@@ -42,6 +42,7 @@ from cifarzoo.training.restoring import Saved, read_saved
 from cifarzoo.training.setup import Setup
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import get_card, unwrap
+from cifarzoo.zoo.facts import check_metadata
 
 __all__ = ["Trainer"]
 
@@ -143,7 +144,7 @@ class Trainer:
         self.loggers = _as_loggers(loggers)
         self._makes_output = output is not None and not user_path(output).exists()
         self.output = make_directory(output) if output is not None else None
-        self.metadata = dict(metadata or {})
+        self.metadata = check_metadata(metadata)
         self.optimizer: str | OptimizerFactory = optimizer or recipe.optimizer
         self.scheduler: str | SchedulerFactory = scheduler or recipe.scheduler
 

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from annotated_types import Ge, Interval, Len
 from typing_extensions import NotRequired, TypedDict  # pydantic takes typing's from Python 3.12 on
 
+from cifarzoo.errors import ArgumentError
+from cifarzoo.names import check_kind
 from cifarzoo.plain import Real, problem_of
 
 __all__ = [
@@ -22,7 +24,7 @@ __all__ = [
     "Metadata",
     "Record",
     "WeightsHeader",
-    "metadata_problem",
+    "check_metadata",
 ]
 
 Count = Annotated[int, Interval(ge=0, le=2**53)]
@@ -143,11 +145,23 @@ class IndexEntry(TypedDict):
     seeds: NotRequired[list[_Seed]]
 
 
-def metadata_problem(metadata: Mapping[str, Any]) -> str:
-    """Which field of ``metadata`` is not what this library takes it for; empty for none.
+def check_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy of the facts that somebody gives for a file.
+
+    Raises:
+        ArgumentError: They are no mapping, or one is not what this library takes it for.
 
     Example:
-        >>> metadata_problem({"test_accuracy": 0.93, "note": "mine"})
-        'test_accuracy should be a valid dictionary; got 0.93'
+        >>> check_metadata({"test_accuracy": 0.93})
+        Traceback (most recent call last):
+            ...
+        cifarzoo.errors.ArgumentError: metadata: test_accuracy should be a valid dictionary; got \
+0.93; give it another name
     """
-    return problem_of(dict(metadata), Metadata)
+    if metadata is None:
+        return {}
+    check_kind("metadata", metadata, Mapping)
+    facts = dict(metadata)
+    if problem := problem_of(facts, Metadata):
+        raise ArgumentError(f"metadata: {problem}; give it another name")
+    return facts

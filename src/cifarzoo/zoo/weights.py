@@ -82,10 +82,9 @@ def save_weights(
 
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ArgumentError(f"dtype must be a floating-point torch.dtype; got {dtype!r}")
-    from cifarzoo.zoo.facts import metadata_problem
+    from cifarzoo.zoo.facts import check_metadata
 
-    if problem := metadata_problem(metadata or {}):
-        raise ArgumentError(f"metadata: {problem}; give it another name")
+    about = check_metadata(metadata)
     card = describe(model)
     tensors = _tensors(unwrap(model), dtype)
     facts = {
@@ -93,7 +92,7 @@ def save_weights(
         "card": card.to_dict(),
         "sha256": tensors_sha256(tensors),
         "versions": library_versions(),
-        "metadata": dict(metadata or {}),
+        "metadata": about,
     }
     try:
         header = {key: json.dumps(value) for key, value in facts.items()}
