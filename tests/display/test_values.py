@@ -74,7 +74,9 @@ def values(report: EvaluationReport, few: ImageSet) -> dict[str, Any]:
         "prediction": prediction(BAD, BAD),
         "robustness": RobustnessReport(BAD, BAD, 0.9, {BAD: (0.5, 0.3)}, (1, 2)),
         "calibration": Calibration(1.5, (0.75, 0.5), (0.0625, 0.03125), 1000),
-        "images": ImageSet(few.images, few.labels, [BAD] * len(few.classes), BAD),
+        "images": ImageSet(
+            few.images, few.labels, [f"{BAD}{i}" for i in range(len(few.classes))], BAD
+        ),
     }
 
 

@@ -75,7 +75,7 @@ def check_names(classes: Any) -> tuple[str, ...]:
     if twice:
         raise InputError(
             f"each class must have a name of its own; {twice[0]!r} stands twice among the "
-            f"{len(names)} classes: write what tells them apart, as in '{twice[0]} (2)'"
+            f"{len(names)} classes: write what tells them apart, as in {twice[0] + ' (2)'!r}"
         )
     return names
 
