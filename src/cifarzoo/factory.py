@@ -15,11 +15,11 @@ from cifarzoo.names import check_count, check_options
 from cifarzoo.zoo.card import (
     CIFAR10_CLASSES,
     CIFAR10_PREPROCESSING,
+    MOST_CLASSES,
     ModelCard,
     Preprocessing,
     attach_card,
 )
-from cifarzoo.zoo.classifier import MOST_CLASSES
 from cifarzoo.zoo.content import Content
 from cifarzoo.zoo.fitting import check_build, choose_options, fill
 from cifarzoo.zoo.locate import Found, find_of_model

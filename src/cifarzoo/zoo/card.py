@@ -21,6 +21,7 @@ from cifarzoo.plain import problem_of, shorten
 __all__ = [
     "CIFAR10_CLASSES",
     "CIFAR10_PREPROCESSING",
+    "MOST_CLASSES",
     "ModelCard",
     "Preprocessing",
     "attach_card",
@@ -42,6 +43,10 @@ CIFAR10_CLASSES = (
     "ship",
     "truck",
 )
+
+
+MOST_CLASSES = 100_000
+"""Of a last layer of some 200 MB; a slip of the finger asks for terabytes."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,12 +17,10 @@ from cifarzoo.frozen import FrozenDict
 from cifarzoo.names import check_count, texts
 from cifarzoo.plain import shorten
 from cifarzoo.zoo.builds import describe, find_builder
-from cifarzoo.zoo.card import ModelCard, attach_card, unwrap
+from cifarzoo.zoo.card import MOST_CLASSES, ModelCard, attach_card, unwrap
 
-__all__ = ["MOST_CLASSES", "find_classifier", "get_classifier", "reset_classifier"]
+__all__ = ["find_classifier", "get_classifier", "reset_classifier"]
 
-MOST_CLASSES = 100_000
-"""Of a last layer of some 200 MB; a slip of the finger asks for terabytes."""
 
 _SIZES = (32, 224, 256, 384, 448)
 _LAYERS = (nn.Linear, nn.Conv2d)
