@@ -11,6 +11,7 @@ from torch import nn
 
 import cifarzoo
 from cifarzoo import ModelCard
+from cifarzoo.compute.cpu import cpu_kernels, fast_layout
 from cifarzoo.zoo.builds import describe, find_builder, other_sizes, plan
 from cifarzoo.zoo.card import attach_card
 from cifarzoo.zoo.classifier import find_classifier
@@ -127,6 +128,13 @@ def test_what_changes_no_answer_leaves_a_network_that_of_its_builder(
     model = cifarzoo.create_model(name)
     change(model)
     assert describe(model) == cifarzoo.get_card(model)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_network_in_training_is_that_of_its_builder(name: str) -> None:
+    model = cifarzoo.create_model(name)
+    with cpu_kernels(model), fast_layout(model, 32):  # a checkpoint is written within
+        assert describe(model) == cifarzoo.get_card(model)
 
 
 def test_a_network_for_other_images_keeps_its_card() -> None:
