@@ -24,8 +24,8 @@ def run_if_missing(
     A run that ``output`` holds already is not made again, and one that was interrupted goes on. The
     test images are not read.
     """
-    runs = json.loads(output.read_text(encoding="utf-8")) if output.exists() else []
-    if any(r["model"] == model and Recipe.from_dict(r["recipe"]) == recipe for r in runs):
+    made = (r for r in _read(output) if r["model"] == model)
+    if any(Recipe.from_dict(r["recipe"]) == recipe for r in made):
         return
     train, rest = cifarzoo.load_cifar10("train", download=False).split(held_out)
     network = cifarzoo.create_model(model, seed=recipe.seed, **recipe.model_options)
@@ -49,8 +49,14 @@ def run_if_missing(
         "training_flops": training_flops(model, recipe, len(train)),
     }
     print(json.dumps(found))
-    write_text(output, json.dumps([*runs, {**found, "recipe": recipe.to_dict()}], indent=1) + "\n")
+    runs = [*_read(output), {**found, "recipe": recipe.to_dict()}]  # others may have saved theirs
+    write_text(output, json.dumps(runs, indent=1) + "\n")
     shutil.rmtree(folder)
+
+
+def _read(output: Path) -> list[dict[str, Any]]:
+    """The runs that were saved so far."""
+    return json.loads(output.read_text(encoding="utf-8")) if output.exists() else []
 
 
 def training_flops(name: str, recipe: Recipe, num_images: int) -> float:
