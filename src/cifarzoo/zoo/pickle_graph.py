@@ -27,10 +27,13 @@ _SLICE: Any = pickletools.stackslice
 class _Part:
     """A value that holds others: its own weight, and what it holds."""
 
-    __slots__ = ("held", "weight")
+    __slots__ = ("depth", "held", "weight")
 
     def __init__(self, weight: int = 1, held: Iterable[_Part] = ()) -> None:
         self.weight, self.held = weight, [*held]
+        self.depth = 1 + max((each.depth for each in self.held), default=0)  # what fills it may add
+        if self.depth > _DEPTH:  # a hundred thousand levels would take seconds to follow
+            raise ValueError(_TOO_DEEP)
 
 
 _NUMBER, _NAME = _Part(), _Part()  # all numbers and short texts, and all functions
