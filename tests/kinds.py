@@ -23,6 +23,7 @@ __all__ = [
     "each_kind",
     "each_kind_slowly",
     "each_model",
+    "each_model_slowly",
 ]
 
 MODELS = cifarzoo.list_models()
@@ -57,6 +58,10 @@ KINDS = [
 _FEW = ("airbench94", "resnet20", "simple")
 
 each_model = pytest.mark.parametrize("name", MODELS)
+each_model_slowly = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in KINDS else pytest.mark.slow) for n in MODELS]
+)
+"""One of each kind in ``make test``, all in ``make test-all``."""
 each_kind = pytest.mark.parametrize("name", KINDS)
 each_kind_slowly = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in _FEW else pytest.mark.slow) for n in KINDS]

@@ -68,6 +68,7 @@ def test_quickstart(
     assert f"{accuracy:.2%}" in printed
 
 
+@pytest.mark.slow
 def test_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,6 +88,7 @@ def test_train(
     assert (folder / "history.csv").read_text(encoding="utf-8").splitlines() == rows
 
 
+@pytest.mark.slow
 def test_a_scheduler_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,6 +104,7 @@ def test_a_scheduler_of_ones_own(
     assert "drop_once" in cifarzoo.list_schedulers()
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +116,7 @@ def test_a_network_of_ones_own(
     assert cifarzoo.read_metadata(tmp_path / "tiny.safetensors")["card"]["name"] == "tiny"
 
 
+@pytest.mark.slow
 def test_evaluate_and_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +134,7 @@ def test_evaluate_and_plot(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_pretrained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +145,7 @@ def test_pretrained(
             assert (passed is not None) == info.path.is_file()
 
 
+@pytest.mark.slow
 def test_an_optimizer_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,6 +156,7 @@ def test_an_optimizer_of_ones_own(
     assert cifarzoo.Recipe.load(tmp_path / "recipe.toml").optimizer == "sign_sgd"
 
 
+@pytest.mark.slow
 def test_an_image_set_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +167,7 @@ def test_an_image_set_of_ones_own(
     assert "stripes" in cifarzoo.list_datasets()
 
 
+@pytest.mark.slow
 def test_an_augmentation_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,6 +177,7 @@ def test_an_augmentation_of_ones_own(
     assert augmentation.policies == ["trivial_augment", {"name": "dim", "darkest": 0.6}]
 
 
+@pytest.mark.slow
 def test_a_loss_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,6 +186,7 @@ def test_a_loss_of_ones_own(
     assert re.search(r"^weighted: \d epochs$", printed, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_metric_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

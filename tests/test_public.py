@@ -120,6 +120,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert modules_after("import cifarzoo; cifarzoo.__version__").isdisjoint(HEAVY)
 
 
+@pytest.mark.slow
 def test_every_public_name_is_where_the_package_looks_for_it() -> None:
     code = (
         "import cifarzoo\n"

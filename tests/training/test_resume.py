@@ -106,15 +106,33 @@ def resumed(
     return second, measured(history)
 
 
-@pytest.mark.parametrize("source", [as_set, as_dataloader, as_loader, as_list])
+# the first step, the middle, the end of an epoch
+POINTS = [(1, 1), (2, 2), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("source", "points"),
+    [
+        (as_set, POINTS),
+        *((each, [(2, 2)]) for each in (as_dataloader, as_loader, as_list)),
+        *(
+            pytest.param(each, POINTS, marks=pytest.mark.slow)
+            for each in (as_dataloader, as_loader, as_list)
+        ),
+    ],
+)
 def test_an_interrupted_run_ends_with_the_same_bits(
-    source: Callable[[ImageSet], Source], train: ImageSet, val: ImageSet, tmp_path: Path
+    source: Callable[[ImageSet], Source],
+    points: list[tuple[int, int]],
+    train: ImageSet,
+    val: ImageSet,
+    tmp_path: Path,
 ) -> None:
     thirty = train.subset(range(30))  # three steps
     whole = make_trainer(EVERYTHING, model="deep_bn", output=tmp_path / "whole")
     expected = measured(whole.fit(source(thirty), val))
     end = read_checkpoint(tmp_path / "whole")["learner"]
-    for at in ((1, 1), (2, 2), (2, 3)):  # the first step, the middle, the end of an epoch
+    for at in points:
         folder = tmp_path / f"resumed at {at}"
         trainer, records = resumed(source, thirty, val, at=at, folder=folder)
         assert same_state(trainer.model.state_dict(), whole.model.state_dict()), at

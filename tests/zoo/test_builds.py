@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from kinds import KINDS, each_model
+from kinds import KINDS, each_model_slowly
 from torch import nn
 
 import cifarzoo
@@ -17,7 +17,7 @@ from cifarzoo.zoo.card import attach_card
 from cifarzoo.zoo.classifier import find_classifier
 
 
-@each_model
+@each_model_slowly
 def test_the_last_layer_of_every_model_is_known(name: str) -> None:
     before = torch.get_rng_state()
     planned = plan(find_builder(name), {})

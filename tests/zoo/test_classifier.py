@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from kinds import KINDS
+from kinds import each_kind_slowly
 from torch import nn
 
 import cifarzoo
@@ -19,7 +19,7 @@ from cifarzoo.errors import ArgumentError, InputError
 IMAGES = torch.zeros(2, 3, 32, 32)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@each_kind_slowly
 def test_a_new_last_layer_begins_as_that_of_a_new_network(name: str) -> None:
     model = cifarzoo.create_model(name, seed=0).double().train()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}

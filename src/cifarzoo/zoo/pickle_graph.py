@@ -31,7 +31,8 @@ class _Part:
 
     def __init__(self, weight: int = 1, held: Iterable[_Part] = ()) -> None:
         self.weight, self.held = weight, [*held]
-        self.depth = 1 + max((each.depth for each in self.held), default=0)  # what fills it may add
+        # what fills it later may add to it
+        self.depth: int = 1 + max((each.depth for each in self.held), default=0)
         if self.depth > _DEPTH:  # a hundred thousand levels would take seconds to follow
             raise ValueError(_TOO_DEEP)
 

@@ -286,8 +286,15 @@ def test_before_a_depthwise_convolution_it_learns_as_torchs(
         torch.testing.assert_close(one, other, rtol=1e-4, atol=3e-4)
 
 
-@pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU6(inplace=True)])
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    ("activation", "stride"),
+    [
+        (nn.ReLU(), 1),
+        (nn.ReLU6(inplace=True), 2),
+        pytest.param(nn.ReLU(), 2, marks=pytest.mark.slow),
+        pytest.param(nn.ReLU6(inplace=True), 1, marks=pytest.mark.slow),
+    ],
+)
 def test_large_maps_before_a_depthwise_convolution_are_as_exact_as_torchs(
     activation: nn.Module, stride: int
 ) -> None:
