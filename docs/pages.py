@@ -32,7 +32,7 @@ from results import (
     why_71_tables,
 )
 from trained import pictures, weights_section
-from trials_94 import plot_trials, to_94_table, tune_94_table
+from trials_94 import airbench_table, plot_trials, to_94_table, tune_94_table
 from typer.testing import CliRunner
 
 import cifarzoo
@@ -87,6 +87,7 @@ def write(docs: Path) -> None:
         "_every_family.md": families_table(results / "every_family.json"),
         "_reliability.md": reliability_tables(results / "reliability.json"),
         "_to_94.md": to_94_table(research / "to_94.json"),
+        "_airbench.md": airbench_table(results / "zoo" / "log.jsonl"),
         "_tune_94.md": tune_94_table(research / "tune_94.json"),
         "_fewer_94.md": tune_94_table(research / "fewer_94.json"),
         "trials-94.svg": plot_trials(research / "tune_94.json", research / "fewer_94.json"),

@@ -2,15 +2,19 @@
 
 import json
 import statistics
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot as plt
-from picture import FRONTIER, GREY, OURS, Point, frontier
+from picture import FRONTIER, GREY, OURS, Point, frontier, published
 from results import counted, duration, spread, svg, table
 
 import cifarzoo
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "research"))
+from trials import training_flops
 
 
 def to_94_table(measured: Path) -> str:
@@ -47,6 +51,28 @@ def to_94_table(measured: Path) -> str:
     header = "machine,precision,training,epochs,seeds,one view,six views,time,PFLOP"
     header += ",time / plain,time / reference"
     return table(tuple(header.split(",")), rows, numbers=(3, 4, 5, 6, 7, 8, 9, 10)) + "\n"
+
+
+def airbench_table(log: Path) -> str:
+    """What the networks of airbench reach in the zoo, beside what is published of them."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    runs = [run for run in map(json.loads, lines) if "test_accuracy" in run]
+    figures = [figure for figure in published() if "pflop" in figure]
+    rows = []
+    for figure in figures:
+        name, stated = str(figure["model"]), (f"{figure['accuracy']}", f"{figure['pflop']}")
+        rows.append((f"`{name}`", "published", "", "", *stated))
+        found = [run for run in runs if run["entry"] == name]
+        if not found:
+            continue
+        recipe = cifarzoo.get_model_info(name).get_recipe(found[0]["recipe"])
+        recipe = recipe.replace(**found[0]["changes"])
+        one, six = ([run["test_accuracy"][v] for run in found] for v in ("none", "flip_shift"))
+        about = f"here, {counted(len(found), 'seed')}", f"{recipe.epochs}"
+        work = training_flops(name, recipe, 50_000) / 1e15
+        rows.append((f"`{name}`", *about, spread(one), spread(six), f"{work:.2f}"))
+    header = ("network", "training", "epochs", "one view", "six views", "PFLOP")
+    return table(header, rows, numbers=(2, 3, 4, 5)) + "\n"
 
 
 def _median_ratio(runs: list[dict[str, Any]], base: list[dict[str, Any]]) -> str:

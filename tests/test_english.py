@@ -137,6 +137,7 @@ def test_no_column_of_a_measured_table_is_only_a_preposition(results: ModuleType
     tables = [
         results.results_table(),
         trials.to_94_table(measured["research"] / "to_94.json"),
+        trials.airbench_table(measured["benchmarks"] / "zoo" / "log.jsonl"),
         trials.tune_94_table(measured["research"] / "tune_94.json"),
         trials.tune_94_table(measured["research"] / "fewer_94.json"),
         results.tuning_tables(measured["research"] / "tune_zoo.json"),
