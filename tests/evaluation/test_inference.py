@@ -139,6 +139,13 @@ def test_nothing_of_the_models_is_changed_or_moved(model: nn.Module, few: ImageS
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in [*model.modules()][1:])
 
 
+@pytest.mark.parametrize("columns", [7, 12])
+def test_rows_of_labels_have_a_column_for_each_class(few: ImageSet, columns: int) -> None:
+    model, rows = cifarzoo.create_model("simple"), torch.eye(columns)[few.labels[:8] % 7]
+    with pytest.raises(InputError, match=rf"need 10 columns, one for each class; got {columns}"):
+        cifarzoo.evaluate(model, [(few.images[:8], rows)], **CPU)
+
+
 def test_features_give_the_logits_when_the_last_layer_sees_them(few: ImageSet) -> None:
     for name in KINDS:
         network = create_short(name).eval()

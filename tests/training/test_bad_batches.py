@@ -27,6 +27,10 @@ def with_label(value: float, dtype: torch.dtype = torch.int64) -> Callable[[Batc
     return change
 
 
+def in_rows(columns: int) -> Callable[[Batch], Batch]:
+    return lambda batch: (batch[0], torch.eye(columns)[batch[1] % min(columns, 10)])
+
+
 BAD: dict[str, tuple[Callable[[Batch], Batch], str]] = {
     "too high": (with_label(10), r"labels must be in 0\.\.9 .*10"),
     "negative": (with_label(-1), r"labels must be in 0\.\.9 .*-1"),
@@ -37,6 +41,8 @@ BAD: dict[str, tuple[Callable[[Batch], Batch], str]] = {
     "whole numbers": (lambda batch: (batch[0].int(), batch[1]), "uint8 in 0..255, .*torch.int32"),
     "0 to 1": (lambda batch: (batch[0] / 255, batch[1]), "must be normalized"),
     "not a number": (lambda batch: (batch[0] / 0.0 * 0.0, batch[1]), "must be normalized; .*nan"),
+    "too narrow": (in_rows(7), "labels that are rows .*10.*7"),
+    "too wide": (in_rows(12), "labels that are rows .*10.*12"),
     "one channel": (lambda batch: (batch[0][:, :1], batch[1]), r"\(batch, 3, height, width\)"),
 }
 

@@ -28,7 +28,6 @@ __all__ = [
     "check_logits",
     "check_normalized",
     "check_shape",
-    "check_shares",
     "unpack",
 ]
 
@@ -43,7 +42,11 @@ _OVERSHOOT = 0.5  # of images in 0..1 that were resized or sharpened
 
 
 def as_pair(
-    batch: Any, *, classes: Sequence[str] | None = None, takes_soft: bool = False
+    batch: Any,
+    *,
+    classes: Sequence[str] | None = None,
+    columns: int | None = None,
+    takes_soft: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Images and labels of a batch from anywhere, in the one form that networks take.
 
@@ -52,6 +55,7 @@ def as_pair(
             dict with one key for each, as "img" and "label". Images are a tensor or array
             (B, 3, H, W) or (B, H, W, 3), or a list of images; labels as `as_labels` takes them.
         classes: Names of the classes in label order.
+        columns: How many classes labels must tell apart that are rows; any number unless given.
         takes_soft: Whether labels may be shares of several classes, float (B, C).
 
     Returns:
@@ -64,7 +68,8 @@ def as_pair(
     images, labels, extra = unpack(batch)
     if extra is not None:
         check_extra(extra)
-    return as_images(images), as_labels(labels, classes, takes_soft=takes_soft)
+    numbers = as_labels(labels, classes, columns=columns, takes_soft=takes_soft)
+    return as_images(images), numbers
 
 
 def unpack(item: Any, what: str = "batches") -> tuple[Any, Any, Any]:
@@ -262,15 +267,6 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
         raise InputError(
             f"labels must be in 0..{num_classes - 1} for a model with {num_classes} classes; got "
             f"{low}..{high}: build the model with num_classes={high + 1}, or check the labels"
-        )
-
-
-def check_shares(labels: Tensor, num_classes: int) -> None:
-    """Raise InputError when rows of shares have not a column for each of ``num_classes``."""
-    if labels.shape[1] != num_classes:
-        raise InputError(
-            f"labels that are shares of classes must be ({len(labels)}, {num_classes}) for a model "
-            f"with {num_classes} classes; got {tuple(labels.shape)}"
         )
 
 

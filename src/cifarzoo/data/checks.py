@@ -16,8 +16,9 @@ from cifarzoo.data.batches import (
     check_labels,
     check_normalized,
     check_shape,
-    check_shares,
+    unpack,
 )
+from cifarzoo.data.labels import row_width
 from cifarzoo.errors import InputError
 from cifarzoo.zoo.card import Preprocessing
 
@@ -34,7 +35,7 @@ class Checks:
         needs_labels: Whether a batch must not be images alone.
 
     Attributes:
-        num_labels: How many different labels there are, once the model is known.
+        num_labels: How many different labels there are, once `match` was told.
     """
 
     def __init__(
@@ -49,8 +50,23 @@ class Checks:
         self._device, self._preprocessing = device, preprocessing
         self._takes_soft, self._needs_labels = takes_soft, needs_labels
         self._has_begun = False
+        self._widths: dict[int, int] = {}  # of rows before `match`: the first batch with each
         self._ranges: list[Tensor] = []  # extremes of batches that lie on an accelerator
         self._batches: list[tuple[int, int]] = []  # number and size of each
+
+    def match(self, num_labels: int) -> None:
+        """Learn how many labels there are; raises InputError when earlier rows had another width.
+
+        Ranges of earlier labels are not looked at.
+        """
+        self.num_labels = num_labels
+        for width, number in self._widths.items():
+            if width != num_labels:
+                where = f"batch {number}: " if number else ""
+                raise InputError(
+                    f"{where}labels that are rows need {num_labels} columns, one for each class; "
+                    f"got {width}"
+                )
 
     def take(self, batch: Any, number: int) -> tuple[Tensor, Tensor | None]:
         """Refuse a batch that would train or measure something wrong; else it is fit for use."""
@@ -62,16 +78,17 @@ class Checks:
                 images, labels = as_images(batch), None
                 check_shape(images)
             else:
-                images, labels = as_pair(batch, takes_soft=self._takes_soft)
+                images, labels = as_pair(batch, columns=known, takes_soft=self._takes_soft)
+                if known is None and (width := row_width(unpack(batch)[1])):
+                    self._widths.setdefault(width, number)
                 check_batch(images, labels)  # normalizing would broadcast one channel to three
             # the first batch is worth waiting for; what lies on a CPU needs no waiting
             is_read = is_first or images.device.type == "cpu"
             if images.dtype != torch.uint8 and (is_read or not images.is_floating_point()):
                 check_normalized(images, self._preprocessing)
             if known is not None and labels is not None:
-                if labels.is_floating_point():
-                    check_shares(labels, known)
-                elif is_first or labels.device.type == "cpu":
+                is_read = is_first or labels.device.type == "cpu"
+                if is_read and not labels.is_floating_point():
                     check_labels(labels, known)
         except InputError as error:
             raise InputError(f"batch {number}: {error}" if number else str(error)) from None

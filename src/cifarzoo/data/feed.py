@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cifarzoo.compute.place import Place
-from cifarzoo.data.batches import Batches, check_labels, check_shares
+from cifarzoo.data.batches import Batches, check_labels
 from cifarzoo.data.checks import Checks
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.data.loader import Loader, Transform
@@ -177,6 +177,10 @@ class Feed:
             yield self._place(batch, number)
         self.check_late()
 
+    def check_columns(self, num_labels: int) -> None:
+        """Raise InputError when labels so far were rows that tell another number of them apart."""
+        self._checks.match(num_labels)
+
     def match(self, num_classes: int, numbers: Sequence[int] | None) -> None:
         """Learn what labels mean to the network; what `epoch` yields later has its numbers.
 
@@ -185,13 +189,15 @@ class Feed:
             numbers: For each label its number in the network; the labels themselves unless given.
 
         Raises:
-            InputError: A label of a Loader has no output: its batches are not looked at singly.
+            InputError: Labels that were rows tell another number of classes apart; or a label of a
+                Loader has no output: its batches are not looked at singly.
         """
         self._numbers = None if numbers is None else torch.tensor(numbers, device=self._device)
-        self._checks.num_labels = num_classes if numbers is None else len(numbers)
+        num_labels = num_classes if numbers is None else len(numbers)
+        self._checks.match(num_labels)
         self._outputs = num_classes
         if isinstance(self.source, Loader):
-            check_labels(self.source.labels, self._checks.num_labels)
+            check_labels(self.source.labels, num_labels)
 
     def renumber(self, labels: Tensor) -> Tensor:
         """Labels (B,) of a batch that came before `match`, checked, by the network's numbers.
@@ -200,9 +206,7 @@ class Feed:
             InputError: A label has no output.
         """
         known = self._checks.num_labels
-        if known is not None and labels.is_floating_point():
-            check_shares(labels, known)
-        elif known is not None:
+        if known is not None and not labels.is_floating_point():
             check_labels(labels, known)
         return self._translate(labels)
 

@@ -12,20 +12,25 @@ from torch import Tensor
 from cifarzoo.data.image import from_numpy
 from cifarzoo.errors import InputError
 
-__all__ = ["as_labels"]
+__all__ = ["as_labels", "row_width"]
 
 _ROUNDING = 1e-2  # of shares that were added up in bfloat16
 
 
 def as_labels(
-    labels: Any, classes: Sequence[str] | None = None, *, takes_soft: bool = False
+    labels: Any,
+    classes: Sequence[str] | None = None,
+    *,
+    columns: int | None = None,
+    takes_soft: bool = False,
 ) -> Tensor:
     """Class numbers from whatever holds them.
 
     Args:
         labels: Tensor, array or list of whole numbers of any dtype, (N,) or (N, 1); or rows with
-            exactly one 1 (N, C); or, where there are ``classes``, their names, or rows as long.
+            exactly one 1 (N, C); or, where there are ``classes``, their names.
         classes: Names of the classes in label order.
+        columns: How many classes rows must tell apart; the number of ``classes`` unless given.
         takes_soft: Whether rows may be shares of several classes, as MixUp makes them.
 
     Returns:
@@ -43,10 +48,11 @@ def as_labels(
     if found.ndim == 2 and found.shape[1] == 1:
         found = found[:, 0]
     elif found.ndim == 2:
-        if classes is not None and found.shape[1] != len(classes):
+        width = len(classes) if columns is None and classes is not None else columns
+        if width is not None and found.shape[1] != width:
             raise InputError(
-                f"labels that are rows must be ({len(found)}, {len(classes)}), with a column for "
-                f"each class; got {tuple(found.shape)}"
+                f"labels that are rows must be ({len(found)}, {width}), with a column for each "
+                f"class; got {tuple(found.shape)}"
             )
         if takes_soft and _is_soft(found):
             return found.float()
@@ -67,6 +73,12 @@ def as_labels(
                 "library classifies and does no regression"
             )
     return found.to(torch.int64)
+
+
+def row_width(labels: Any) -> int:
+    """Columns of labels that `as_labels` takes for rows; 0 for numbers."""
+    found = labels if isinstance(labels, Tensor) else _as_tensor(labels, None)
+    return found.shape[1] if found.ndim == 2 and found.shape[1] > 1 else 0
 
 
 def _as_tensor(labels: Any, classes: Sequence[str] | None) -> Tensor:

@@ -143,6 +143,9 @@ def infer(
             raise InputError("there are no images to evaluate")
         if labels and len(labels) != len(parts):
             raise InputError("some batches have labels and others none; pass all, or none")
+        if layer is None:
+            names, outputs = class_names(images), parts[0][next(iter(at_once))].shape[1]
+            feed.check_columns(len(names) if names else outputs)
         found = {tta: torch.cat([part[tta] for part in parts]) for tta in at_once}
         if kept:
             logits = found["none"].clone()

@@ -28,7 +28,10 @@ def check_teacher(model: nn.Module, teacher: nn.Module | None, recipe: Recipe) -
             f"{recipe.teacher!r}, pretrained=True), or train without: recipe.replace(teacher='')"
         )
     if not recipe.teacher:
-        raise ArgumentError("there is a teacher, but the recipe names none; set recipe.teacher")
+        raise ArgumentError(
+            "there is a teacher, but the recipe names none; take "
+            f"recipe.replace(teacher={describe(teacher).name!r})"
+        )
     name = describe(teacher).name
     if name != recipe.teacher:
         raise ArgumentError(
