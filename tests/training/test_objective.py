@@ -121,7 +121,10 @@ def test_shares_are_taken_by_the_names_of_the_classes(few: ImageSet) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows[:, :9] / rows[:, :9].sum(1, keepdim=True), "need 10 columns, one for each class; got 9"),
+        (
+            lambda rows: rows[:, :9] / rows[:, :9].sum(1, keepdim=True),
+            "need 10 columns, one for each class; got 9",
+        ),
         (lambda rows: rows * 2, "rows with one 1"),
         (lambda rows: rows - 0.2, "rows with one 1"),
     ],
