@@ -66,8 +66,7 @@ def compare_with_humans(
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:
-        ArgumentError: The temperature is no positive number of float32, or an argument is of
-            another kind.
+        ArgumentError: The temperature is no positive number of float32.
         InputError: ``humans`` has not a row for each image or not a column for each class.
 
     Example:

@@ -88,14 +88,13 @@ def reset_classifier(
         model: A network of the zoo, of torchvision, of timm, or your own, which is changed in
             place. If it has a method ``reset_classifier``, as networks of timm do, this method is
             called.
-        num_classes: Number of outputs of the new layer.
+        num_classes: Number of outputs of the new layer, from 1 to 100,000.
         classes: Names of the classes, in the order of the labels. If they are None and the training
             images name their classes, training fills them in.
         seed: Seed of the new parameters; torch's global generators are then left alone.
 
     Raises:
-        ArgumentError: ``num_classes`` is below 1 or above 100,000, or is not the number of
-            ``classes``; or ``seed`` is no seed.
+        ArgumentError: ``num_classes`` is not the number of ``classes``, or ``seed`` is no seed.
         InputError: The last layer of the network cannot be found; nothing is changed.
 
     Example:
