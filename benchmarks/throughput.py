@@ -41,6 +41,7 @@ from torchvision.transforms import v2
 
 import cifarzoo
 from cifarzoo import CIFAR10_PREPROCESSING, Augmentation, ImageSet, Loader, Recipe
+from cifarzoo.compute.cpu import library
 from cifarzoo.compute.machine import computes_bfloat16
 from cifarzoo.compute.place import Precision
 from cifarzoo.data.sets.cifar import data_root
@@ -176,6 +177,7 @@ def our_training(
 ) -> Contender:
     """The Trainer: the second epoch's rate, as its own record states it."""
     images = few(train, steps)
+    library.build()  # a run as short as this one would not
 
     def run() -> float:
         model = cifarzoo.create_model(name, seed=0)
