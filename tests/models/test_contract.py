@@ -216,6 +216,14 @@ def test_other_sizes_work_or_are_refused_with_the_size(name: str) -> None:
 
 
 @each_kind
+def test_it_takes_every_size_that_its_recipes_train_at(name: str) -> None:
+    model, images = cifarzoo.create_model(name).eval(), torch.zeros(2, 3, 32, 32)
+    for recipe in cifarzoo.get_model_info(name).recipes.values():
+        for size in {int(size) for _, size in recipe.image_sizes}:
+            assert model(images[..., :size, :size].contiguous()).shape == (2, 10)
+
+
+@each_kind
 def test_has_a_card_that_names_it(name: str) -> None:
     card = cifarzoo.get_card(cifarzoo.create_model(name, num_classes=7))
     assert card == ModelCard(name, num_classes=7)

@@ -19,7 +19,8 @@ class VGG(nn.Module):
     Source: Simonyan & Zisserman 2015, Very Deep Convolutional Networks for Large-Scale Image
     Recognition, arXiv:1409.1556, table 1. The convolutions are torchvision's ``features``. Two
     things differ from the paper, as in kuangliu/pytorch-cifar: there is batch normalization, and
-    one dense layer instead of three.
+    one dense layer instead of three. Poolings of an odd map round up, so that a recipe may begin
+    with images smaller than 32 pixels; at 32 pixels no map is odd.
 
     Args:
         table: The column of the paper's table: "A" for 11 layers, "B" for 13, "D" for 16, "E" for
@@ -38,9 +39,11 @@ class VGG(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.MaxPool2d):
+                module.ceil_mode = True
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, num_classes) of normalized float images (B, 3, H, W) of at least 32x32."""
+        """Logits (B, num_classes) of normalized float images (B, 3, H, W) of any size."""
         x = F.adaptive_avg_pool2d(self.features(images), 1)
         logits: Tensor = self.classifier(torch.flatten(x, 1))
         return logits
