@@ -49,6 +49,7 @@ KINDS = [
     "shakeshake26_2x32d",
     "shufflenetv2_x0_5",
     "simple",
+    "tiniest",
     "vgg11_bn",
     "vit_tiny_patch4",
     "wrn40_1",
@@ -79,6 +80,7 @@ _SHORT: dict[str, dict[str, Any]] = {
     "resnet50_cifar": {"depths": [2, 1, 1, 1], "block": "bottleneck", "stem": "cifar"},
     "resnext29_32x4d": {"blocks": 1, "groups": 32, "group_width": 1},
     "shakeshake26_2x32d": {"blocks": 2, "width": 16},
+    "tiniest": {"width": 16, "wide": 32},
     "vit_tiny_patch4": {"depth": 2, "width": 48, "heads": 3, "patch": 4},
     "wrn40_1": {"depth": 16, "width": 1},
 }

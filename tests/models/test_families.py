@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import cifarzoo
 from cifarzoo.errors import ArgumentError
-from cifarzoo.models import PreActResNet, RepVGG, ShakeBlock, fuse_branches
+from cifarzoo.models import MixingBlock, PreActResNet, RepVGG, ShakeBlock, fuse_branches
 from cifarzoo.models.shakeshake import ShiftedShortcut
 
 # parameters in millions and MACs in millions, as the papers and the peers' tables have them:
@@ -51,7 +51,8 @@ PUBLISHED = {
     "convmixer256_8": (0.59, 149),
     "cct_7_3x1": (3.76, 1183),
 }
-# exactly, as the tests in osmr/imgclsmob, pytorch/pytorchcv/models, count them
+# exactly, as the tests in osmr/imgclsmob, pytorch/pytorchcv/models, count them; the last as its
+# README does
 COUNTED = {
     "preresnet20": 272_282,
     "preresnet56": 855_578,
@@ -66,6 +67,7 @@ COUNTED = {
     "pyramidnet110_a48": 1_772_706,
     "pyramidnet110_a84": 3_904_446,
     "shakeshake26_2x32d": 2_923_162,
+    "tiniest": 97_530,
 }
 
 
@@ -264,3 +266,16 @@ def test_macs_of_dense_layers_are_counted_for_every_token_and_attention_too() ->
 
     found = cifarzoo.summary(Tokens()).total_mult_adds
     assert found == 5 * 8 * (24 + 8) + 2 * 5 * 5 * 8
+
+
+def test_a_gate_of_large_numbers_has_finite_gradients() -> None:
+    """exp of more than 88 is infinite in float32, and the gradient through it was NaN."""
+    block = MixingBlock(16)
+    with torch.no_grad():
+        block.expand.bias.fill_(100)
+    images = noise(2).repeat(1, 6, 1, 1)[:, :16].requires_grad_()
+    y = block(images)
+    y.sum().backward()
+    assert y.isfinite().all()
+    assert images.grad is not None
+    assert images.grad.isfinite().all()

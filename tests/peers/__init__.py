@@ -47,6 +47,7 @@ PEERS: dict[str, tuple[Callable[[], nn.Module], str, dict[str, str], int]] = {
     "chenyaofo, deployed": (families.chenyaofo_deployed, "repvgg_a0", {"form": "plain"}, 32),
     "Page": (families.page, "resnet9", {}, 32),
     "locuslab": (families.locuslab, "convmixer256_8", {}, 32),
+    "xvel": (families.xvel, "tiniest", {}, 32),
     "SHI-Labs": (families.shi_labs, "cct_7_3x1", {}, 32),
     "timm, ViT": (families.timm_vit, "vit_tiny_patch4", {}, 32),
     "airbench94": (resnets.airbench94, "airbench94", {}, 32),

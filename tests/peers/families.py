@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -188,6 +190,56 @@ def locuslab() -> nn.Module:
     return nn.Sequential(
         *stem, *blocks, nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten(), nn.Linear(256, 10)
     )
+
+
+class _Pixels(nn.Module):
+    """Normalizes the channels of each pixel."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.ln = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.ln(x.movedim(1, -1)).movedim(-1, 1)
+        return y
+
+
+class _Tiny(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        part = dim // 4
+        kinds = ({"kernel_size": 3}, {"kernel_size": 7}, {"kernel_size": 7, "dilation": 3})
+        for number, kind in enumerate(kinds, 1):
+            conv = nn.Conv2d(part, part, groups=part, padding="same", **kind)
+            self.add_module(f"dwconv{number}", conv)
+        self.ln = _Pixels(dim)
+        self.fc1 = nn.Conv2d(dim, 2 * dim, 1)
+        self.fc2 = nn.Conv2d(dim, dim, 1)
+        self.rs = nn.Parameter(torch.ones(1, dim, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b, c, d = torch.chunk(x, 4, dim=1)
+        d = F.avg_pool2d(d, 3, stride=1, padding=1)
+        parts = [a, *(self.get_submodule(f"dwconv{n}")(y) for n, y in enumerate((b, c, d), 1))]
+        u, v = torch.chunk(self.fc1(self.ln(torch.cat(parts, dim=1))), 2, dim=1)
+        y: Tensor = self.fc2(torch.tanh(torch.exp(u)) * u * v) + x * self.rs
+        return y
+
+
+def xvel() -> nn.Module:
+    """Tiniest() of xvel/cifar10-tiniest, model.py, commit 70a9bfe."""
+    layers: dict[str, nn.Module] = {
+        "conv1": nn.Conv2d(3, 48, 3, padding=1),
+        "ln1": _Pixels(48),
+        **{f"l{number}": _Tiny(48) for number in (1, 2, 3)},
+        "dsconv": nn.Conv2d(48, 80, 4, groups=16, stride=2, padding=1),
+        "ln2": _Pixels(80),
+        **{f"l{number}": _Tiny(80) for number in (4, 5, 6)},
+        "avgpool": nn.AdaptiveAvgPool2d(1),
+        "flat": nn.Flatten(),
+        "fc": nn.Linear(80, 10),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
 
 class _Attention(nn.Module):

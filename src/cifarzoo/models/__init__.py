@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
     from cifarzoo.models.shakeshake import ShakeBlock, ShakeShake
     from cifarzoo.models.simple import Simple
     from cifarzoo.models.small_resnet import SEBlock, SmallResNet, SqueezeExcitation
+    from cifarzoo.models.tiniest import MixingBlock, Tiniest
     from cifarzoo.models.vgg import VGG
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "DenseLayer",
     "DenseNet",
     "Ensemble",
+    "MixingBlock",
     "PreActBlock",
     "PreActBottleneck",
     "PreActResNet",
@@ -58,6 +60,7 @@ __all__ = [
     "Simple",
     "SmallResNet",
     "SqueezeExcitation",
+    "Tiniest",
     "Transition",
     "fuse_branches",
     "mobilenetv2",
@@ -81,6 +84,7 @@ _HOMES = {
     "shakeshake": ("ShakeBlock", "ShakeShake"),
     "simple": ("Simple",),
     "small_resnet": ("SEBlock", "SmallResNet", "SqueezeExcitation"),
+    "tiniest": ("MixingBlock", "Tiniest"),
     "vgg": ("VGG",),
 }
 
