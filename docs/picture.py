@@ -149,29 +149,36 @@ def _height(point: Point) -> float:
     return -math.log(100 - point.accuracy)
 
 
+# where a label may stand, from its point, and which of its ends is there; the first that is free
+_ABOVE = (((0, 6), "center"),)
+_AROUND = (((8, -10), "left"), ((8, 4), "left"), ((-8, 4), "right"), ((-8, -10), "right"))
+
+
 def _label(axes: plt.Axes, ours: Sequence[Point], theirs: Sequence[Point]) -> None:
-    """Name our points, and of the others the best for their cost where there is room."""
+    """Name our points, and of the others the best for their cost, where there is room."""
     places = [axes.transData.transform((p.cost, _height(p))) for p in ours]
     labels = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in places]
     for points, color, size in ((ours, OURS, 8.5), (frontier(theirs), GREY, 8)):
         for point in points:
             text = point.label if point.by else f"{point.label}  {point.accuracy:.1f}"
-            left, up = (0, 6) if point.by else (8, -10)
-            label = axes.annotate(
-                text,
-                (point.cost, _height(point)),
-                xytext=(left, up),
-                textcoords="offset points",
-                ha="center" if point.by else "left",
-                color=color,
-                fontsize=size,
-                zorder=4,
-            )
-            extent = label.get_window_extent()
-            if point.by and any(extent.overlaps(other) for other in labels):
+            spots = _ABOVE if point.by else _AROUND
+            for offset, side in spots:
+                label = axes.annotate(
+                    text,
+                    (point.cost, _height(point)),
+                    xytext=offset,
+                    textcoords="offset points",
+                    ha=side,
+                    color=color,
+                    fontsize=size,
+                    zorder=4,
+                )
+                extent = label.get_window_extent()
+                is_needed = not point.by and (offset, side) == spots[-1]  # ours are all named
+                if is_needed or not any(extent.overlaps(other) for other in labels):
+                    labels.append(extent)
+                    break
                 label.remove()
-            else:
-                labels.append(extent)
 
 
 PICTURES = {
