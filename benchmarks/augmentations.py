@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 
 import torch
-from machine import DEVICE, describe_machine, synchronize
+from machine import DEVICE, build_layers, describe_machine, synchronize
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     Console().print(describe_machine())
+    build_layers()
     for batch in map(int, arguments.batches.split(",")):
         rounds = Rounds(contenders(), batch=batch, count=arguments.rounds)
         recipe = Recipe(epochs=1, batch_size=batch, optimizer="momentum", learning_rate=0.01)

@@ -16,7 +16,7 @@ from typing import Any
 
 import throughput
 import torch
-from machine import describe_machine
+from machine import build_layers, describe_machine
 from throughput import few, interleave, our_training, plain_training, show, tuned_training
 
 import cifarzoo
@@ -26,7 +26,7 @@ MODELS = (
     *("simple", "deep_bn", "resnet20", "resnet18_cifar", "preresnet20", "wrn16_2", "seresnet20"),
     *("vgg11_bn", "densenet_bc40_k12", "resnext29_32x4d", "pyramidnet110_a48"),
     *("shakeshake26_2x32d", "mobilenetv2", "shufflenetv2_x1_0", "repvgg_a0", "resnet9"),
-    *("airbench94", "convmixer256_8", "cct_7_3x1", "vit_tiny_patch4"),
+    *("airbench94", "convmixer256_8", "cct_7_3x1", "vit_tiny_patch4", "tiniest"),
 )
 WORK = 3e8  # multiply-accumulates of a forward pass, of the batches of one turn, per image of one
 MOST = 300  # batches of a turn; the set has 390
@@ -49,6 +49,7 @@ def main() -> None:
     results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     column = results.setdefault(precision, {})
     column["machine"] = describe_machine() | {"rounds": arguments.rounds}
+    build_layers()
     for name, info in infos.items():
         steps = min(MOST, max(1, round(WORK / info.macs)))
         column.setdefault("networks", {})[name] = measure(name, steps, arguments.rounds, precision)

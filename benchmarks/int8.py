@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import torch._inductor.config
-from machine import describe_machine
+from machine import build_layers, describe_machine
 from torch import Tensor, nn
 
 import cifarzoo
@@ -166,6 +166,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    build_layers()
     train, test = (cifarzoo.load_cifar10(part, download=False) for part in ("train", "test"))
     results: dict[str, Any] = {"machine": describe_machine(), "models": {}}
     for name in arguments.models.split(","):

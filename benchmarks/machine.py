@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from cifarzoo.compute import machine
+from cifarzoo.compute.cpu import library
 from cifarzoo.zoo.weights import library_versions
 
-__all__ = ["DEVICE", "describe_machine", "is_this_machine", "synchronize"]
+__all__ = ["DEVICE", "build_layers", "describe_machine", "is_this_machine", "synchronize"]
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -20,6 +21,12 @@ def synchronize() -> None:
     """Wait for a GPU's queue, so that the clock sees the work."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
+
+
+def build_layers() -> None:
+    """Compile the layers in C, as long trainings do; what is measured is too short for it."""
+    if DEVICE.type == "cpu":
+        library.build()
 
 
 def describe_machine() -> dict[str, Any]:

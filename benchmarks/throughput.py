@@ -32,7 +32,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import torchvision
-from machine import DEVICE, describe_machine, synchronize
+from machine import DEVICE, build_layers, describe_machine, synchronize
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -41,7 +41,6 @@ from torchvision.transforms import v2
 
 import cifarzoo
 from cifarzoo import CIFAR10_PREPROCESSING, Augmentation, ImageSet, Loader, Recipe
-from cifarzoo.compute.cpu import library
 from cifarzoo.compute.machine import computes_bfloat16
 from cifarzoo.compute.place import Precision
 from cifarzoo.data.sets.cifar import data_root
@@ -83,6 +82,7 @@ def main() -> None:
         parser.error(f"--only: there is no {unknown[0]!r}; there are {', '.join(sections)}")
     results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     results["machine"] = describe_machine()
+    build_layers()
     for name in names:
         results[name] = sections[name](arguments.rounds)
         show(name, results[name])
@@ -177,7 +177,6 @@ def our_training(
 ) -> Contender:
     """The Trainer: the second epoch's rate, as its own record states it."""
     images = few(train, steps)
-    library.build()  # a run as short as this one would not
 
     def run() -> float:
         model = cifarzoo.create_model(name, seed=0)
