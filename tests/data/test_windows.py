@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import augmentations, image_sets
 
 from cifarzoo import Augmentation, ImageSet, Loader
-from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu.windows import windows_takes
 
 pytestmark = pytest.mark.usefixtures("built")
 
@@ -28,7 +28,7 @@ def test_batches_are_those_of_torchs_operations(
     channels_last: bool,
     batch_size: int,
 ) -> None:
-    assert native.windows_takes(images.images, torch.float32)
+    assert windows_takes(images.images, torch.float32)
     ours, torchs = (
         Loader(
             images,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import TypedDict  # pydantic takes typing's from Python 3.12 on
 
-from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu.windows import windows, windows_takes
 from cifarzoo.compute.place import Device, Place
 from cifarzoo.data.augment import crop, crop_rows, cut_out, flip_first, reflect_pad
 from cifarzoo.data.imageset import ImageSet
@@ -252,8 +252,8 @@ class Loader:
         part = slice(*plan.bounds[batch])
         index = plan.index[part]
         in_one_pass = self.kernels and not self._changes and plan.light is None
-        if in_one_pass and native.windows_takes(self._images, self.dtype):
-            images = native.windows(
+        if in_one_pass and windows_takes(self._images, self.dtype):
+            images = windows(
                 self._images,
                 index,
                 (plan.top[part], plan.left[part]),

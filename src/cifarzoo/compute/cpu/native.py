@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from cifarzoo.compute.cpu import library
 
 __all__ = [
+    "NAMES",
     "Activation",
     "Statistics",
+    "call",
     "conv_weight",
     "depthwise_apply",
     "depthwise_backward",
@@ -38,8 +40,6 @@ __all__ = [
     "pixels_apply",
     "pixels_takes",
     "takes",
-    "windows",
-    "windows_takes",
     "winograd_apply",
     "winograd_takes",
     "winograd_weight",
@@ -49,14 +49,14 @@ Activation = Literal["none", "relu", "relu6"]
 _ACTIVATIONS = get_args(Activation)  # in the order of kernels.c
 
 _C_TYPES: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double}  # others are tensors
-_NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
+NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
 def takes(x: Tensor) -> bool:
     """Whether the compiled layers are there, and read the map ``x``."""
     return (
         library.find() is not None
-        and x.dtype in _NAMES
+        and x.dtype in NAMES
         and x.device.type == "cpu"
         and type(x) in (Tensor, nn.Parameter)  # others have ways of their own to hold numbers
         and x.ndim == 4
@@ -98,7 +98,7 @@ def norm_statistics(
     """The statistics of (B, C, H, W) over all but its channels; the running ones follow."""
     mean, deviation, scale, shift = fields = torch.empty(4, x.shape[1]).unbind()
     settings = (*_rows(x), float(momentum), float(eps))
-    _call("norm_statistics", x, x, weight, bias, *fields, *running, *settings)
+    call("norm_statistics", x, x, weight, bias, *fields, *running, *settings)
     torch.autograd.graph.increment_version(running)
     return Statistics(mean, deviation, scale, shift, eps)
 
@@ -108,7 +108,7 @@ def norm_apply(
 ) -> Tensor:
     """Normalize (B, C, H, W), add another map and apply an activation, in one pass."""
     y = torch.empty_like(x)
-    _call("norm_apply", x, x, plus, y, of.scale, of.shift, *_rows(x), _ACTIVATIONS.index(kind))
+    call("norm_apply", x, x, plus, y, of.scale, of.shift, *_rows(x), _ACTIVATIONS.index(kind))
     return y
 
 
@@ -145,7 +145,7 @@ def norm_gradient(
     to_x = torch.empty_like(x)
     apart = 0 if more is None else more.stride(3)
     settings = (*_rows(x), apart, _ACTIVATIONS.index(kind))
-    _call("norm_gradient", x, grad, x, more, to_x, plan, of.scale, of.shift, *settings)
+    call("norm_gradient", x, grad, x, more, to_x, plan, of.scale, of.shift, *settings)
     return to_x
 
 
@@ -163,14 +163,14 @@ def _norm_backward(
     to_weight, to_bias = sums = torch.empty(2, x.shape[1]).unbind()
     known = (of.mean, of.inverse_deviation, of.scale, of.shift)
     settings = (*_rows(x), _ACTIVATIONS.index(kind))
-    _call("norm_backward", x, grad, x, y, to_x, to_other, plan, *known, *sums, *settings)
+    call("norm_backward", x, grad, x, y, to_x, to_other, plan, *known, *sums, *settings)
     return plan, to_weight, to_bias
 
 
 def depthwise_weight(grad: Tensor, x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
     """Weight gradient (C, 1, K, K), float32, of a depthwise convolution of (B, C, H, W)."""
     found = torch.empty(kernel, kernel, x.shape[1])
-    _call("depthwise_weight", x, grad, x, found, *_sizes(grad, x), kernel, stride, padding)
+    call("depthwise_weight", x, grad, x, found, *_sizes(grad, x), kernel, stride, padding)
     return found.permute(2, 0, 1)[:, None]
 
 
@@ -192,7 +192,7 @@ def depthwise_apply(
     y = new_map(x, *x.shape[:2], *((s + 2 * padding - kernel) // stride + 1 for s in x.shape[2:]))
     norm = (None, None) if of is None else (of.scale, of.shift)
     settings = (_ACTIVATIONS.index(kind), *_sizes(y, x), kernel, stride, 1, padding)
-    _call("depthwise_apply", x, x, _taps(weight), bias, y, *norm, *settings)
+    call("depthwise_apply", x, x, _taps(weight), bias, y, *norm, *settings)
     return y
 
 
@@ -202,7 +202,7 @@ def depthwise_input(grad: Tensor, weight: Tensor, x: Tensor, stride: int, paddin
     to_x = new_map(x, *x.shape)
     settings = (0, *_sizes(to_x, grad), kernel, 1, stride, kernel - 1 - padding)
     taps = _taps(weight.flip((2, 3)))
-    _call("depthwise_apply", x, grad, taps, None, to_x, None, None, *settings)
+    call("depthwise_apply", x, grad, taps, None, to_x, None, None, *settings)
     return to_x
 
 
@@ -226,10 +226,10 @@ def depthwise_backward(
     known = (of.mean, of.inverse_deviation, of.scale, of.shift)
     outputs = (to_x, found, plan, *known, to_weight, to_bias)
     settings = (_ACTIVATIONS.index(kind), *_sizes(grad, x), kernel, stride, padding)
-    _call("depthwise_backward", x, grad, x, _taps(weight.flip((2, 3))), *outputs, *settings)
+    call("depthwise_backward", x, grad, x, _taps(weight.flip((2, 3))), *outputs, *settings)
     # until now it holds the gradient behind the normalization, each number of which is read once
     maps = (to_x, x, None, to_x, plan, of.scale, of.shift)
-    _call("norm_gradient", x, *maps, rows, channels, 0, 0)
+    call("norm_gradient", x, *maps, rows, channels, 0, 0)
     return to_x, to_weight, to_bias, found.permute(2, 0, 1)[:, None]
 
 
@@ -250,7 +250,7 @@ def conv_weight(grad: Tensor, x: Tensor, kernel: int, stride: int) -> Tensor:
     outputs, *sizes = grad.shape[1:]
     found = torch.empty(outputs, kernel, kernel, inputs)
     of_x = (batch, height, width, inputs)
-    _call("conv_weight", x, grad, x, found, *of_x, *sizes, outputs, kernel, stride)
+    call("conv_weight", x, grad, x, found, *of_x, *sizes, outputs, kernel, stride)
     return found.permute(0, 3, 1, 2)
 
 
@@ -267,7 +267,7 @@ def winograd_apply(
     size = height + 2 * padding - 2, width + 2 * padding - 2
     y = new_map(x, batch, outputs, *size)
     of_x = (batch, height, width, channels)
-    _call("winograd_apply", x, x, filters, bias, y, *of_x, *size, outputs, padding)
+    call("winograd_apply", x, x, filters, bias, y, *of_x, *size, outputs, padding)
     return y
 
 
@@ -277,7 +277,7 @@ def winograd_weight(grad: Tensor, x: Tensor, padding: int) -> Tensor:
     outputs, *size = grad.shape[1:]
     found = torch.empty(36, filled(channels), filled(outputs))
     of_x = (batch, height, width, channels)
-    _call("winograd_weight", x, grad, x, found, *of_x, *size, outputs, padding)
+    call("winograd_weight", x, grad, x, found, *of_x, *size, outputs, padding)
     return found[:, :channels, :outputs]
 
 
@@ -296,7 +296,7 @@ def winograd_parts(
     _, channels, height, width = x.shape
     parts = torch.empty(36, len(tiles), channels)
     settings = (height, width, channels, *size, padding, tiles.start, len(tiles))
-    _call("winograd_parts", x, x, parts, *settings, 4 if of_gradient else 6)
+    call("winograd_parts", x, x, parts, *settings, 4 if of_gradient else 6)
     return parts
 
 
@@ -304,7 +304,7 @@ def winograd_pixels(parts: Tensor, bias: Tensor | None, y: Tensor, tiles: range)
     """Write the pixels of some tiles of ``y`` (B, K, H, W) from their parts (36, tiles, K)."""
     _, channels, height, width = y.shape
     sizes = (height, width, channels, tiles.start, len(tiles))
-    _call("winograd_pixels", y, parts, bias, y, *sizes)
+    call("winograd_pixels", y, parts, bias, y, *sizes)
 
 
 def pixels_takes(x: Tensor, outputs: int) -> bool:
@@ -317,52 +317,8 @@ def pixels_apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     inputs, outputs = weight.shape
     y = new_map(x, len(x), outputs, *x.shape[2:])
     offset = torch.zeros(outputs) if bias is None else bias
-    _call("pixels_apply", x, x, weight.contiguous(), offset, y, _rows(x)[0], inputs, outputs)
+    call("pixels_apply", x, x, weight.contiguous(), offset, y, _rows(x)[0], inputs, outputs)
     return y
-
-
-def windows_takes(images: Tensor, dtype: torch.dtype) -> bool:
-    """Whether `windows` makes batches of this dtype of uint8 images (N, 3, S, S)."""
-    return (
-        library.find() is not None
-        and dtype in _NAMES
-        and images.device.type == "cpu"
-        and images.is_contiguous()
-    )
-
-
-def windows(
-    images: Tensor,
-    index: Tensor,
-    corner: tuple[Tensor, Tensor],
-    table: Tensor,
-    *,
-    padding: int,
-    mirrored: int,
-    square: tuple[Tensor, Tensor] | None,
-    side: int,
-) -> Tensor:
-    """Cut windows out of chosen images, mirror, normalize and cut squares out, in one pass.
-
-    Args:
-        images: uint8 (N, 3, S, S), continued by reflection.
-        index: int64 (B,), numbers of the images.
-        corner: int64 (B,) each, first row and column of each window, in 0..2 padding.
-        table: (3, 256), what each value of each channel becomes.
-        padding: Pixels that the images are continued by.
-        mirrored: Number of images that are mirrored; they come first.
-        square: int64 (B,) each, first row and column of what is 0; they may lie outside.
-        side: Of the square, in pixels; 0 for none.
-
-    Returns:
-        (B, 3, S, S) of the table's dtype, in channels_last.
-    """
-    size = images.shape[3]
-    out = new_map(table, len(index), 3, size, size)
-    squares = square or (None, None)
-    sizes = (len(index), size, padding, mirrored, side if square else 0)
-    _call("windows", out, images, index, *corner, *squares, table, out, *sizes)
-    return out
 
 
 def filled(channels: int) -> int:
@@ -395,9 +351,9 @@ def _sizes(grad: Tensor, x: Tensor) -> tuple[int, ...]:
     return batch, height, width, channels, grad.shape[2], grad.shape[3]
 
 
-def _call(name: str, kind: Tensor, *arguments: Any) -> None:
+def call(name: str, kind: Tensor, *arguments: Any) -> None:
     """Call the function for the dtype of ``kind``: tensors by address, sizes as they are."""
-    function = getattr(library.find(), f"{name}_{_NAMES[kind.dtype]}")
+    function = getattr(library.find(), f"{name}_{NAMES[kind.dtype]}")
     if function.argtypes is None:
         function.argtypes = [_C_TYPES.get(type(value), ctypes.c_void_p) for value in arguments]
     function(*[x.data_ptr() if isinstance(x, Tensor) else x for x in arguments])
