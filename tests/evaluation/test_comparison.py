@@ -64,6 +64,12 @@ def test_a_model_compared_with_itself(report: EvaluationReport) -> None:
     assert found.p_value == 1
 
 
+def test_names_say_which_views_the_reports_are_of(report: EvaluationReport) -> None:
+    views = dataclasses.replace(report, tta="flip")
+    found = cifarzoo.compare(report, views)
+    assert found.names == ("simple (tta: none)", "simple (tta: flip)")
+
+
 def test_exchanging_the_models_changes_the_sign(report: EvaluationReport) -> None:
     one, other = with_right(report, [True] * 90 + [False] * 10), with_right(report, [True] * 100)
     there, back = cifarzoo.compare(one, other), cifarzoo.compare(other, one)

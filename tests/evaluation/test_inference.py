@@ -83,6 +83,8 @@ def test_views_and_temperature_act_as_elsewhere(model: nn.Module, few: ImageSet)
     wrong: Any = "mirror"
     with pytest.raises(ArgumentError, match="tta must be one of"):
         probabilities(model, few, tta=wrong)
+    with pytest.raises(ArgumentError, match="advance must be a function of a number; got 'mirror'"):
+        evaluate(model, few, advance=wrong, **CPU)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 import pytest
+import torch
 
 import cifarzoo
 from cifarzoo import EpochRecord, EvaluationReport, History, ImageSet
@@ -75,9 +76,38 @@ def test_a_class_without_images_is_marked_in_the_confusion_matrix() -> None:
     assert rows == ["cat", "dog (no images)"]
 
 
-def test_confusion_matrix_must_fit_the_classes() -> None:
-    with pytest.raises(InputError, match="confusion must be 2x2"):
-        cifarzoo.plot_confusion_matrix([[1]], ("cat", "dog"))
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [[1]],
+        [[1, 2], [3]],
+        [[1, 2], [3, 4], [5, 6]],
+        [[0.9, 0.1], [0.2, 0.8]],
+        [[1, -2], [3, 4]],
+        [["1", "2"], ["3", "4"]],
+        [1, 2],
+        [[], []],
+        7,
+        "report.json",
+        None,
+    ],
+)
+def test_confusion_matrix_must_be_counts_that_fit_the_classes(counts: Any) -> None:
+    with pytest.raises(InputError, match="or 2x2 numbers of images"):
+        cifarzoo.plot_confusion_matrix(counts, ("cat", "dog"))
+
+
+def test_confusion_matrix_takes_counts_of_tensors_and_arrays() -> None:
+    counts = torch.tensor([[5, 1], [0, 7]])
+    for each in (counts, counts.numpy(), [*counts]):
+        axes = cifarzoo.plot_confusion_matrix(each, ("cat", "dog")).axes[0]
+        assert sorted(text.get_text() for text in axes.texts) == ["1", "5", "7"]
+
+
+@pytest.mark.parametrize("classes", ["ab", (), (1, 2), 5])
+def test_confusion_matrix_needs_a_list_of_names(classes: Any) -> None:
+    with pytest.raises(InputError, match="classes must be a list of names"):
+        cifarzoo.plot_confusion_matrix([[1, 2], [3, 4]], classes)
 
 
 def test_history_draws_training_and_validation() -> None:

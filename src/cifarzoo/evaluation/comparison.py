@@ -29,7 +29,8 @@ class Comparison:
     """Holds the difference of two models on the same images.
 
     Args:
-        names: Names of both models; numbers are added if the names are equal.
+        names: Names of both models. The test-time augmentation is added if the reports differ in
+            it, and otherwise numbers if the names are equal.
         accuracy: Accuracy of each model, 0..1.
         difference: Accuracy of the first model minus that of the second.
         difference_interval: 95 % interval of the difference, by a paired bootstrap.
@@ -106,7 +107,8 @@ def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0)
     """Compare two models by their reports on the same images in the same order.
 
     Most images are easy for both or hard for both, so the paired difference is far more certain
-    than the two intervals suggest.
+    than the two intervals suggest. The reports may be of different test-time augmentation: the
+    difference is then that of both together, and the names say so.
 
     Args:
         first: A report of `evaluate`.
@@ -140,7 +142,9 @@ def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0)
     ]
     pairs = list(zip(*hits, strict=True))
     names = (first.model, second.model)
-    if first.model == second.model:
+    if first.tta != second.tta:
+        names = (f"{first.model} (tta: {first.tta})", f"{second.model} (tta: {second.tta})")
+    elif first.model == second.model:
         names = (f"{first.model} (1)", f"{second.model} (2)")
     only_first = sum(a and not b for a, b in pairs)
     only_second = sum(b and not a for a, b in pairs)

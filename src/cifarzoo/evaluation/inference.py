@@ -117,9 +117,12 @@ def infer(
 
     Raises:
         InputError: There are no images, only some have labels, or a logit is not finite.
-        ArgumentError: One of ``ways`` is unknown, or ``batch_size`` is below 1.
+        ArgumentError: One of ``ways`` is unknown, ``batch_size`` is below 1, or ``advance`` is no
+            function.
     """
     check_views(ways)
+    if advance is not None and not callable(advance):
+        raise ArgumentError(f"advance must be a function of a number; got {shorten(advance)}")
     batch_size = check_count("batch_size", batch_size, most=_MOST_AT_ONCE)
     # the images that are unsure are known when all have been seen once
     at_once: dict[TestTimeAugmentation, None]

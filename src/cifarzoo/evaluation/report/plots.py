@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cifarzoo.errors import ArgumentError, InputError, MissingExtraError
-from cifarzoo.names import check_kind, one_line, whole_number
+from cifarzoo.names import check_kind, one_line, texts, whole_number, whole_numbers
 from cifarzoo.plain import shorten
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def plot_confusion_matrix(
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        InputError: The matrix is not C by C, or ``classes`` is missing.
+        InputError: The matrix is not C by C whole numbers, or ``classes`` is missing.
     """
     check_kind("title", "" if title is None else title, str)
     report: Any = confusion
@@ -68,11 +68,25 @@ def plot_confusion_matrix(
             "a confusion matrix needs the names of its classes; pass a report of evaluate(), or "
             "counts and classes"
         )
-    counts: Sequence[Sequence[int]] = report
-    count = len(classes)
-    if len(counts) != count or any(len(row) != count for row in counts):
-        raise InputError(f"confusion must be {count}x{count}, a row and column for each class")
-    return _draw_matrix(counts, classes, title or "")
+    names = texts(classes)
+    if not names:
+        raise InputError(f"classes must be a list of names; got {shorten(classes)}")
+    return _draw_matrix(_square(report, len(names)), names, title or "")
+
+
+def _square(counts: Any, size: int) -> list[list[int]]:
+    """Counts as Python's; raises InputError unless there are ``size`` rows of ``size`` of them."""
+    try:
+        rows = [*counts]
+    except TypeError:
+        rows = []
+    found = [row for row in map(whole_numbers, rows) if row and len(row) == size and min(row) >= 0]
+    if not len(found) == len(rows) == size:
+        raise InputError(
+            f"confusion must be a report of evaluate(), or {size}x{size} numbers of images, a row "
+            f"and column for each class; got {shorten(counts)}"
+        )
+    return found
 
 
 def plot_history(histories: Any, *, title: str = "", columns: int = 3) -> Figure:
