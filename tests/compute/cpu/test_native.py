@@ -79,6 +79,21 @@ def test_activations_in_the_same_pass_change_nothing_else(
         assert torch.equal(native.norm_apply(x, of, "relu", other), (plain + other).relu())
 
 
+@pytest.mark.parametrize("shape", [(7, 256, 9, 16), (4, 36, 5, 5), (1, 5, 1, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sums_of_channels_are_as_exact_as_torchs(
+    shape: tuple[int, ...], dtype: torch.dtype, built: None
+) -> None:
+    torch.manual_seed(0)
+    x = (torch.randn(shape) + 3).to(dtype).to(memory_format=torch.channels_last)
+    exact = x.double().sum((0, 2, 3))
+    with torch.no_grad():
+        found = native.channel_sums(x)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), exact, rtol=2**-22, atol=0)
+    assert torch.equal(native.channel_sums(x), x.sum((0, 2, 3), dtype=torch.float32))
+
+
 @pytest.mark.parametrize(
     ("channels", "size", "kernel", "stride", "padding"),
     [(16, 8, 3, 1, 1), (32, 9, 3, 2, 1), (5, 7, 5, 1, 2), (24, 8, 5, 2, 0), (8, 6, 7, 1, 3)],

@@ -292,7 +292,7 @@ class _OwnWeightGradient(torch.autograd.Function):
             )
         if to_x is not None:
             to_x = to_x.to(images.dtype)
-        to_bias = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.has_bias else None
+        to_bias = native.channel_sums(grad) if ctx.has_bias else None
         if by_torch:
             to_weight = to_weight.to(parameter.dtype)
         elif ctx.by_tiles:

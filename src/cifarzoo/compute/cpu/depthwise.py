@@ -75,7 +75,7 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         stride, padding, channels = ctx.stride, ctx.padding, len(weight)
-        to_bias = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.has_bias else None
+        to_bias = native.channel_sums(grad) if ctx.has_bias else None
         wants_x = ctx.needs_input_grad[0]
         if torch.is_grad_enabled():  # to be differentiated once more: torch's way
             found = torchs_gradients(
@@ -133,7 +133,7 @@ class _ActivatedDepthwise(torch.autograd.Function):
         )
         to_weight = torch.empty_like(weight).copy_(found)
         norm = (None if gain is None else to_gain, None if offset is None else to_offset)
-        to_bias = None if bias is None else grad.sum((0, 2, 3))
+        to_bias = None if bias is None else native.channel_sums(grad)
         return to_x, *norm, to_weight, to_bias, None, None, None, None
 
 

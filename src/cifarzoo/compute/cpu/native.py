@@ -23,6 +23,7 @@ __all__ = [
     "Activation",
     "Statistics",
     "call",
+    "channel_sums",
     "conv_weight",
     "depthwise_apply",
     "depthwise_backward",
@@ -85,6 +86,15 @@ def has_tiles() -> bool:
 def _may_use_tiles(compiled: ctypes.CDLL) -> bool:
     """What the system answers, which every layer would otherwise ask in every step."""
     return bool(compiled.has_tiles())
+
+
+def channel_sums(x: Tensor) -> Tensor:
+    """Sums of (B, C, H, W) over all but its channels, float32 (C,); torch's where it must be."""
+    if torch.is_grad_enabled() or not takes(x):
+        return x.sum((0, 2, 3), dtype=torch.float32)  # of bfloat16 it makes a copy in float32 first
+    sums = torch.empty(x.shape[1])
+    call("channel_sums", x, x, sums, *_rows(x))
+    return sums
 
 
 def norm_statistics(

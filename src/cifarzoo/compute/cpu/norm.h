@@ -49,19 +49,14 @@ INLINE void OF(add_up_rows)(const T *x, const float *first, float *s, float *q, 
     for (; j < W; j += LANES) OF(add_up_columns)(x + j, first + j, s + j, q + j, n, W, 1);
 }
 
-/* mean and 1 / deviation of each channel; scale and shift that normalize it; the running mean and
- * variance move towards those of x */
-void OF(norm_statistics)(const T *x, const float *weight, const float *bias, float *mean,
-                         float *invstd, float *scale, float *shift, float *running_mean,
-                         float *running_var, int64_t rows, int64_t C, double momentum,
-                         double eps) {
+/* Sums of x - near and of its squares, for each channel; near may be NULL for 0. */
+static void OF(add_up)(const T *x, const float *near, double *sum, double *square, int64_t rows,
+                       int64_t C) {
     int64_t together = rows_together(C), W = together * C, wide = rows / together;
     int64_t blocks = (wide + ROWS - 1) / ROWS, rest = rows % together * C;
     int threads = omp_get_max_threads();
     double *sums = calloc((size_t)(threads * 2 * W), sizeof(double));
-    float *near = malloc((size_t)C * sizeof(float)), *first = malloc((size_t)W * sizeof(float));
-    /* less something near the mean, or the squares would cancel */
-    for (int64_t c = 0; c < C; c++) near[c] = OF(load_some)(x + c, 1)[0];
+    float *first = malloc((size_t)W * sizeof(float));
     repeat(first, near, C, together, 0);
     _Pragma("omp parallel")
     {
@@ -82,8 +77,34 @@ void OF(norm_statistics)(const T *x, const float *weight, const float *bias, flo
         free(s);
     }
     for (int64_t c = 0; c < C; c++) {
-        double m = total(sums, c, C, together, 2 * W, threads) / (double)rows;
-        double v = total(sums + W, c, C, together, 2 * W, threads) / (double)rows - m * m;
+        sum[c] = total(sums, c, C, together, 2 * W, threads);
+        square[c] = total(sums + W, c, C, together, 2 * W, threads);
+    }
+    free(sums);
+    free(first);
+}
+
+/* sums of each channel */
+void OF(channel_sums)(const T *x, float *sums, int64_t rows, int64_t C) {
+    double *found = malloc((size_t)(2 * C) * sizeof(double));
+    OF(add_up)(x, NULL, found, found + C, rows, C);
+    for (int64_t c = 0; c < C; c++) sums[c] = (float)found[c];
+    free(found);
+}
+
+/* mean and 1 / deviation of each channel; scale and shift that normalize it; the running mean and
+ * variance move towards those of x */
+void OF(norm_statistics)(const T *x, const float *weight, const float *bias, float *mean,
+                         float *invstd, float *scale, float *shift, float *running_mean,
+                         float *running_var, int64_t rows, int64_t C, double momentum,
+                         double eps) {
+    double *sum = malloc((size_t)(2 * C) * sizeof(double)), *square = sum + C;
+    float *near = malloc((size_t)C * sizeof(float));
+    /* less something near the mean, or the squares would cancel */
+    for (int64_t c = 0; c < C; c++) near[c] = OF(load_some)(x + c, 1)[0];
+    OF(add_up)(x, near, sum, square, rows, C);
+    for (int64_t c = 0; c < C; c++) {
+        double m = sum[c] / (double)rows, v = square[c] / (double)rows - m * m;
         if (v < 0) v = 0;
         mean[c] = (float)(m + near[c]);
         double unbiased = v * ((double)rows / (double)(rows - 1));
@@ -93,9 +114,8 @@ void OF(norm_statistics)(const T *x, const float *weight, const float *bias, flo
         scale[c] = (weight ? weight[c] : 1) * invstd[c];
         shift[c] = (bias ? bias[c] : 0) - mean[c] * scale[c];
     }
-    free(sums);
+    free(sum);
     free(near);
-    free(first);
 }
 
 /* y = act(x scale + shift + other) */

@@ -41,7 +41,7 @@ class _Pixels(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        to_bias = grad.sum((0, 2, 3)) if ctx.has_bias else None
+        to_bias = native.channel_sums(grad) if ctx.has_bias else None
         wants_x, wants_weight, _ = ctx.needs_input_grad
         twice = torch.is_grad_enabled()  # to be differentiated once more: torch's way
         grad = grad if twice else grad.contiguous(memory_format=torch.channels_last)

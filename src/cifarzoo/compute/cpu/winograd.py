@@ -169,7 +169,7 @@ class _CompiledWinograd(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         images, weight = ctx.saved_tensors
         padding, to_images = ctx.padding, ctx.needs_input_grad[0]
-        to_bias = grad.sum((0, 2, 3)) if ctx.has_bias else None
+        to_bias = native.channel_sums(grad) if ctx.has_bias else None
         if torch.is_grad_enabled():  # the gradient is itself to be differentiated
             found = torchs_gradients(grad, images, weight, padding=[padding] * 2, to_x=to_images)
             return *found, to_bias, None
