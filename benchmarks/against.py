@@ -23,15 +23,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+# in a turn: enough that the memory, whose pages the system clears once in each, costs little
 IMAGES = {
     "simple": 12_800,
     "deep_bn": 3_840,
     "resnet20": 3_840,
     "resnet56": 1_280,
     "airbench94": 2_560,
-    "MobileNetV2": 640,
-    "ConvMixer-256/8": 640,
-    "DenseNet-BC-100-12": 896,
+    "MobileNetV2": 2_560,
+    "ConvMixer-256/8": 2_560,
+    "DenseNet-BC-100-12": 2_560,
 }
 MODELS = ("simple", "deep_bn", "resnet20", "resnet56", "resnet18_cifar", "airbench94")
 BATCH = 128
