@@ -161,6 +161,9 @@ TRIALS = {
     "group 3 pools first, first bias computed, 12 epochs": without_whiten_bias(
         changed(12, early_pooling=(3,), computed_bias=True)
     ),
+    "group 3 pools first, first bias computed, 13 epochs": without_whiten_bias(
+        changed(13, early_pooling=(3,), computed_bias=True)
+    ),
     "group 3 pools first, cubic Muon, 12 epochs": changed(12, early_pooling=(3,)).replace(
         optimizer="cubic_muon", optimizer_options={"steps": 2}
     ),
