@@ -10,7 +10,6 @@ import torch
 
 from cifarzoo.compute import machine
 from cifarzoo.compute.cpu import library
-from cifarzoo.zoo.weights import library_versions
 
 __all__ = ["DEVICE", "build_layers", "describe_machine", "is_this_machine", "synchronize"]
 
@@ -33,7 +32,7 @@ def describe_machine() -> dict[str, Any]:
     """Machine, versions, day: what a number means nothing without."""
     return {
         **machine.describe_machine(DEVICE),
-        **library_versions(),
+        **machine.library_versions(),
         "date": time.strftime("%Y-%m-%d"),
     }
 

@@ -405,7 +405,7 @@ def seconds_of(program: str) -> float:
         "def CLOCK():\n    global start\n    start = time.perf_counter()\n"
         f"{program}\nprint(time.perf_counter() - start)"
     )
-    # where it is set, each process compiles the library anew, which took half of the time
+    # with this variable, each process would compile the library anew
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return float(subprocess.check_output([sys.executable, "-c", script], text=True, env=env))
 

@@ -1,4 +1,4 @@
-"""The machine at hand: what it is, and whether it computes in bfloat16."""
+"""The machine at hand: what it is, its versions, and whether it computes in bfloat16."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["computes_bfloat16", "describe_machine"]
+from cifarzoo.version import __version__
+
+__all__ = ["computes_bfloat16", "describe_machine", "library_versions"]
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
@@ -24,6 +26,15 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "bfloat16": computes_bfloat16(device),
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {
+        "cifarzoo": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
     }
 
 

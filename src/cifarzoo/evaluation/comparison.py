@@ -107,8 +107,8 @@ def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0)
     """Compare two models by their reports on the same images in the same order.
 
     Most images are easy for both or hard for both, so the paired difference is far more certain
-    than the two intervals suggest. The reports may be of different test-time augmentation: the
-    difference is then that of both together, and the names say so.
+    than the two intervals suggest. The reports may differ in test-time augmentation too. The
+    difference is then that of model and augmentation together, and the names say so.
 
     Args:
         first: A report of `evaluate`.

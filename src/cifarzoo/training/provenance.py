@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cifarzoo.compute.machine import library_versions
 from cifarzoo.data import ImageSet
 from cifarzoo.runs import network_sha256
 from cifarzoo.zoo.card import get_card
-from cifarzoo.zoo.weights import library_versions
 
 if TYPE_CHECKING:
     from cifarzoo.data.feed import Source

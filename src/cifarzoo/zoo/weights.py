@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import platform
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cifarzoo.compute.machine import library_versions
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files.paths import command_line, user_path
 from cifarzoo.files.writing import write_bytes
 from cifarzoo.plain import parse_json, problem_of
-from cifarzoo.version import __version__
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, Preprocessing, unwrap
 from cifarzoo.zoo.content import Content, check_reading, list_some, parse_card
@@ -30,7 +29,6 @@ __all__ = [
     "WEIGHTS_NAME",
     "facts_sha256",
     "find_weights",
-    "library_versions",
     "load_weights",
     "read_card",
     "read_content",
@@ -390,12 +388,3 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
     return WeightsError(
         f"{path} is truncated or not a safetensors file: {error}; copy or fetch it again"
     )
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    return {
-        "cifarzoo": __version__,
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-    }

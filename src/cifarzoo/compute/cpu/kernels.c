@@ -2,8 +2,8 @@
  *
  * A map is rows of channels: (batch * height * width, channels), contiguous, of float or bfloat16.
  * Sums are of float over some rows at a time, added up in double. This file is compiled on the
- * machine it runs on, once; see native.py, which also says what each argument is. The layers
- * themselves are in norm.h and depthwise.h, which are read once for each type of number. */
+ * machine it runs on, once; see native.py and windows.py, which say what each argument is. The
+ * layers themselves are in norm.h and depthwise.h, read once for each type of number. */
 
 #include <math.h>
 #include <omp.h>

@@ -52,7 +52,7 @@ def plot_confusion_matrix(
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        InputError: The matrix is not C by C whole numbers, or ``classes`` is missing.
+        InputError: The matrix is not C by C whole numbers, or ``classes`` is no list of names.
     """
     check_kind("title", "" if title is None else title, str)
     report: Any = confusion
