@@ -56,11 +56,12 @@ class ConvMixerBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.pointwise = nn.Conv2d(width, width, 1)
         self.bn2 = nn.BatchNorm2d(width)
+        self.activation = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, width, H, W) to the same shape."""
-        x = self.bn1(F.gelu(self.depthwise(x))) + x
-        y: Tensor = self.bn2(F.gelu(self.pointwise(x)))
+        x = self.bn1(self.activation(self.depthwise(x))) + x
+        y: Tensor = self.bn2(self.activation(self.pointwise(x)))
         return y
 
 
@@ -85,13 +86,14 @@ class ConvMixer(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, patch, stride=patch)
+        self.activation = nn.GELU()
         self.bn1 = nn.BatchNorm2d(width)
         self.blocks = nn.Sequential(*(ConvMixerBlock(width, kernel) for _ in range(depth)))
         self.fc = nn.Linear(width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of normalized float images (B, 3, H, W)."""
-        x = self.blocks(self.bn1(F.gelu(self.conv1(images))))
+        x = self.blocks(self.bn1(self.activation(self.conv1(images))))
         logits: Tensor = self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
         return logits
 
@@ -141,13 +143,14 @@ class EncoderBlock(nn.Module):
         self.attention = SelfAttention(width, heads, dropout=0.1)
         self.norm1 = nn.LayerNorm(width)
         self.linear1 = nn.Linear(width, hidden)
+        self.activation = nn.GELU()
         self.linear2 = nn.Linear(hidden, width)
         self.drop = StochasticDepth(depth_dropout, "row") if depth_dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, tokens, width) to the same shape."""
         x = self.norm1(x + self.drop(self.attention(self.pre_norm(x))))
-        y: Tensor = x + self.drop(self.linear2(F.gelu(self.linear1(x))))
+        y: Tensor = x + self.drop(self.linear2(self.activation(self.linear1(x))))
         return y
 
 

@@ -65,6 +65,7 @@ class ResNet9(nn.Module):
 
     def __init__(self, *, num_classes: int = 10) -> None:
         super().__init__()
+        self.pool = nn.MaxPool2d(2)
         self.prep = ConvNormReLU(3, 64)
         self.layer1 = ConvNormReLU(64, 128)
         self.residual1 = ResidualPair(128)
@@ -75,9 +76,9 @@ class ResNet9(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of normalized float images (B, 3, H, W) of at least 8x8."""
-        x = self.residual1(F.max_pool2d(self.layer1(self.prep(images)), 2))
-        x = F.max_pool2d(self.layer2(x), 2)
-        x = self.residual3(F.max_pool2d(self.layer3(x), 2))
+        x = self.residual1(self.pool(self.layer1(self.prep(images))))
+        x = self.pool(self.layer2(x))
+        x = self.residual3(self.pool(self.layer3(x)))
         logits: Tensor = 0.125 * self.fc(x.amax((2, 3)))
         return logits
 

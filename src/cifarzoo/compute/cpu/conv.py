@@ -118,8 +118,9 @@ class Conv2d(nn.Conv2d, StandIn):
         if self.in_channels >= CHANNELS_OF_A_PRODUCT and self._is_of_pixels(x):
             if dtype == torch.bfloat16:
                 pays = width % 2 == 0 and len(x) * height * width >= _MANY_PIXELS
-                by_tiles = self._is_trained() and pays and self._fits_tiles(x)
-                return "tiles" if by_tiles else "pixels"
+                if not self._is_trained():
+                    return "pixels"
+                return "tiles" if pays and self._fits_tiles(x) else "product"
             if dtype == torch.float32 and self.out_channels >= CHANNELS_OF_A_PRODUCT:
                 return "product" if self._is_trained() else "torch"
         pays = dtype == torch.float32 and winograd_pays(len(x), height, width)

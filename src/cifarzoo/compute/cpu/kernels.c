@@ -2,8 +2,8 @@
  *
  * A map is rows of channels: (batch * height * width, channels), contiguous, of float or bfloat16.
  * Sums are of float over some rows at a time, added up in double. This file is compiled on the
- * machine it runs on, once; see native.py and windows.py, which say what each argument is. The
- * layers themselves are in norm.h and depthwise.h, read once for each type of number. */
+ * machine it runs on, once; see native.py and the files beside it, which say what each argument is.
+ * The layers themselves are in other files; some are read once for each type of number. */
 
 #include <math.h>
 #include <omp.h>
@@ -29,6 +29,8 @@ typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t vec_u32 __attribute__((vector_size(4 * LANES)));
 typedef int32_t vec_i32 __attribute__((vector_size(4 * LANES)));
 typedef uint16_t vec_u16 __attribute__((vector_size(2 * LANES)));
+typedef vec_i32 bits_f32; /* as many numbers of a map as fill a register in float */
+typedef int16_t bits_bf16 __attribute__((vector_size(2 * LANES)));
 
 INLINE vec load_f32(const float *from) {
     vec v;
@@ -221,6 +223,7 @@ INLINE int64_t reflected(int64_t place, int64_t S) {
 #define OF(name) name##_f32
 #include "norm.h"
 #include "depthwise.h"
+#include "pool.h"
 #include "windows.h"
 #undef T
 #undef OF
@@ -229,10 +232,12 @@ INLINE int64_t reflected(int64_t place, int64_t S) {
 #define OF(name) name##_bf16
 #include "norm.h"
 #include "depthwise.h"
+#include "pool.h"
 #include "windows.h"
 #undef T
 #undef OF
 
+#include "lookup.h"
 #include "winograd.h"
 #include "pixels.h"
 

@@ -12,14 +12,16 @@ import torch
 from torch import nn
 
 from cifarzoo.compute.cpu.conv import Conv2d
+from cifarzoo.compute.cpu.lookup import GELU, SiLU
 from cifarzoo.compute.cpu.norm import BatchNorm1d, BatchNorm2d
+from cifarzoo.compute.cpu.pool import MaxPool2d
 from cifarzoo.compute.cpu.standin import StandIn
 from cifarzoo.names import check_kind
 
 __all__ = ["cpu_kernels"]
 
 _OURS: dict[type[nn.Module], type[nn.Module]] = {
-    ours.stock: ours for ours in (Conv2d, BatchNorm1d, BatchNorm2d)
+    ours.stock: ours for ours in (Conv2d, BatchNorm1d, BatchNorm2d, MaxPool2d, GELU, SiLU)
 }
 _lock = threading.Lock()
 _users: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
@@ -27,15 +29,16 @@ _users: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 
 @contextlib.contextmanager
 def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
-    """Make convolutions and normalizations of ``model`` faster on a CPU, within a ``with`` block.
+    """Make layers of ``model`` faster on a CPU, within a ``with`` block.
 
-    Layers that are exactly ``nn.Conv2d``, ``nn.BatchNorm1d`` or ``nn.BatchNorm2d`` then compute the
-    same in another way where that is faster. Outputs and gradients are equal except for rounding.
-    In training, a batch of one value per channel is normalized by the running statistics, where
-    torch raises an error. Also in training, a normalization may return a tensor of a special
-    class. Its numbers are computed when they are used, in the same pass as an activation behind
-    it. It can be used like any other tensor. Some layers are left alone: subclasses, layers with
-    hooks, layers that stand in several places of the network, and layers on other devices.
+    Layers that are exactly ``nn.Conv2d``, ``nn.BatchNorm1d``, ``nn.BatchNorm2d``, ``nn.MaxPool2d``,
+    ``nn.GELU`` or ``nn.SiLU`` then compute the same in another way where that is faster. Outputs
+    and gradients are equal except for rounding. In training, a batch of one value per channel is
+    normalized by the running statistics, where torch raises an error. Also in training, a
+    normalization may return a tensor of a special class. Its numbers are computed when they are
+    used, in the same pass as an activation behind it. It can be used like any other tensor. Some
+    layers are left alone: subclasses, layers with hooks, layers that stand in several places of the
+    network, and layers on other devices.
 
     Blocks may be nested and overlap, also from several threads. The last one that ends puts the
     stock layers back. A copy or a pickle of the network that is made inside has stock layers.

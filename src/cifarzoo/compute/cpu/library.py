@@ -26,8 +26,8 @@ __all__ = ["build", "find"]
 _SOURCES = tuple(
     Path(__file__).with_name(name)
     for name in (
-        *("kernels.c", "norm.h", "depthwise.h", "windows.h"),
-        *("winograd.h", "pixels.h", "tiles.h"),
+        *("kernels.c", "norm.h", "depthwise.h", "pool.h", "windows.h"),
+        *("lookup.h", "winograd.h", "pixels.h", "tiles.h"),
     )
 )
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-lm")

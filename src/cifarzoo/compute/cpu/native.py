@@ -1,9 +1,9 @@
 """Layers in C, and what they take.
 
 ``kernels.c`` holds what torch's operations cannot say in one pass, with ``norm.h``,
-``depthwise.h`` and ``windows.h`` for each type of number, ``winograd.h`` and ``pixels.h`` for
-float32, and ``tiles.h`` for the matrix unit. `library` compiles it on the machine. Where that has
-no compiler, layers compute as they do without it.
+``depthwise.h``, ``pool.h`` and ``windows.h`` for each type of number, ``winograd.h`` and
+``pixels.h`` for float32, ``lookup.h`` for bfloat16, and ``tiles.h`` for the matrix unit. `library`
+compiles it on the machine. Where that has no compiler, layers compute as they do without it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ __all__ = [
     "depthwise_weight",
     "filled",
     "has_tiles",
+    "is_eager",
     "new_map",
     "norm_add_backward",
     "norm_apply",
@@ -62,6 +63,15 @@ def takes(x: Tensor) -> bool:
         and type(x) in (Tensor, nn.Parameter)  # others have ways of their own to hold numbers
         and x.ndim == 4
         and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def is_eager() -> bool:
+    """Whether operations are carried out as they are called, by no compiler or transformation."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._is_tracing()
+        or torch._C._are_functorch_transforms_active()
     )
 
 

@@ -6,7 +6,8 @@ static void OF(fill_up)(T *y, const T *x, int64_t n, int64_t W, const float *fil
     memcpy(y, x, (size_t)n * sizeof(T));
 }
 
-/* Sums of x - first and of its squares, over n rows; of `columns` registers at a time. */
+/* Sums of x - first and of its squares, over n rows; of `columns` registers at a time. Rows lie
+ * apart, which processors do not foresee, so each asks for its place in the next block. */
 INLINE void OF(add_up_columns)(const T *x, const float *first, float *s, float *q, int64_t n,
                                int64_t W, int columns) {
     vec f[4], sum[4], square[4];
@@ -16,6 +17,7 @@ INLINE void OF(add_up_columns)(const T *x, const float *first, float *s, float *
     }
     for (int64_t r = 0; r < n; r++, x += W)
         for (int i = 0; i < columns; i++) {
+            __builtin_prefetch(x + ROWS * W + i * LANES, 0, 2);
             vec v = OF(load)(x + i * LANES) - f[i];
             sum[i] += v;
             square[i] += v * v;
@@ -185,6 +187,8 @@ INLINE void OF(add_up_gradients_of)(const T *g, const T *x, const T *y, T *d, co
     for (int64_t r = 0; r < n; r++)
         for (int i = 0; i < columns; i++) {
             int64_t at = r * W + i * LANES;
+            __builtin_prefetch(x + ROWS * W + at, 0, 2);
+            __builtin_prefetch(g + ROWS * W + at, 0, 2);
             vec v = OF(load)(x + at), up = OF(load)(g + at);
             if (keeps) {
                 up = let_through(up, OF(load)(y + at), kind);

@@ -69,9 +69,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             self.momentum is not None
             and self.running_mean is not None
             and all(t is None or (t.dtype == torch.float32 and t.is_contiguous()) for t in tensors)
-            and not torch.compiler.is_compiling()
-            and not torch._C._is_tracing()
-            and not torch._C._are_functorch_transforms_active()
+            and native.is_eager()
         )
 
     @torch.no_grad()
