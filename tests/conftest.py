@@ -52,13 +52,9 @@ def no_kernels() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def kernels_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of their own, which the processes of pytest-xdist share."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    (folder / "kernels").mkdir(exist_ok=True)
-    return folder / "kernels"
+def kernels_folder(pytestconfig: pytest.Config) -> Path:
+    """A cache of their own, for all processes and later runs: a name says what is in a file."""
+    return pytestconfig.cache.mkdir("kernels")
 
 
 @pytest.fixture(scope="module")

@@ -191,6 +191,7 @@ def test_bad_input_exits_1_with_the_reason(
     assert "Traceback" not in result.output
 
 
+@pytest.mark.slow
 def test_a_tag_follows_the_name_of_a_pretrained_model(tmp_path: Path) -> None:
     output = run("evaluate", "deep_bn.original", "--data", "sample", "--json").stdout
     stated = cifarzoo.read_metadata(cifarzoo.get_model_info("deep_bn").weights["original"].path)

@@ -15,6 +15,7 @@ import cifarzoo
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_a_checkout_serves_torch_hub_with_its_own_package(tmp_path: Path) -> None:
     code = (
         "import sys, torch\n"

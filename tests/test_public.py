@@ -80,6 +80,7 @@ def test_using_the_public_names_does_not_import_what_few_need() -> None:
     modules_after(code)
 
 
+@pytest.mark.slow
 def test_a_network_with_its_weights_waits_for_no_other_one() -> None:
     code = (
         "import sys, cifarzoo; cifarzoo.create_model('resnet20', pretrained=True)\n"
@@ -151,6 +152,7 @@ def test_each_module_can_be_the_first_that_is_imported(module: str) -> None:
     modules_after(code)
 
 
+@pytest.mark.slow
 def test_a_name_of_the_zoo_is_taken_from_the_beginning() -> None:
     code = (
         "import cifarzoo\n"

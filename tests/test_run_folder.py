@@ -350,6 +350,7 @@ def test_a_damaged_note_is_named(tmp_path: Path) -> None:
         RunFolder(tmp_path).read()
 
 
+@pytest.mark.slow
 def test_the_readme_runs_from_its_python_to_its_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,6 +411,7 @@ def test_two_runs_at_once_in_one_folder_are_refused(few: ImageSet, tmp_path: Pat
     assert len(other.fit(few, resume=True)) == 2  # the lock went with the run
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_run_that_was_killed_is_free(few: ImageSet, tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"

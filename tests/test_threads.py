@@ -339,6 +339,7 @@ def test_asking_a_network_while_it_is_trained_does_not_change_the_training(
     assert is_as_before(asked, state(plain))
 
 
+@pytest.mark.slow
 def test_a_seed_brings_no_compiler_along() -> None:
     """Torch's compiler takes more than a second to import."""
     code = (

@@ -14,7 +14,7 @@ import cifarzoo
 from cifarzoo.evaluation import measure_cost
 
 
-@pytest.mark.parametrize("name", ["simple", "resnet20"])
+@pytest.mark.parametrize("name", ["simple", pytest.param("resnet20", marks=pytest.mark.slow)])
 def test_costs_are_those_of_the_registry(name: str) -> None:
     model = cifarzoo.create_model(name).train()
     cost = measure_cost(model, device="cpu", precision="float32")

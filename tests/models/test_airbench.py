@@ -222,6 +222,7 @@ def test_a_recipe_trains_the_network_it_is_made_for(few: ImageSet) -> None:
     assert len(history) == 1
 
 
+@pytest.mark.slow
 def test_reference_trains_as_the_published_code_does(
     sample_train: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from kinds import KINDS, create_short, each_kind, each_kind_slowly, each_model
+from kinds import KINDS, create_short, each_kind, each_kind_slowly, each_model, each_model_slowly
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
@@ -93,7 +93,7 @@ def test_output_is_one_row_of_finite_logits_for_each_image(
     assert output.isfinite().all()
 
 
-@each_model
+@each_model_slowly
 def test_every_parameter_gets_a_gradient_and_a_step_along_it_lowers_the_loss(name: str) -> None:
     model = cifarzoo.create_model(name, seed=0)
     without_chance(model)

@@ -311,6 +311,7 @@ os.kill(os.getpid(), signal.SIGSTOP)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nobody can be stopped there")
 def test_a_rank_says_so_when_the_first_one_stands_still_while_they_meet(
     monkeypatch: pytest.MonkeyPatch,

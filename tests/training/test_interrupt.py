@@ -148,6 +148,7 @@ with stop_on_interrupt(patience=0.2):
 """
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_process_that_cannot_take_it() -> None:
     with running(WAITING) as process:
         assert process.stdout is not None

@@ -56,6 +56,7 @@ def entry(path: Path) -> dict[str, Any]:
     return {"file": path.name, "sha256": file_digest(path)}
 
 
+@pytest.mark.slow
 def test_weights_of_a_pack_are_found_and_no_code_of_it_is_run(
     install: Callable[..., Path], tmp_path: Path
 ) -> None:

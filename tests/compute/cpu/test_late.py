@@ -608,6 +608,7 @@ def test_networks_with_compiled_parts_are_computed_at_once(
         assert network(x).min() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_a_compiled_function_takes_one(images: Tensor) -> None:
     compiled = torch.compile(lambda z: F.relu(z) * 2, backend="eager")
