@@ -23,7 +23,7 @@ from cifarzoo.evaluation.robustness import RobustnessReport
 
 @pytest.fixture(scope="module")
 def images(sample_test: ImageSet) -> ImageSet:
-    return sample_test.subset(range(0, 1000, 5))
+    return sample_test.subset(range(0, 1000, 10))
 
 
 @pytest.fixture(scope="module")
