@@ -151,7 +151,10 @@ def _height(point: Point) -> float:
 
 # where a label may stand, from its point, and which of its ends is there; the first that is free
 _ABOVE = (((0, 6), "center"),)
-_AROUND = (((8, -10), "left"), ((8, 4), "left"), ((-8, 4), "right"), ((-8, -10), "right"))
+_AROUND = (
+    *(((8, -10), "left"), ((8, 4), "left"), ((-8, 4), "right"), ((-8, -10), "right")),
+    *(((0, 7), "center"), ((0, -14), "center")),
+)
 
 
 def _label(axes: plt.Axes, ours: Sequence[Point], theirs: Sequence[Point]) -> None:

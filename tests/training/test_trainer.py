@@ -205,7 +205,7 @@ def test_a_wrapped_network_is_prepared_averaged_and_grouped_as_itself(
     recipe = PLAIN.replace(epochs=1, ema_decay=0.9, groups={"whiten_bias": {"freeze_at": 0.5}})
     plain, inner = (create_model("airbench94", widths=(24, 24, 24), seed=0) for _ in range(2))
     for model in (plain, wrap(inner)):
-        images = few.subset(range(40))
+        images = few.subset(range(50))
         Trainer(model, recipe, device="cpu", precision="float32").fit(images)
     assert inner.is_prepared
     for name, value in plain.state_dict().items():
