@@ -153,7 +153,7 @@ def _height(point: Point) -> float:
 _ABOVE = (((0, 6), "center"),)
 _AROUND = (
     *(((8, -10), "left"), ((8, 4), "left"), ((-8, 4), "right"), ((-8, -10), "right")),
-    *(((0, 7), "center"), ((0, -14), "center")),
+    *(((-2, 9), "right"), ((2, 9), "left"), ((-2, -16), "right"), ((2, -16), "left")),
 )
 
 
@@ -165,23 +165,45 @@ def _label(axes: plt.Axes, ours: Sequence[Point], theirs: Sequence[Point]) -> No
         for point in points:
             text = point.label if point.by else f"{point.label}  {point.accuracy:.1f}"
             spots = _ABOVE if point.by else _AROUND
-            for offset, side in spots:
-                label = axes.annotate(
-                    text,
-                    (point.cost, _height(point)),
-                    xytext=offset,
-                    textcoords="offset points",
-                    ha=side,
-                    color=color,
-                    fontsize=size,
-                    zorder=4,
-                )
-                extent = label.get_window_extent()
-                is_needed = not point.by and (offset, side) == spots[-1]  # ours are all named
-                if is_needed or not any(extent.overlaps(other) for other in labels):
-                    labels.append(extent)
-                    break
-                label.remove()
+            tried = [_write(axes, point, text, spot, color, size) for spot in spots]
+            covered = [_covered(label.get_window_extent(), labels) for label in tried]
+            best = tried[covered.index(min(covered))]
+            for label in tried:
+                if label is not best or (point.by and min(covered) > 0):  # ours are all named
+                    label.remove()
+                else:
+                    labels.append(label.get_window_extent())
+
+
+def _write(
+    axes: plt.Axes,
+    point: Point,
+    text: str,
+    spot: tuple[tuple[int, int], str],
+    color: str,
+    size: float,
+) -> plt.Annotation:
+    offset, side = spot
+    return axes.annotate(
+        text,
+        (point.cost, _height(point)),
+        xytext=offset,
+        textcoords="offset points",
+        ha=side,
+        color=color,
+        fontsize=size,
+        zorder=4,
+    )
+
+
+def _covered(label: Bbox, others: Sequence[Bbox]) -> float:
+    """How much of other labels and points a label would cover."""
+    total = 0.0
+    for other in others:
+        width = min(label.x1, other.x1) - max(label.x0, other.x0)
+        height = min(label.y1, other.y1) - max(label.y0, other.y0)
+        total += max(width, 0.0) * max(height, 0.0)
+    return total
 
 
 PICTURES = {
