@@ -149,7 +149,8 @@ def _height(point: Point) -> float:
     return -math.log(100 - point.accuracy)
 
 
-# where a label may stand, from its point, and which of its ends is there; the first that is free
+# where a label may stand, from its point, and which of its ends is there; the first one of
+# those that cover least
 _ABOVE = (((0, 6), "center"),)
 _AROUND = (
     *(((8, -10), "left"), ((8, 4), "left"), ((-8, 4), "right"), ((-8, -10), "right")),
@@ -166,13 +167,16 @@ def _label(axes: plt.Axes, ours: Sequence[Point], theirs: Sequence[Point]) -> No
             text = point.label if point.by else f"{point.label}  {point.accuracy:.1f}"
             spots = _ABOVE if point.by else _AROUND
             tried = [_write(axes, point, text, spot, color, size) for spot in spots]
-            covered = [_covered(label.get_window_extent(), labels) for label in tried]
-            best = tried[covered.index(min(covered))]
-            for label in tried:
-                if label is not best or (point.by and min(covered) > 0):  # ours are all named
-                    label.remove()
+            extents = [label.get_window_extent() for label in tried]
+            covered = [_covered(extent, labels) for extent in extents]
+            best = covered.index(min(covered))
+            if point.by and covered[best]:  # only ours are all named
+                best = -1
+            for number, (label, extent) in enumerate(zip(tried, extents, strict=True)):
+                if number == best:
+                    labels.append(extent)
                 else:
-                    labels.append(label.get_window_extent())
+                    label.remove()
 
 
 def _write(
@@ -183,6 +187,7 @@ def _write(
     color: str,
     size: float,
 ) -> plt.Annotation:
+    """Write a label at one of the places around its point."""
     offset, side = spot
     return axes.annotate(
         text,

@@ -53,7 +53,10 @@ def no_kernels() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def kernels_folder(pytestconfig: pytest.Config) -> Path:
-    """A cache of their own, for all processes and later runs: a name says what is in a file."""
+    """A cache of the tests, for all processes and later runs.
+
+    A file is named by the hash of its source, the processor and torch, so none is out of date.
+    """
     return pytestconfig.cache.mkdir("kernels")
 
 

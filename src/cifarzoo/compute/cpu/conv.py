@@ -98,15 +98,13 @@ class Conv2d(nn.Conv2d, StandIn):
 
     def _way(self, x: Tensor) -> Way:
         """How to compute: compilers, other devices and all that is not plain have torch's way."""
-        if x.device.type != "cpu" or x.ndim != 4:
-            return "torch"
-        if torch.compiler.is_compiling() or torch._C._is_tracing():
+        if x.device.type != "cpu" or x.ndim != 4 or not native.is_eager():
             return "torch"
         if self.groups > 1 and self._is_depthwise() and native.takes(x):
             return "depthwise"
         if self.groups > 1 or set(self.dilation) != {1} or self.padding_mode != "zeros":
             return "torch"
-        if isinstance(self.padding, str) or torch._C._are_functorch_transforms_active():
+        if isinstance(self.padding, str):
             return "torch"
         sizes = zip(x.shape[2:], self.padding, self.kernel_size, self.stride, strict=True)
         height, width = ((size + 2 * p - k) // s + 1 for size, p, k, s in sizes)
@@ -117,9 +115,9 @@ class Conv2d(nn.Conv2d, StandIn):
             return "pixels in C"
         if self.in_channels >= CHANNELS_OF_A_PRODUCT and self._is_of_pixels(x):
             if dtype == torch.bfloat16:
-                pays = width % 2 == 0 and len(x) * height * width >= _MANY_PIXELS
                 if not self._is_trained():
                     return "pixels"
+                pays = width % 2 == 0 and len(x) * height * width >= _MANY_PIXELS
                 return "tiles" if pays and self._fits_tiles(x) else "product"
             if dtype == torch.float32 and self.out_channels >= CHANNELS_OF_A_PRODUCT:
                 return "product" if self._is_trained() else "torch"
@@ -182,7 +180,7 @@ class Conv2d(nn.Conv2d, StandIn):
             and edge < kernel
             and self.weight.dtype == torch.float32
             and self._is_trained()
-            and not torch._C._are_functorch_transforms_active()
+            and native.is_eager()
         )
 
     def _is_trained(self) -> bool:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.compute.cpu import library, native
+from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.late import settled
 from cifarzoo.compute.cpu.standin import StandIn
 
@@ -69,12 +69,10 @@ def _tables(name: str) -> tuple[Tensor, Tensor]:
 def _takes(x: Tensor) -> bool:
     return (
         x.dtype == torch.bfloat16
-        and x.device.type == "cpu"
         and x.numel() >= _MANY
-        and type(x) in (Tensor, nn.Parameter)
         and native.is_eager()
+        and native.reads(x)
         and (x.is_contiguous() or native.takes(x))
-        and library.find() is not None
     )
 
 

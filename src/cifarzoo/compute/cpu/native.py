@@ -41,6 +41,7 @@ __all__ = [
     "norm_statistics",
     "pixels_apply",
     "pixels_takes",
+    "reads",
     "takes",
     "winograd_apply",
     "winograd_takes",
@@ -54,16 +55,19 @@ _C_TYPES: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double}  # oth
 NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
-def takes(x: Tensor) -> bool:
-    """Whether the compiled layers are there, and read the map ``x``."""
+def reads(x: Tensor) -> bool:
+    """Whether the compiled layers are there, and read the numbers of ``x`` from memory."""
     return (
         library.find() is not None
         and x.dtype in NAMES
         and x.device.type == "cpu"
         and type(x) in (Tensor, nn.Parameter)  # others have ways of their own to hold numbers
-        and x.ndim == 4
-        and x.is_contiguous(memory_format=torch.channels_last)
     )
+
+
+def takes(x: Tensor) -> bool:
+    """Whether they take ``x`` as a map: channels_last (B, C, H, W)."""
+    return reads(x) and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def is_eager() -> bool:
