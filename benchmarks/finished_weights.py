@@ -51,8 +51,7 @@ def keep(folder: Path, place: Path, commits: list[str]) -> dict[str, Any]:
     """
     metadata = read_metadata(folder / WEIGHTS_NAME)["metadata"]
     network = load_model(folder / WEIGHTS_NAME)
-    sample = cifarzoo.load_sample("test")
-    test = _test_images(metadata)
+    test = cifarzoo.load_dataset(metadata["data"], "test", download=False)
     unrounded = cifarzoo.evaluate(network, test, precision="float32").accuracy
     for parameter in network.parameters():
         parameter.data = parameter.half().float()  # as they ship
@@ -65,11 +64,9 @@ def keep(folder: Path, place: Path, commits: list[str]) -> dict[str, Any]:
         **measured,
         **{key: metadata[key] for key in ("validation_accuracy", "train_seconds", "machine")},
     }
-    metadata |= measured | {
-        "sample_accuracy": accuracies(network, sample),
-        "commits": commits,
-        "seeds": [seed],
-    }
+    metadata |= measured | {"commits": commits, "seeds": [seed]}
+    if metadata["data"] != "cifar100":  # the sample is of CIFAR-10
+        metadata["sample_accuracy"] = accuracies(network, cifarzoo.load_sample("test"))
     save_weights(network, place, metadata=metadata, dtype=torch.float16)
     return {**measured, "file": place.name, "sha256": file_digest(place)}
 
@@ -146,7 +143,8 @@ def describe_file(
     """
     metadata = read_metadata(path)["metadata"]
     network = load_model(path)
-    found = cifarzoo.evaluate(network, _test_images(metadata), precision="float32")
+    test = cifarzoo.load_dataset(metadata["data"], "test", download=False)
+    found = cifarzoo.evaluate(network, test, precision="float32")
     entry = {
         "file": path.name,
         "sha256": file_digest(path),
@@ -155,6 +153,7 @@ def describe_file(
         "license": "MIT",
         "citation": cifarzoo.get_model_info(cifarzoo.get_card(network).name).source,
         "recipe": recipe,
+        "data": metadata["data"],
         "val_size": metadata["val_size"],
         "calibration_error": round(found.expected_calibration_error, 4),
         "seeds": metadata["seeds"],
@@ -195,12 +194,6 @@ def write_index(index: Mapping[str, Mapping[str, Any]]) -> None:
 def pack_folder(pack: str) -> Path:
     """Where the files of a pack lie in the checkout; of no pack, those of the package."""
     return PACKS / pack / "src" / pack.replace("-", "_") if pack else FOLDER
-
-
-def _test_images(metadata: Mapping[str, Any]) -> ImageSet:
-    if metadata["data"] == "sample":
-        return cifarzoo.load_sample("test")
-    return cifarzoo.load_cifar10("test", download=False)
 
 
 def accuracies(network: torch.nn.Module, images: ImageSet) -> dict[str, float]:

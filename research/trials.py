@@ -8,10 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 import cifarzoo
-from cifarzoo import Recipe
+from cifarzoo import History, ImageSet, Recipe
 from cifarzoo.evaluation import evaluate_views
 from cifarzoo.files.writing import cache_directory, digest, write_text
+from cifarzoo.training.checkpoint import CHECKPOINT_NAME
+from cifarzoo.zoo.weights import WEIGHTS_NAME
 
 __all__ = ["run_if_missing", "training_flops"]
 
@@ -29,13 +33,9 @@ def run_if_missing(
         return
     train, rest = cifarzoo.load_cifar10("train", download=False).split(held_out)
     network = cifarzoo.create_model(model, seed=recipe.seed, **recipe.model_options)
-    teacher = cifarzoo.create_model(recipe.teacher, pretrained=True) if recipe.teacher else None
-    asked = json.dumps([model, held_out, recipe.to_dict()], sort_keys=True)
-    folder = cache_directory() / "trials" / digest(asked.encode())[:20]
-    trainer = cifarzoo.Trainer(
-        network, recipe, loggers=[cifarzoo.ConsoleLogger()], teacher=teacher, output=folder
-    )
-    history = trainer.fit(train, resume=(folder / "checkpoint.pt").exists())
+    teacher = _taught_on(train, recipe.teacher) if recipe.teacher else None
+    folder = _folder(model, recipe, len(train))
+    history = _train(network, recipe, train, folder, teacher)
     reports = {report.tta: report for report in evaluate_views(network, rest, views)}
     found: dict[str, Any] = {
         "name": name,
@@ -52,6 +52,35 @@ def run_if_missing(
     runs = [*_read(output), {**found, "recipe": recipe.to_dict()}]  # others may have saved theirs
     write_text(output, json.dumps(runs, indent=1) + "\n")
     shutil.rmtree(folder)
+
+
+def _taught_on(images: ImageSet, model: str) -> nn.Module:
+    """A teacher that knows ``images`` alone: a pretrained one has seen those that are held out."""
+    recipe = cifarzoo.get_model_info(model).get_recipe("default")
+    folder = _folder(model, recipe, len(images))
+    if not (folder / WEIGHTS_NAME).exists():
+        network = cifarzoo.create_model(model, seed=recipe.seed, **recipe.model_options)
+        _train(network, recipe, images, folder)
+    return cifarzoo.load_model(folder / WEIGHTS_NAME)
+
+
+def _folder(model: str, recipe: Recipe, images: int) -> Path:
+    """Where a run is kept until it has ended; a teacher stays there."""
+    asked = json.dumps([model, images, recipe.to_dict()], sort_keys=True)
+    return cache_directory() / "trials" / digest(asked.encode())[:20]
+
+
+def _train(
+    network: nn.Module,
+    recipe: Recipe,
+    images: ImageSet,
+    folder: Path,
+    teacher: nn.Module | None = None,
+) -> History:
+    """Train, or go on with a run that was interrupted."""
+    loggers = [cifarzoo.ConsoleLogger()]
+    trainer = cifarzoo.Trainer(network, recipe, loggers=loggers, teacher=teacher, output=folder)
+    return trainer.fit(images, resume=(folder / CHECKPOINT_NAME).exists())
 
 
 def _read(output: Path) -> list[dict[str, Any]]:

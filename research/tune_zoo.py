@@ -3,8 +3,8 @@
 Usage: python research/tune_zoo.py [--only "MODEL: NAME" ...] [--output FILE]
 
 Needs the official CIFAR-10 files ($CIFARZOO_DATA). Every trial trains on 45,000 of the training
-images and is measured on the 5,000 others after the last epoch; the test images are not read. A
-trial that is in the file already is not run again.
+images and is measured on the 5,000 others after the last epoch; the test images are not read. So
+is a teacher, by its default recipe. A trial that is in the file already is not run again.
 """
 
 from __future__ import annotations
@@ -80,9 +80,14 @@ TRIALS: dict[str, dict[str, Recipe]] = {
         "less decay, crop padding 2, rate 0.1": GENTLE.replace(learning_rate=0.1),
         "less decay, crop padding 2, batch 64": GENTLE.replace(batch_size=64, learning_rate=0.03),
         "less decay, crop padding 2, 72 epochs": GENTLE.replace(epochs=72),
-        "less decay, crop padding 2, teacher": GENTLE.replace(
-            teacher="airbench94", distillation_temperature=2.0
-        ),
+        **{
+            f"{SIMPLE}, batch 256, rate 0.035, momentum 0.9, teacher at {temperature}": (
+                MORE_MOMENTUM.replace(
+                    teacher="airbench94", distillation_temperature=float(temperature)
+                )
+            )
+            for temperature in (2, 4)
+        },
     },
     "deep_bn": {
         "16 epochs, less decay, crop padding 2": GENTLE.replace(epochs=16, learning_rate=0.06),
@@ -102,6 +107,9 @@ TRIALS: dict[str, dict[str, Recipe]] = {
         "8 epochs, Muon": RESNET_MUON,
         "8 epochs, Muon, rate 0.0375, momentum 0.9": RESNET_MUON.replace(
             learning_rate=0.0375, momentum=0.9
+        ),
+        "8 epochs, Muon, teacher at 2": RESNET_MUON.replace(
+            teacher="airbench94", distillation_temperature=2.0
         ),
     },
     "resnet18_cifar": {
