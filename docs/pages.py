@@ -18,6 +18,7 @@ import torch
 import typer
 from code_blocks import code_blocks
 from results import (
+    hundred_table,
     imbalance_table,
     int8_table,
     machine_line,
@@ -93,6 +94,7 @@ def write(docs: Path) -> None:
         "trials-94.svg": plot_trials(research / "tune_94.json", research / "fewer_94.json"),
         "_tune_zoo.md": tuning_tables(research / "tune_zoo.json"),
         "_results.md": results_table(),
+        "_results_cifar100.md": hundred_table(),
         "_ten_best.md": short_table(ten_best()),
         "why-71.svg": plot_why_71(research / "why_71.json"),
         **{

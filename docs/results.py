@@ -13,18 +13,20 @@ from picture import Point, frontier, published
 
 import cifarzoo
 from cifarzoo.cli.zoo import short_count
-from cifarzoo.zoo.about import known_facts, mean_accuracy
+from cifarzoo.zoo.about import known_facts, mean_accuracy, trained_on
 
 REPORT = ("simple", "deep_bn", "resnet18")  # what these state is the report's own figure
 
 
-def shown_weights() -> list[tuple[str, str]]:
-    """Model and tag of all pretrained weights but those of further seeds."""
+def shown_weights(data: str = "cifar10") -> list[tuple[str, str]]:
+    """Model and tag of the weights trained on a set, but those of further seeds."""
     return [
         (name, tag)
         for name in cifarzoo.list_models(pretrained=True)
         for tag, info in cifarzoo.get_model_info(name).weights.items()
-        if known_facts(info).get("seeds") and "seed_of" not in info.facts
+        if known_facts(info).get("seeds")
+        and "seed_of" not in info.facts
+        and trained_on(info) in ("", data)
     ]
 
 
@@ -123,7 +125,7 @@ def imbalance_table(measured: Path) -> str:
 
 
 def results_table(shown: Sequence[tuple[str, str]] | None = None) -> str:
-    """A row for each set of pretrained weights, or for some, by model and tag."""
+    """A row for each set of weights for CIFAR-10, or for some weights, by model and tag."""
     rows = []
     for name, tag in shown_weights() if shown is None else shown:
         spec = cifarzoo.get_model_info(name)
@@ -152,6 +154,25 @@ def results_table(shown: Sequence[tuple[str, str]] | None = None) -> str:
     header = "model,report's accuracy,our accuracy,with six views,seeds,training images"
     header += ",published by others,parameters,MACs,training time,precision"
     return table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4, 5, 7, 8, 9)) + "\n"
+
+
+def hundred_table() -> str:
+    """A row for each set of weights for CIFAR-100."""
+    rows = []
+    for name, tag in shown_weights("cifar100"):
+        info = cifarzoo.get_model_info(name).weights[tag]
+        seeds = known_facts(info)["seeds"]
+        reached = [[x["test_accuracy"][tta] for x in seeds] for tta in ("none", "flip_shift")]
+        rows.append(
+            (
+                f"`{name}`, `{tag}`",
+                *map(spread, reached),
+                str(len(seeds)),
+                duration(statistics.mean(seed["train_seconds"] for seed in seeds)),
+            )
+        )
+    header = ("model and tag", "accuracy", "with six views", "seeds", "training time")
+    return table(header, rows, numbers=(1, 2, 3, 4)) + "\n"
 
 
 def _published(name: str) -> str:

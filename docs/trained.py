@@ -14,8 +14,10 @@ from results import counted, duration, spread, svg, table
 
 import cifarzoo
 from cifarzoo.evaluation.report.plots import plot_confusion_matrix
-from cifarzoo.zoo.about import known_facts, mean_accuracy
+from cifarzoo.zoo.about import known_facts, mean_accuracy, trained_on
 
+SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+READABLE = 20  # classes; of more, nobody reads a confusion matrix
 DETAILS = Path(__file__).resolve().parents[1] / "benchmarks/results/zoo"
 
 
@@ -37,14 +39,16 @@ def weights_section(spec: cifarzoo.ModelSpec) -> list[str]:
                 f"`{info.sha256[:12]}`",
             )
         )
+    is_mixed = any(trained_on(info) == "cifar100" for info in spec.weights.values())
+    of_which = " (of CIFAR-100, where the tag begins so)" if is_mixed else ""
     header = "tag,one view,two views,six views,calibration error,package,sha256 starts with"
     parts = [
         "## Pretrained weights",
-        "The table shows the accuracy on the 10,000 test images, as the mean over the {term}`seeds "
-        "<seed>`. *Two views* averages the answers to each image and to its mirror image. "
-        "{term}`Six views` averages over six versions of each image, some of them moved by a "
-        "pixel. The {term}`calibration error` says how far the network's confidence lies from its "
-        "accuracy, on average. `create_model` takes the *tag* as `pretrained=`.",
+        f"The table shows the accuracy on the 10,000 test images{of_which}, as the mean over the "
+        "{term}`seeds <seed>`. *Two views* averages the answers to each image and to its mirror "
+        "image. {term}`Six views` averages over six versions of each image, some of them moved by "
+        "a pixel. The {term}`calibration error` says how far the network's confidence lies from "
+        "its accuracy, on average. `create_model` takes the *tag* as `pretrained=`.",
         table(tuple(header.split(",")), rows, numbers=(1, 2, 3, 4)),
     ]
     for tag, info in spec.weights.items():
@@ -57,13 +61,18 @@ def pictures(spec: cifarzoo.ModelSpec) -> dict[str, str]:
     """Curves and confusion matrix of each set of weights, as SVG by file name."""
     drawn = {}
     for tag in spec.weights:
-        file = DETAILS / f"{spec.name}-{tag}.json"
-        if file.exists():
-            details = json.loads(file.read_text(encoding="utf-8"))
+        if details := _details(spec.name, tag):
             drawn[f"{spec.name}-{tag}-curves.svg"] = svg(_curves(details))
-            confusion = plot_confusion_matrix(details["confusion"], details["classes"])
-            drawn[f"{spec.name}-{tag}-confusion.svg"] = svg(confusion)
+            if len(details["classes"]) <= READABLE:
+                confusion = plot_confusion_matrix(details["confusion"], details["classes"])
+                drawn[f"{spec.name}-{tag}-confusion.svg"] = svg(confusion)
     return drawn
+
+
+def _details(name: str, tag: str) -> dict[str, Any]:
+    """What was kept of a training for its pictures; empty where nothing was."""
+    file = DETAILS / f"{name}-{tag}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def _training(spec: cifarzoo.ModelSpec, tag: str, facts: Mapping[str, Any]) -> list[str]:
@@ -83,22 +92,25 @@ def _training(spec: cifarzoo.ModelSpec, tag: str, facts: Mapping[str, Any]) -> l
     header = "seed,one view,six views,time,machine"
     recipe = facts["recipe"]
     named = "" if recipe == "default" else f" --recipe {recipe}"
+    data = facts.get("data", "cifar10")
+    if data != "cifar10":
+        named += f" --data {data}"
     command = f"cifarzoo train {spec.name}{named} --val-size {facts['val_size']} --seed 0"
     shares = spread([seed["test_accuracy"]["none"] for seed in facts["seeds"]])
     parts = [
         f"### How `{tag}` was trained",
         f"The training took {spec.get_recipe(recipe).epochs} epochs on "
-        f"{50_000 - facts['val_size']:,} images. After the last epoch, the accuracy on the test "
-        f"images was {shares} % in one view.",
+        f"{50_000 - facts['val_size']:,} images of {SETS.get(data, data)}. After the last epoch, "
+        f"the accuracy on the test images was {shares} % in one view.",
         table(tuple(header.split(",")), rows, numbers=(0, 1, 2)),
         "This command trains the network again:",
         f"```console\n$ {command}\n```",
     ]
-    if (DETAILS / f"{spec.name}-{tag}.json").exists():
-        parts += [
-            f"![Loss and accuracy of {spec.name} after every epoch]({spec.name}-{tag}-curves.svg)",
-            f"![Confusion matrix of {spec.name}]({spec.name}-{tag}-confusion.svg)",
-        ]
+    if details := _details(spec.name, tag):
+        curves = f"Loss and accuracy of {spec.name} after every epoch"
+        parts.append(f"![{curves}]({spec.name}-{tag}-curves.svg)")
+        if len(details["classes"]) <= READABLE:
+            parts.append(f"![Confusion matrix of {spec.name}]({spec.name}-{tag}-confusion.svg)")
     return parts
 
 

@@ -107,6 +107,14 @@ def real_root() -> Path | None:
 
 
 @pytest.fixture(scope="session")
+def hundred_root(real_root: Path | None) -> Path:
+    """Folder of the official CIFAR-100 files; there is no sample of them."""
+    if real_root is None or not (real_root / "cifar-100-python").is_dir():
+        pytest.skip("$CIFARZOO_DATA does not hold CIFAR-100")
+    return real_root
+
+
+@pytest.fixture(scope="session")
 def cifar_test(real_root: Path | None, sample_test: ImageSet) -> ImageSet:
     """The official test images where they are at hand, the sample's otherwise."""
     return cifarzoo.load_cifar10("test", root=real_root) if real_root else sample_test

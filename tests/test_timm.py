@@ -50,7 +50,8 @@ def test_pretrained_networks_are_those_of_the_zoo_with_their_settings(name: str)
         assert settings["paper_name"] == cifarzoo.get_model_info(name).source
         head = model.get_submodule(settings["classifier"])
         assert head is cifarzoo.get_classifier(model)
-        assert (model.num_classes, model.num_features) == (10, head.in_features)
+        assert (model.num_classes, model.num_features) == (card.num_classes, head.in_features)
+        assert stated.num_classes == card.num_classes
         assert isinstance(model.get_submodule(settings["first_conv"]), nn.Conv2d)
 
 

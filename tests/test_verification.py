@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -26,21 +27,30 @@ KNOWN = [
     for name in cifarzoo.list_models(pretrained=True)
     for tag, info in cifarzoo.get_model_info(name).weights.items()
 ]
-SHIPPED = [
-    pytest.param(
-        name,
-        tag,
-        marks=pytest.mark.skipif(
-            not info.path.is_file(), reason=f"{info.pack} is not installed: make test installs it"
-        ),
-    )
-    for name, tag, info in KNOWN
-]
+
+
+def installed(data: str = "") -> list[Any]:
+    """Name and tag of the weights that were trained on a set, or of all."""
+    return [
+        pytest.param(
+            name,
+            tag,
+            marks=pytest.mark.skipif(
+                not info.path.is_file(),
+                reason=f"{info.pack} is not installed: make test installs it",
+            ),
+        )
+        for name, tag, info in KNOWN
+        if data in ("", info.facts["data"])
+    ]
+
+
+SHIPPED = installed()
 
 
 @pytest.mark.realdata
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "tag"), SHIPPED)
+@pytest.mark.parametrize(("name", "tag"), installed("cifar10"))
 def test_shipped_weights_hold_what_they_state(
     name: str, tag: str, cifar_test: ImageSet, built_if_possible: bool
 ) -> None:
@@ -49,8 +59,28 @@ def test_shipped_weights_hold_what_they_state(
     assert found.passed, found.problems
 
 
+@pytest.mark.realdata
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "tag"), SHIPPED)
+@pytest.mark.parametrize(("name", "tag"), installed("cifar100"))
+def test_weights_for_cifar100_hold_what_they_state(
+    name: str, tag: str, hundred_root: Path, built_if_possible: bool
+) -> None:
+    test = cifarzoo.load_cifar100("test", root=hundred_root)
+    found = cifarzoo.verify_weights(name, test, tag=tag)
+    assert found.passed, found.problems
+
+
+@pytest.mark.parametrize(("name", "tag"), installed("cifar100"))
+def test_weights_for_cifar100_know_its_classes(name: str, tag: str, sample_test: ImageSet) -> None:
+    card = cifarzoo.get_card(cifarzoo.create_model(name, pretrained=tag))
+    known = cifarzoo.get_dataset_info("cifar100")
+    assert (card.classes, card.preprocessing) == (known.classes, known.preprocessing)
+    with pytest.raises(ArgumentError, match="accuracy on cifar100 test; got 'cifar10 sample test'"):
+        cifarzoo.verify_weights(name, sample_test, tag=tag)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "tag"), installed("cifar10"))
 def test_shipped_weights_work_out_their_own_normalization(
     name: str, tag: str, sample_test: ImageSet
 ) -> None:
@@ -111,6 +141,7 @@ def metadata(sample_test: ImageSet) -> dict[str, Any]:
     facts: dict[str, Any] = dict.fromkeys(PROVENANCE, "something")
     return facts | {
         "model": "simple",
+        "data": "cifar10",
         "recipe": recipe.to_dict(),
         "history": [RECORD],
         "val_size": 5000,
@@ -222,6 +253,19 @@ def test_other_images_are_refused(stated: dict[str, Any], few: ImageSet) -> None
         cifarzoo.verify_weights("simple", cifarzoo.load_sample("test"), tag="lost")
 
 
+@pytest.mark.parametrize("data", ["birds", "cifar100"])
+def test_weights_are_measured_on_images_of_the_set_they_were_trained_on(
+    stated: dict[str, Any], sample_test: ImageSet, data: str
+) -> None:
+    accuracy = stated["metadata"].pop("sample_accuracy")
+    stated["metadata"].update(data=data, test_accuracy=accuracy)
+    stated["write"]()
+    own = dataclasses.replace(sample_test, name=f"{data} test")
+    assert cifarzoo.verify_weights("simple", own).passed
+    with pytest.raises(ArgumentError, match=f"accuracy on {data} test; got 'cifar10 sample test'"):
+        cifarzoo.verify_weights("simple", sample_test)
+
+
 def test_the_command_says_what_holds(stated: dict[str, Any]) -> None:
     result = CliRunner().invoke(app, ["verify", "simple", "--data", "sample"])
     assert result.exit_code == 0, result.output
@@ -233,6 +277,16 @@ def test_the_command_says_what_holds(stated: dict[str, Any]) -> None:
     (found,) = json.loads(result.stdout)
     assert found["stated"] == 0.9
     assert found["problems"]
+
+
+def test_the_command_leaves_out_what_was_trained_on_other_images(stated: dict[str, Any]) -> None:
+    stated["metadata"].update(data="cifar100")
+    stated["write"]()
+    result = CliRunner().invoke(app, ["verify", "--all", "--data", "sample"])
+    assert "left out: simple default was trained on cifar100" in result.stderr
+    result = CliRunner().invoke(app, ["verify", "simple", "--data", "sample"])
+    assert result.exit_code == 1
+    assert "state their accuracy on cifar100 test" in result.stderr
 
 
 def test_the_command_measures_each_weights_once() -> None:

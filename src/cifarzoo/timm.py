@@ -19,6 +19,7 @@ from timm.models import DefaultCfg, PretrainedCfg, resolve_pretrained_cfg
 from timm.models import register_model as _add
 from torch import nn
 
+from cifarzoo.data import get_dataset_info, list_datasets
 from cifarzoo.errors import ArgumentError
 from cifarzoo.factory import create_model
 from cifarzoo.files.paths import home_path
@@ -88,13 +89,26 @@ def _known(spec: ModelSpec) -> DefaultCfg:
         paper_ids=paper[0] if paper else None,
     )
     cfgs = {
-        tag: dataclasses.replace(facts, tag=tag, **_place(info))
+        tag: dataclasses.replace(facts, tag=tag, **_trained(info), **_place(info))
         for tag, info in spec.weights.items()
     }
     if "default" not in cfgs:
         cfgs[""] = facts
     tags = deque(sorted(cfgs, key=lambda tag: tag not in ("", "default")))
     return DefaultCfg(tags=tags, cfgs=cfgs, is_pretrained=bool(spec.weights))
+
+
+def _trained(info: WeightsInfo) -> dict[str, Any]:
+    """What differs in weights of another set than CIFAR-10."""
+    data = info.facts.get("data", "cifar10")
+    if data not in list_datasets():
+        return {}
+    known = get_dataset_info(data)
+    normalized = known.preprocessing
+    facts = (
+        {"label_names": known.classes, "num_classes": len(known.classes)} if known.classes else {}
+    )
+    return {"mean": normalized.mean, "std": normalized.std, **facts}
 
 
 def _place(info: WeightsInfo) -> dict[str, str]:

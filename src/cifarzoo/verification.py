@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifarzoo.compute.place import Device, Precision
-from cifarzoo.data import ImageSet
+from cifarzoo.data import ImageSet, get_dataset_info, list_datasets
 from cifarzoo.errors import ArgumentError, CifarZooError
 from cifarzoo.evaluation.evaluate import evaluate
 from cifarzoo.factory import create_model
@@ -50,9 +50,6 @@ PROVENANCE = (
 
 A ``val_size`` of 0 says that all training images were trained on; there is no validation accuracy
 then."""
-
-# which accuracy in the metadata belongs to which images
-_STATED = {"cifar10 test": "test_accuracy", "cifar10 sample test": "sample_accuracy"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +93,8 @@ def verify_weights(
 
     Args:
         model: A name of ``list_models(pretrained=True)``.
-        images: The test images of CIFAR-10, or those of the embedded sample.
+        images: The test images of the set that the weights were trained on. For weights of
+            CIFAR-10, those of the embedded sample are taken too.
         tag: Tag of the model's weights.
         device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: "auto" takes that of the weights: float32, or bfloat16 where the device computes
@@ -107,24 +105,19 @@ def verify_weights(
 
     Raises:
         UnknownNameError: No model or weights tag has this name.
-        ArgumentError: The files state no accuracy for such images.
+        ArgumentError: The weights state no accuracy for such images.
     """
     check_kind("images", images, ImageSet, "load_cifar10('test') returns one")
-    key = _STATED.get(images.name)
-    if key is None:
-        raise ArgumentError(
-            f"weights state their accuracy on {' and '.join(_STATED)}; got {images.name!r}: pass "
-            "load_cifar10('test') or load_sample('test')"
-        )
     spec = get_model_info(model)
     start = time.perf_counter()
     stated = accuracy = None
     problems: list[str] = []
     try:
         path = locate_weights(spec, tag)
-        network = create_model(model, pretrained=tag)
         facts = read_metadata(path)
         metadata: Mapping[str, Any] = facts.get("metadata", {})
+        key = _stated_for(images, metadata)
+        network = create_model(model, pretrained=tag)
         problems += _check_provenance(metadata, model)
         count = sum(parameter.numel() for parameter in network.parameters())
         if metadata.get("parameters", count) != count:
@@ -148,11 +141,34 @@ def tolerance(count: int) -> float:
     return max(TOLERANCE, _FEW / count)
 
 
+def _stated_for(images: ImageSet, metadata: Mapping[str, Any]) -> str:
+    """The field of ``metadata`` with the accuracy on ``images``.
+
+    Raises:
+        ArgumentError: There is none.
+    """
+    data = str(metadata.get("data") or "cifar10")
+    name = get_dataset_info(data).set_name if data in list_datasets() else data
+    known = {f"{name} test": "test_accuracy"}
+    calls = [f"load_dataset({data!r}, 'test')"]
+    if data == "cifar10":
+        known["cifar10 sample test"] = "sample_accuracy"
+        calls.append("load_sample('test')")
+    if images.name not in known:
+        raise ArgumentError(
+            f"the weights state their accuracy on {' and '.join(known)}; got {images.name!r}: pass "
+            f"{' or '.join(calls)}"
+        )
+    return known[images.name]
+
+
 def _check_provenance(metadata: Mapping[str, Any], model: str) -> list[str]:
     """What is missing or inconsistent in the metadata of weights for ``model``."""
     missing = [key for key in PROVENANCE if not metadata.get(key)]
     if metadata.get("val_size") == 0:  # told, and nothing was left to validate on
         missing = [key for key in missing if key not in ("val_size", "validation_accuracy")]
+    if metadata.get("data") != "cifar10":  # the sample is of CIFAR-10
+        missing = [key for key in missing if key != "sample_accuracy"]
     if missing:
         return [f"does not state its {', '.join(missing)}"]
     problems = []

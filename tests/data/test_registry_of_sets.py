@@ -70,11 +70,15 @@ def test_each_set_has_its_own_normalization(sample_train: ImageSet) -> None:
     assert len(hundred.md5) == 3
 
 
-def test_cifar100_is_normalized_as_its_pixels_say(real_root: Path | None) -> None:
-    folder = real_root and real_root / "cifar-100-python"
-    if not folder or not folder.is_dir():
-        pytest.skip("the official files are not here")
-    pixels = cifarzoo.load_cifar100("train", root=real_root).images.double() / 255
+def test_classes_are_known_without_files(sample_test: ImageSet) -> None:
+    for name in ("cifar10", "cifar10.1", "sample"):
+        assert cifarzoo.get_dataset_info(name).classes == sample_test.classes
+
+
+def test_cifar100_is_what_is_known_of_it(hundred_root: Path) -> None:
+    train = cifarzoo.load_cifar100("train", root=hundred_root)
+    assert cifarzoo.get_dataset_info("cifar100").classes == train.classes
+    pixels = train.images.double() / 255
     found = cifarzoo.get_dataset_info("cifar100").preprocessing
     torch.testing.assert_close(
         torch.tensor(found.mean).double(), pixels.mean((0, 2, 3)), rtol=0, atol=1e-4

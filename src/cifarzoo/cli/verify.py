@@ -40,9 +40,13 @@ def verify(
         bool, typer.Option("--all", help="Verify all pretrained weights that are installed.")
     ] = False,
     data: Annotated[
-        Literal["cifar10", "sample"],
-        typer.Option(help="Image set to test on; the sample is small and needs no download."),
-    ] = "cifar10",
+        str,
+        typer.Option(
+            help="Image set to test on, unless it is the one of the training; 'sample' is small "
+            "and needs no download.",
+            show_default=False,
+        ),
+    ] = "",
     root: Root = None,
     download: Download = True,
     device: Device = "auto",
@@ -60,11 +64,12 @@ def verify(
     Their checksum and what they say about their training are checked too.
     """
     from cifarzoo.verification import tolerance
+    from cifarzoo.zoo.about import trained_on
     from cifarzoo.zoo.locate import split_tag
 
     if bool(models) == every:
         raise ArgumentError("name the models to verify, or give --all; not both")
-    chosen: list[tuple[str, str]] = []
+    chosen: dict[tuple[str, str], str] = {}  # each once, with its image set
     for name, tag in map(split_tag, models or cifarzoo.list_models(pretrained=True)):
         spec = cifarzoo.get_model_info(name)
         if not spec.weights:
@@ -75,23 +80,27 @@ def verify(
             spec.get_weights(tag)  # refuse before the images are read
         for each in [tag] if tag else spec.weights:
             info = spec.weights[each]
+            own = trained_on(info) or "cifar10"
             if every and info.pack and not info.path.is_file():
-                typer.echo(
-                    f"left out: {name} {each} is not installed; pip install {info.pack}", err=True
-                )
+                left_out = f"is not installed; pip install {info.pack}"
+            elif every and data not in ("", own, *(["sample"] if own == "cifar10" else [])):
+                left_out = f"was trained on {own}"
             else:
-                chosen.append((name, each))
-    test_set = load_set(data, "test", root, download)
+                chosen[name, each] = data or own
+                continue
+            typer.echo(f"left out: {name} {each} {left_out}", err=True)
+    sets = {name: load_set(name, "test", root, download) for name in dict.fromkeys(chosen.values())}
     found = []
-    for name, tag in dict.fromkeys(chosen):  # each once, however it was asked for
-        typer.echo(f"{name} {tag} on {len(test_set):,} images", err=True)
+    for (name, tag), each in chosen.items():
+        images = sets[each]
+        typer.echo(f"{name} {tag} on {len(images):,} images of {each}", err=True)
         found.append(
-            cifarzoo.verify_weights(name, test_set, tag=tag, device=device, precision=precision)
+            cifarzoo.verify_weights(name, images, tag=tag, device=device, precision=precision)
         )
     if as_json:
         print_json([dataclasses.asdict(each) for each in found])
     else:
-        _show(found, tolerance(len(test_set)))
+        _show(found, max((tolerance(len(images)) for images in sets.values()), default=0.0))
     if not all(each.passed for each in found):
         raise typer.Exit(1)
 

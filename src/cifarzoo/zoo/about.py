@@ -13,7 +13,7 @@ from cifarzoo.zoo.builds import other_sizes
 if TYPE_CHECKING:
     from cifarzoo.zoo.registry import ModelSpec, WeightsInfo
 
-__all__ = ["Group", "about", "as_text", "known_facts", "mean_accuracy"]
+__all__ = ["Group", "about", "as_text", "known_facts", "mean_accuracy", "trained_on"]
 
 Group = tuple[str, list[tuple[str, str]]]
 """A heading, and names with what is known under each."""
@@ -79,8 +79,13 @@ def known_facts(info: WeightsInfo) -> Mapping[str, Any]:
     return {**metadata, **info.facts, "seeds": seeds}
 
 
+def trained_on(info: WeightsInfo) -> str:
+    """Name of the image set that weights were trained on; "" where it is not known."""
+    return str(known_facts(info).get("data", ""))
+
+
 def mean_accuracy(info: WeightsInfo, tta: str = "none") -> float | None:
-    """Mean test accuracy over the seeds, 0..1; None where it is not known."""
+    """Mean accuracy over the seeds, 0..1, on the test images of their set; None if not known."""
     seeds: Sequence[Mapping[str, Any]] = known_facts(info).get("seeds", ())
     found = [seed["test_accuracy"].get(tta) for seed in seeds if "test_accuracy" in seed]
     shares = [share for share in found if share is not None]
@@ -90,6 +95,8 @@ def mean_accuracy(info: WeightsInfo, tta: str = "none") -> float | None:
 def _about_weights(info: WeightsInfo) -> str:
     accuracy = mean_accuracy(info)
     parts = [] if accuracy is None else [f"{100 * accuracy:.2f} %"]
+    if (data := trained_on(info)) not in ("", "cifar10"):
+        parts = [f"trained on {data}", *parts]
     if "size" in info.facts:
         parts.append(f"{info.facts['size'] / 1e6:.3g} MB")
     if info.pack and not info.path.is_file():

@@ -140,6 +140,7 @@ class IndexEntry(TypedDict):
     license: NotRequired[str]
     citation: NotRequired[str]
     recipe: NotRequired[str]
+    data: NotRequired[str]
     val_size: NotRequired[Count]
     calibration_error: NotRequired[Real]
     seeds: NotRequired[list[_Seed]]

@@ -52,8 +52,9 @@ class WeightsInfo:
         url: Address that the file is fetched from if it is missing.
         pack: Name of the Python package that contains the file, if it is not this one.
         facts: What is known without the file: "seeds", a list with accuracy and time of every
-            seed trained like this; "size" in bytes, "val_size", "recipe", "calibration_error",
-            "license", "citation"; "seed_of", the tag of the weights that have another seed.
+            seed trained like this; "size" in bytes, "data", the image set that it was trained on,
+            "val_size", "recipe", "calibration_error", "license", "citation"; "seed_of", the tag of
+            the weights that have another seed.
     """
 
     path: Path

@@ -41,6 +41,7 @@ class DatasetInfo:
         description: What the images are, in one sentence.
         md5: MD5 checksum of every file, by the name of the file.
         set_name: Name of its image sets, before the part; ``name`` unless given.
+        classes: Names of its classes, where they are known without its files.
     """
 
     name: str
@@ -50,6 +51,7 @@ class DatasetInfo:
     description: str = ""
     md5: Mapping[str, str] = FrozenDict()
     set_name: str = ""
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         freeze_fields(self)
@@ -68,6 +70,7 @@ def register_dataset(
     description: str = "",
     md5: Mapping[str, str] | None = None,
     set_name: str = "",
+    classes: tuple[str, ...] = (),
 ) -> Callable[[_Load], _Load]:
     """Register the decorated function as the one that loads the image set called ``name``.
 
@@ -79,6 +82,7 @@ def register_dataset(
         md5: MD5 checksum of every file, by the name of the file. Weights that are trained on the
             images note it.
         set_name: Name of its image sets, before the part; ``name`` unless given.
+        classes: Names of its classes, where they are known without its files.
 
     Returns:
         A decorator that returns the function unchanged. It takes ``(split, *, root, download)``
@@ -103,7 +107,7 @@ def register_dataset(
         if name in _SETS or name.startswith(_FOLDER):
             raise DuplicateNameError(f"image set {name!r} is already registered; choose another")
         _SETS[name] = DatasetInfo(
-            name, load, preprocessing, splits, description, FrozenDict(md5 or {}), set_name
+            name, load, preprocessing, splits, description, FrozenDict(md5 or {}), set_name, classes
         )
         return load
 
