@@ -245,3 +245,17 @@ def assert_torchs_results(layer: Conv2d, x: torch.Tensor, **tolerance: float) ->
         results.append([output.detach(), inputs.grad, *(g.clone() for g in grads if g is not None)])
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, **tolerance)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_part_of_a_map_is_convolved_in_c(dilation: int, built: None) -> None:
+    layer = Conv2d(16, 16, 3, padding="same", dilation=dilation, groups=16)
+    x = torch.randn(2, 40, 8, 8, generator=torch.Generator().manual_seed(0))
+    parts = x.to(memory_format=torch.channels_last).requires_grad_()
+    y = layer(parts[:, 9:25])
+    assert y.grad_fn is not None
+    assert y.grad_fn.name() == "_DepthwiseBackward"
+    y.square().sum().backward()
+    found, parts.grad = parts.grad, None
+    nn.Conv2d.forward(layer, parts[:, 9:25]).square().sum().backward()
+    torch.testing.assert_close(found, parts.grad)

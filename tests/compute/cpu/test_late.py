@@ -262,6 +262,8 @@ def test_every_use_in_a_network_with_depthwise_convolutions(use: str) -> None:
         ((3, 16, 8, 12), {"padding": 2, "kernel": 5}),
         ((3, 16, 7, 8), {"padding": 0, "kernel": 5, "stride": 2}),
         ((3, 24, 8, 8), {"padding": "same"}),
+        ((3, 16, 9, 8), {"padding": "same", "dilation": 2}),
+        ((3, 16, 9, 10), {"padding": 3, "dilation": 2, "stride": 2}),
         ((3, 20, 8, 8), {"padding": 1}),
         ((3, 16, 4, 4), {"padding": 1}),
     ],

@@ -4,10 +4,10 @@ import contextlib
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import cifarzoo
-from cifarzoo.compute.cpu import cpu_kernels, fast_layout
+from cifarzoo.compute.cpu import conv, cpu_kernels, fast_layout
 
 LAST = torch.channels_last
 
@@ -64,6 +64,31 @@ def test_tensors_of_other_dimensions_and_gradients_keep_and_get_their_layout() -
             assert tensors[name].is_contiguous(memory_format=LAST), name
             assert not tensors[name].is_contiguous(), name
     assert {name: tensor.stride() for name, tensor in tensors.items()} == before
+
+
+def test_shuffled_channels_are_brought_in_order(built: None) -> None:
+    model = cifarzoo.create_model("shufflenetv2_x0_5", seed=0)
+    found: set[bool] = set()
+    forward = conv.Conv2d.forward
+
+    def look(layer: conv.Conv2d, x: Tensor) -> Tensor:
+        y = forward(layer, x)
+        found.add(y.is_contiguous(memory_format=LAST))
+        return y
+
+    with cpu_kernels(model), fast_layout(model, 32), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv.Conv2d, "forward", look)
+        model(torch.zeros(4, 3, 32, 32).to(memory_format=LAST))
+    assert found == {True}
+
+
+def test_torch_takes_filters_of_1x1_for_channels_last() -> None:
+    layer = nn.Conv2d(32, 16, 1)
+    with fast_layout(layer):
+        found = layer(torch.zeros(2, 32, 8, 8))
+        assert found.is_contiguous(memory_format=LAST)
+        assert not found.is_contiguous()
+    assert layer.weight.stride() == (32, 1, 1, 1)
 
 
 def test_a_network_for_other_images_has_no_narrow_layers() -> None:

@@ -95,8 +95,17 @@ def test_sums_of_channels_are_as_exact_as_torchs(
 
 
 @pytest.mark.parametrize(
-    ("channels", "size", "kernel", "stride", "padding"),
-    [(16, 8, 3, 1, 1), (32, 9, 3, 2, 1), (5, 7, 5, 1, 2), (24, 8, 5, 2, 0), (8, 6, 7, 1, 3)],
+    ("channels", "size", "kernel", "stride", "padding", "dilation"),
+    [
+        (16, 8, 3, 1, 1, 1),
+        (32, 9, 3, 2, 1, 1),
+        (5, 7, 5, 1, 2, 1),
+        (24, 8, 5, 2, 0, 1),
+        (8, 6, 7, 1, 3, 1),
+        (12, 16, 7, 1, 9, 3),
+        (16, 12, 3, 2, 2, 2),
+        (16, 9, 5, 1, 7, 2),
+    ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [True, False])
@@ -106,13 +115,14 @@ def test_depthwise_gradients_are_as_exact_as_torchs(
     kernel: int,
     stride: int,
     padding: int,
+    dilation: int,
     dtype: torch.dtype,
     bias: bool,
     built: None,
 ) -> None:
     torch.manual_seed(0)
-    options = {"stride": stride, "padding": padding, "groups": channels, "bias": bias}
-    layer = nn.Conv2d(channels, channels, kernel, **options)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "bias": bias}
+    layer = nn.Conv2d(channels, channels, kernel, groups=channels, **options)
     layers = [layer, copy.deepcopy(layer), copy.deepcopy(layer).double()]
     x = torch.randn(6, channels, size, size + 1).to(memory_format=torch.channels_last)
     results = []

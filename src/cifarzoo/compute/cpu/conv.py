@@ -64,10 +64,8 @@ class Conv2d(nn.Conv2d, StandIn):
         """Convolve (B, C, H, W); with ``keeps_contiguous``, see `layout`, in that format."""
         late = activated(x)
         if late is not None and self._is_depthwise() and not torch.is_autocast_enabled("cpu"):
-            edge = self._edge()
-            assert edge is not None
-            return activated_depthwise_conv2d(late, self.weight, self.bias, self.stride[0], edge)
-        x = settled(x)
+            return activated_depthwise_conv2d(late, self.weight, self.bias, self._steps())
+        x = self._laid_out(settled(x))
         way = self._way(x)
         if way != "tiles" and self.__dict__.get("keeps_contiguous"):
             x = x.contiguous()
@@ -79,10 +77,7 @@ class Conv2d(nn.Conv2d, StandIn):
         if way == "pixels in C":
             return pixel_conv2d(x, self.weight, self.bias)
         if way == "depthwise":
-            edge = self._edge()
-            assert edge is not None
-            inputs = x.to(_dtype(x))
-            return depthwise_conv2d(inputs, self.weight, self.bias, self.stride[0], edge)
+            return depthwise_conv2d(x.to(_dtype(x)), self.weight, self.bias, self._steps())
         if way == "winograd":
             assert not isinstance(self.padding, str)
             return winograd_conv2d(x, self.weight, self.padding[0])
@@ -95,6 +90,18 @@ class Conv2d(nn.Conv2d, StandIn):
             )
             return y
         return super().forward(x)
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        """A part of a map's channels, or a map whose channels were shuffled, as channels_last.
+
+        Otherwise all that follows would have torch's ways, which bring it in order too.
+        """
+        if x.ndim != 4 or x.is_contiguous(memory_format=torch.channels_last):
+            return x
+        if not (native.reads(x) and native.is_eager()) or self.__dict__.get("keeps_contiguous"):
+            return x
+        suits = self.kernel_size == (1, 1) if self.groups == 1 else self._is_depthwise()
+        return x.contiguous(memory_format=torch.channels_last) if suits else x
 
     def _way(self, x: Tensor) -> Way:
         """How to compute: compilers, other devices and all that is not plain have torch's way."""
@@ -174,10 +181,10 @@ class Conv2d(nn.Conv2d, StandIn):
             and self.kernel_size == (kernel, kernel)
             and kernel % 2 == 1
             and self.stride in ((1, 1), (2, 2))
-            and set(self.dilation) == {1}
+            and len({*self.dilation}) == 1
             and self.padding_mode == "zeros"
             and (edge := self._edge()) is not None
-            and edge < kernel
+            and edge <= self.dilation[0] * (kernel - 1)
             and self.weight.dtype == torch.float32
             and self._is_trained()
             and native.is_eager()
@@ -202,10 +209,16 @@ class Conv2d(nn.Conv2d, StandIn):
     def _edge(self) -> int | None:
         """Padding on each side, where it is the same on all."""
         if self.padding == "same":
-            return self.kernel_size[0] // 2
+            return self.dilation[0] * (self.kernel_size[0] // 2)
         if isinstance(self.padding, str):
             return 0
         return self.padding[0] if self.padding[0] == self.padding[1] else None
+
+    def _steps(self) -> native.Steps:
+        """Of one that `_is_depthwise`."""
+        edge = self._edge()
+        assert edge is not None
+        return native.Steps(self.stride[0], edge, self.dilation[0])
 
     def _dense(self, x: Tensor) -> Tensor:
         """Every output pixel by itself: what the filters, beginning in the padding, see there."""

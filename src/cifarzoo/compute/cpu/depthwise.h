@@ -51,17 +51,17 @@ INLINE void OF(gated_row)(T *to, const float *from, const T *x, int64_t pixels, 
 }
 
 /* Adds the weight gradient of one image to sums, [k][c]. Rows are read once, as float: `up` holds
- * one of the gradient, `kept` the last K of the input, between zeros. */
+ * one of the gradient, `kept` the last ones of the input that the taps span, between zeros. */
 static void OF(add_up_weight)(const T *g, const T *x, float *sums, float *up, float *kept,
                               int64_t H, int64_t W, int64_t C, int64_t OH, int64_t OW, int64_t K,
-                              int64_t stride, int64_t pad, const float *scale, const float *shift,
-                              int64_t kind) {
+                              int64_t D, int64_t stride, int64_t pad, const float *scale,
+                              const float *shift, int64_t kind) {
     int64_t N = whole(C), padded = (W + 2 * pad) * LANES, wide = (OW + 1) * LANES;
-    int64_t row = N / LANES * padded, next = 0;
+    int64_t held = span(K, D), row = N / LANES * padded, next = 0;
     for (int64_t oy = 0; oy < OH; oy++) {
         int64_t iy = oy * stride - pad;
-        for (; next < H && next < iy + K; next++)
-            OF(read_row)(kept + next % K * row + pad * LANES, x + next * W * C, W, C, padded, 1,
+        for (; next < H && next < iy + held; next++)
+            OF(read_row)(kept + next % held * row + pad * LANES, x + next * W * C, W, C, padded, 1,
                          scale, shift, kind);
         OF(read_row)(up, g + oy * OW * C, OW, C, wide, 1, NULL, NULL, NONE);
         for (int64_t c = 0; c < N / LANES; c++) {
@@ -69,14 +69,15 @@ static void OF(add_up_weight)(const T *g, const T *x, float *sums, float *up, fl
             if (oy + 1 < OH)
                 fetch_part(g + (oy + 1) * OW * C, OW * C * (int64_t)sizeof(T), c, N / LANES);
             for (int64_t ky = 0; ky < K; ky++) {
-                if (iy + ky < 0 || iy + ky >= H) continue;
+                int64_t at = iy + ky * D;
+                if (at < 0 || at >= H) continue;
                 for (int64_t kx = 0; kx < K; kx += 3) {
                     const float *d = up + c * wide;
-                    const float *from = kept + (iy + ky) % K * row + c * padded + kx * LANES;
+                    const float *from = kept + at % held * row + c * padded + kx * D * LANES;
                     float *to = sums + (ky * K + kx) * N + c * LANES;
-                    if (kx + 3 <= K) add_taps(d, from, to, OW, N, stride, 3);
-                    else if (kx + 2 <= K) add_taps(d, from, to, OW, N, stride, 2);
-                    else add_taps(d, from, to, OW, N, stride, 1);
+                    if (kx + 3 <= K) add_taps(d, from, to, OW, N, stride, D, 3);
+                    else if (kx + 2 <= K) add_taps(d, from, to, OW, N, stride, D, 2);
+                    else add_taps(d, from, to, OW, N, stride, D, 1);
                 }
             }
         }
@@ -85,10 +86,10 @@ static void OF(add_up_weight)(const T *g, const T *x, float *sums, float *up, fl
 
 /* dw is [k][c] */
 void OF(depthwise_weight)(const T *g, const T *x, float *dw, int64_t B, int64_t H, int64_t W,
-                          int64_t C, int64_t OH, int64_t OW, int64_t K, int64_t stride,
+                          int64_t C, int64_t OH, int64_t OW, int64_t K, int64_t D, int64_t stride,
                           int64_t pad) {
     int threads = omp_get_max_threads();
-    int64_t N = whole(C), size = K * K * N, kept = K * N * (W + 2 * pad);
+    int64_t N = whole(C), size = K * K * N, kept = span(K, D) * N * (W + 2 * pad);
     double *totals = calloc((size_t)(threads * size), sizeof(double));
     _Pragma("omp parallel")
     {
@@ -97,7 +98,7 @@ void OF(depthwise_weight)(const T *g, const T *x, float *dw, int64_t B, int64_t 
         _Pragma("omp for schedule(static)")
         for (int64_t b = 0; b < B; b++) {
             OF(add_up_weight)(g + b * OH * OW * C, x + b * H * W * C, sums, sums + size + kept,
-                              sums + size, H, W, C, OH, OW, K, stride, pad, NULL, NULL, NONE);
+                              sums + size, H, W, C, OH, OW, K, D, stride, pad, NULL, NULL, NONE);
             for (int64_t i = 0; i < size; i++) mine[i] += sums[i], sums[i] = 0;
         }
         free(sums);
@@ -109,7 +110,7 @@ void OF(depthwise_weight)(const T *g, const T *x, float *dw, int64_t B, int64_t 
 
 /* P outputs of a row, for one register of channels: what each tap sees of the rows. */
 INLINE void OF(output_strip)(const float *const *rows, const float *taps, vec first, float *y,
-                             int64_t ox, int64_t K, int64_t stride, int P) {
+                             int64_t ox, int64_t K, int64_t D, int64_t stride, int P) {
     vec sums[8];
     _Pragma("GCC unroll 8") for (int p = 0; p < P; p++) sums[p] = first;
     for (int64_t ky = 0; ky < K; ky++) {
@@ -118,7 +119,7 @@ INLINE void OF(output_strip)(const float *const *rows, const float *taps, vec fi
         _Pragma("GCC unroll 8") for (int64_t kx = 0; kx < K; kx++) {
             vec w = load_f32(tap + kx * LANES);
             _Pragma("GCC unroll 8") for (int p = 0; p < P; p++)
-                sums[p] += w * load_f32(from + (p * stride + kx) * LANES);
+                sums[p] += w * load_f32(from + (p * stride + kx * D) * LANES);
         }
     }
     _Pragma("GCC unroll 8") for (int p = 0; p < P; p++)
@@ -126,57 +127,59 @@ INLINE void OF(output_strip)(const float *const *rows, const float *taps, vec fi
 }
 
 INLINE void OF(output_row)(const float *const *rows, const float *taps, vec first, float *y,
-                           int64_t OW, int64_t K, int64_t stride) {
+                           int64_t OW, int64_t K, int64_t D, int64_t stride) {
     int64_t ox = 0;
-    for (; ox + 8 <= OW; ox += 8) OF(output_strip)(rows, taps, first, y, ox, K, stride, 8);
-    for (; ox + 4 <= OW; ox += 4) OF(output_strip)(rows, taps, first, y, ox, K, stride, 4);
-    for (; ox < OW; ox++) OF(output_strip)(rows, taps, first, y, ox, K, stride, 1);
+    for (; ox + 8 <= OW; ox += 8) OF(output_strip)(rows, taps, first, y, ox, K, D, stride, 8);
+    for (; ox + 4 <= OW; ox += 4) OF(output_strip)(rows, taps, first, y, ox, K, D, stride, 4);
+    for (; ox < OW; ox++) OF(output_strip)(rows, taps, first, y, ox, K, D, stride, 1);
 }
 
-/* Row oy of the outputs of one image, in `made`. `kept` holds the last K rows of the image as
- * float, between zeros, its pixels `spread` apart; the first `next` rows have been read. */
+/* Row oy of the outputs of one image, in `made`. `kept` holds the last rows of the image that the
+ * taps span, as float between zeros, its pixels `spread` apart; the first `next` rows have been
+ * read. */
 static int64_t OF(make_row)(const T *x, const float *taps, const float *bias, float *made,
                             float *kept, const float **rows, int64_t next, int64_t oy, int64_t H,
-                            int64_t W, int64_t C, int64_t OW, int64_t padded, int64_t K,
+                            int64_t W, int64_t C, int64_t OW, int64_t padded, int64_t K, int64_t D,
                             int64_t stride, int64_t spread, int64_t pad, const float *scale,
                             const float *shift, int64_t kind) {
-    int64_t top = oy * stride - pad, row = whole(C) / LANES * padded;
-    for (; next < H && next * spread < top + K; next++)
-        OF(read_row)(kept + next % K * row + pad * LANES, x + next * W * C, W, C, padded, spread,
+    int64_t top = oy * stride - pad, row = whole(C) / LANES * padded, held = span(K, D);
+    for (; next < H && next * spread < top + held; next++)
+        OF(read_row)(kept + next % held * row + pad * LANES, x + next * W * C, W, C, padded, spread,
                      scale, shift, kind);
     for (int64_t c = 0; c < C; c += LANES) {
         if (next < H)
             fetch_part(x + next * W * C, W * C * (int64_t)sizeof(T), c / LANES, whole(C) / LANES);
         for (int64_t ky = 0; ky < K; ky++) {
-            int64_t at = top + ky, iy = at / spread;
+            int64_t at = top + ky * D, iy = at / spread;
             int is_pixel = at >= 0 && at % spread == 0 && iy < H;
-            rows[ky] = is_pixel ? kept + iy % K * row + c / LANES * padded : NULL;
+            rows[ky] = is_pixel ? kept + iy % held * row + c / LANES * padded : NULL;
         }
         int64_t n = C - c < LANES ? C - c : LANES;
         vec first = bias ? load_some_f32(bias + c, n) : (vec){0};
-#define OUTPUTS(K, stride)                                                                         \
-    OF(output_row)(rows, taps + c * K * K, first, made + c * (OW + 1), OW, K, stride)
-        if (K == 3 && stride == 1) OUTPUTS(3, 1);
-        else if (K == 3 && stride == 2) OUTPUTS(3, 2);
-        else if (K == 5 && stride == 1) OUTPUTS(5, 1);
-        else OUTPUTS(K, stride);
+#define OUTPUTS(K, D, stride)                                                                      \
+    OF(output_row)(rows, taps + c * K * K, first, made + c * (OW + 1), OW, K, D, stride)
+        if (K == 3 && D == 1 && stride == 1) OUTPUTS(3, 1, 1);
+        else if (K == 3 && D == 1 && stride == 2) OUTPUTS(3, 1, 2);
+        else if (K == 5 && D == 1 && stride == 1) OUTPUTS(5, 1, 1);
+        else if (K == 7 && stride == 1) OUTPUTS(7, D, 1);
+        else OUTPUTS(K, D, stride);
 #undef OUTPUTS
     }
     return next;
 }
 
-/* A depthwise convolution of pixels that lie `spread` apart, with zeros between; one of the
- * two, stride and spread, is 1. w is [k][c] of whole registers of channels, bias may be NULL. */
+/* A depthwise convolution by taps that lie D pixels apart, of pixels that lie `spread` apart, with
+ * zeros between; one of the two, stride and spread, is 1. w is [k][c] of whole registers of channels, bias may be NULL. */
 void OF(depthwise_apply)(const T *x, const float *w, const float *bias, T *y, const float *scale,
                          const float *shift, int64_t kind, int64_t B, int64_t H, int64_t W,
-                         int64_t C, int64_t OH, int64_t OW, int64_t K, int64_t stride,
+                         int64_t C, int64_t OH, int64_t OW, int64_t K, int64_t D, int64_t stride,
                          int64_t spread, int64_t pad) {
-    int64_t N = whole(C), size = K * K * N, padded = padded_row(W, OW, K, stride, spread, pad);
-    int64_t held = K * N / LANES * padded;
+    int64_t N = whole(C), size = K * K * N, padded = padded_row(W, OW, K, D, stride, spread, pad);
+    int64_t held = span(K, D) * N / LANES * padded;
     int streams = C % LANES == 0 && is_large(y, (size_t)(B * OH * OW * C) * sizeof(T));
     _Pragma("omp parallel")
     {
-        /* the last K rows; the taps; the outputs of a row */
+        /* the last rows; the taps; the outputs of a row */
         float *kept = calloc((size_t)(held + size + (OW + 1) * N), sizeof(float));
         float *taps = kept + held, *made = taps + size;
         const float **rows = malloc((size_t)K * sizeof(float *));
@@ -186,7 +189,7 @@ void OF(depthwise_apply)(const T *x, const float *w, const float *bias, T *y, co
             int64_t next = 0;
             for (int64_t oy = 0; oy < OH; oy++) {
                 next = OF(make_row)(x + b * H * W * C, taps, bias, made, kept, rows, next, oy, H, W,
-                                    C, OW, padded, K, stride, spread, pad, scale, shift, kind);
+                                    C, OW, padded, K, D, stride, spread, pad, scale, shift, kind);
                 T *out = y + (b * OH + oy) * OW * C;
                 if (streams) OF(from_float)(out, made, OW, C, 1);
                 else OF(from_float)(out, made, OW, C, 0);
@@ -206,11 +209,11 @@ void OF(depthwise_backward)(const T *g, const T *x, const float *turned, T *d, f
                             float *plan, const float *mean, const float *invstd,
                             const float *scale, const float *shift, float *dweight, float *dbias,
                             int64_t kind, int64_t B, int64_t H, int64_t W, int64_t C, int64_t OH,
-                            int64_t OW, int64_t K, int64_t stride, int64_t pad) {
+                            int64_t OW, int64_t K, int64_t D, int64_t stride, int64_t pad) {
     int threads = omp_get_max_threads();
-    int64_t size = K * K * C, edge = K - 1 - pad, step = size + 2 * C;
-    int64_t padded = padded_row(OW, W, K, 1, stride, edge), held = K * C / LANES * padded;
-    int64_t held_of_x = K * C * (W + 2 * pad);
+    int64_t size = K * K * C, edge = span(K, D) - 1 - pad, step = size + 2 * C;
+    int64_t padded = padded_row(OW, W, K, D, 1, stride, edge);
+    int64_t held = span(K, D) * C / LANES * padded, held_of_x = span(K, D) * C * (W + 2 * pad);
     int streams = is_large(d, (size_t)(B * H * W * C) * sizeof(T));
     double *totals = calloc((size_t)(threads * step), sizeof(double));
     _Pragma("omp parallel")
@@ -226,12 +229,12 @@ void OF(depthwise_backward)(const T *g, const T *x, const float *turned, T *d, f
         _Pragma("omp for schedule(static)")
         for (int64_t b = 0; b < B; b++) {
             const T *image = x + b * H * W * C, *up = g + b * OH * OW * C;
-            OF(add_up_weight)(up, image, sums, made, kept_x, H, W, C, OH, OW, K, stride, pad, scale,
-                              shift, kind);
+            OF(add_up_weight)(up, image, sums, made, kept_x, H, W, C, OH, OW, K, D, stride, pad,
+                              scale, shift, kind);
             int64_t next = 0;
             for (int64_t iy = 0; iy < H; iy++) {
                 next = OF(make_row)(up, taps, NULL, made, kept, rows, next, iy, OH, OW, C, W,
-                                    padded, K, 1, stride, edge, NULL, NULL, NONE);
+                                    padded, K, D, 1, stride, edge, NULL, NULL, NONE);
 #define GATED(kind, streams)                                                                       \
     OF(gated_row)(d + (b * H + iy) * W * C, made, image + iy * W * C, W, C, scale, shift, mean, s, \
                   q, kind, streams)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.late import Late
-from cifarzoo.compute.cpu.native import Activation, Statistics
+from cifarzoo.compute.cpu.native import Activation, Statistics, Steps
 from cifarzoo.compute.cpu.winograd import torchs_gradients
 
 __all__ = ["activated_depthwise_conv2d", "depthwise_conv2d", "depthwise_pays"]
@@ -28,31 +28,26 @@ def depthwise_pays(x: Tensor, *, fills_registers: bool = False) -> bool:
     return x.dtype == torch.float32 and x.shape[3] >= _WIDE
 
 
-def depthwise_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
-) -> Tensor:
+def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, steps: Steps) -> Tensor:
     """Convolve each channel of (B, C, H, W), for `native.takes`, by itself.
 
     Args:
         x: A map of float32 or bfloat16.
         weight: float32 (C, 1, K, K), K odd.
         bias: float32 (C,).
-        stride: Along both sides: 1 or 2.
-        padding: On all sides; less than K.
+        steps: A stride of 1 or 2, and less padding than the taps span.
     """
-    y: Tensor = _Depthwise.apply(x, weight, bias, stride, padding)
+    y: Tensor = _Depthwise.apply(x, weight, bias, steps)
     return y
 
 
 def activated_depthwise_conv2d(
-    late: Late, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+    late: Late, weight: Tensor, bias: Tensor | None, steps: Steps
 ) -> Tensor:
     """The same of a normalized, activated map that is nowhere written."""
     late._check()
     norm = late._input, late._weight, late._bias
-    y: Tensor = _ActivatedDepthwise.apply(
-        *norm, weight, bias, late._of, late._kind, stride, padding
-    )
+    y: Tensor = _ActivatedDepthwise.apply(*norm, weight, bias, late._of, late._kind, steps)
     return y
 
 
@@ -60,21 +55,19 @@ class _Depthwise(torch.autograd.Function):
     """A depthwise convolution, whose gradients in C stay in the cache; torch's do not."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, steps: Steps) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.has_bias, ctx.stride, ctx.padding = bias is not None, stride, padding
+        ctx.has_bias, ctx.steps = bias is not None, steps
         if depthwise_pays(x):
-            return native.depthwise_apply(x, weight, bias, stride, padding)
+            return native.depthwise_apply(x, weight, bias, steps)
         offset = None if bias is None else bias.to(x.dtype)
         filters = weight.to(x.dtype)
-        return torch.conv2d(x, filters, offset, stride, padding, 1, len(weight))
+        return torch.conv2d(x, filters, offset, *steps, len(weight))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        stride, padding, channels = ctx.stride, ctx.padding, len(weight)
+        steps, channels = ctx.steps, len(weight)
         to_bias = native.channel_sums(grad) if ctx.has_bias else None
         wants_x = ctx.needs_input_grad[0]
         if torch.is_grad_enabled():  # to be differentiated once more: torch's way
@@ -82,23 +75,24 @@ class _Depthwise(torch.autograd.Function):
                 grad,
                 x,
                 weight.to(x.dtype),
-                stride=[stride] * 2,
-                padding=[padding] * 2,
+                stride=[steps.stride] * 2,
+                padding=[steps.padding] * 2,
+                dilation=[steps.dilation] * 2,
                 groups=channels,
                 to_x=wants_x,
             )
-            return found[0], found[1].to(weight.dtype), to_bias, None, None
+            return found[0], found[1].to(weight.dtype), to_bias, None
         grad = grad.contiguous(memory_format=torch.channels_last)
         to_x = None
-        if wants_x and stride == 1 and not depthwise_pays(grad):
+        if wants_x and steps.stride == 1 and not depthwise_pays(grad):
             # a convolution with the filters turned round
-            edge = weight.shape[2] - 1 - padding
+            edge = steps.edge(weight.shape[2])
             turned = weight.flip((2, 3)).to(x.dtype)
-            to_x = torch.conv2d(grad, turned, None, 1, edge, 1, channels)
+            to_x = torch.conv2d(grad, turned, None, 1, edge, steps.dilation, channels)
         elif wants_x:
-            to_x = native.depthwise_input(grad, weight, x, stride, padding)
-        to_weight = native.depthwise_weight(grad, x, weight.shape[2], stride, padding)
-        return to_x, torch.empty_like(weight).copy_(to_weight), to_bias, None, None
+            to_x = native.depthwise_input(grad, weight, x, steps)
+        to_weight = native.depthwise_weight(grad, x, weight.shape[2], steps)
+        return to_x, torch.empty_like(weight).copy_(to_weight), to_bias, None
 
 
 class _ActivatedDepthwise(torch.autograd.Function):
@@ -114,27 +108,25 @@ class _ActivatedDepthwise(torch.autograd.Function):
         bias: Tensor | None,
         of: Statistics,
         kind: Activation,
-        stride: int,
-        padding: int,
+        steps: Steps,
     ) -> Tensor:
         ctx.save_for_backward(x, gain, offset, weight, bias)
-        ctx.of, ctx.kind, ctx.stride, ctx.padding = of, kind, stride, padding
-        return native.depthwise_apply(x, weight, bias, stride, padding, of=of, kind=kind)
+        ctx.of, ctx.kind, ctx.steps = of, kind, steps
+        return native.depthwise_apply(x, weight, bias, steps, of=of, kind=kind)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, gain, offset, weight, bias = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated once more: torch's way
-            return *_torchs(ctx, grad, [x, gain, offset, weight, bias]), None, None, None, None
+            return *_torchs(ctx, grad, [x, gain, offset, weight, bias]), None, None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
-        layer = (weight, ctx.stride, ctx.padding)
         to_x, to_gain, to_offset, found = native.depthwise_backward(
-            grad, x, ctx.of, ctx.kind, *layer
+            grad, x, ctx.of, ctx.kind, weight, ctx.steps
         )
         to_weight = torch.empty_like(weight).copy_(found)
         norm = (None if gain is None else to_gain, None if offset is None else to_offset)
         to_bias = None if bias is None else native.channel_sums(grad)
-        return to_x, *norm, to_weight, to_bias, None, None, None, None
+        return to_x, *norm, to_weight, to_bias, None, None, None
 
 
 def _torchs(ctx: Any, grad: Tensor, inputs: list[Tensor | None]) -> list[Tensor | None]:
@@ -144,7 +136,8 @@ def _torchs(ctx: Any, grad: Tensor, inputs: list[Tensor | None]) -> list[Tensor 
     assert weight is not None
     y = F.batch_norm(x, None, None, gain, offset, training=True, eps=ctx.of.eps)
     y = F.relu(y) if ctx.kind == "relu" else F.relu6(y)
-    y = F.conv2d(y, weight, bias, ctx.stride, ctx.padding, 1, len(weight))
+    stride, padding, dilation = ctx.steps
+    y = F.conv2d(y, weight, bias, stride, padding, dilation, len(weight))
     wanted = [i for i, t in enumerate(inputs) if t is not None and ctx.needs_input_grad[i]]
     targets = [t for i in wanted if (t := inputs[i]) is not None]
     found: list[Tensor | None] = [None] * len(inputs)

@@ -172,10 +172,13 @@ INLINE void fetch_part(const void *from, int64_t bytes, int64_t part, int64_t pa
 /* channels of whole registers */
 INLINE int64_t whole(int64_t C) { return (C + LANES - 1) / LANES * LANES; }
 
-/* Numbers in a row of one register of a map's channels, as it is seen by K taps. */
-static int64_t padded_row(int64_t W, int64_t OW, int64_t K, int64_t stride, int64_t spread,
-                          int64_t pad) {
-    int64_t seen = (OW - 1) * stride + K, held = (W - 1) * spread + 1 + pad;
+/* Pixels along a side that K taps span, which lie D pixels apart. */
+INLINE int64_t span(int64_t K, int64_t D) { return (K - 1) * D + 1; }
+
+/* Numbers in a row of one register of a map's channels, as it is seen by the taps. */
+static int64_t padded_row(int64_t W, int64_t OW, int64_t K, int64_t D, int64_t stride,
+                          int64_t spread, int64_t pad) {
+    int64_t seen = (OW - 1) * stride + span(K, D), held = (W - 1) * spread + 1 + pad;
     return (seen > held ? seen : held) * LANES;
 }
 
@@ -186,11 +189,12 @@ static void by_register(float *to, const float *w, int64_t K, int64_t N) {
             to[(c / LANES * K * K + k) * LANES + c % LANES] = w[k * N + c];
 }
 
-/* Add one row of a gradient times what up to three neighbouring taps saw, for one register of
- * channels. Two pixels at a time have sums of their own, or each would wait for the one before. */
+/* Add one row of a gradient times what up to three taps of a line saw, D pixels apart, for one
+ * register of channels. Two pixels at a time have sums of their own, or each would wait for the one
+ * before. */
 INLINE void add_taps(const float *g, const float *x, float *sums, int64_t OW, int64_t step,
-                     int64_t stride, int taps) {
-    const int C = LANES;
+                     int64_t stride, int64_t D, int taps) {
+    const int64_t C = LANES, A = D * LANES;
     vec a0 = {0}, a1 = {0}, a2 = {0}, b0 = {0}, b1 = {0}, b2 = {0};
     int64_t ox = 0;
     for (; ox + 2 <= OW; ox += 2) {
@@ -198,15 +202,15 @@ INLINE void add_taps(const float *g, const float *x, float *sums, int64_t OW, in
         vec d = load_f32(g + ox * C), e = load_f32(g + ox * C + C);
         a0 += d * load_f32(at);
         b0 += e * load_f32(next);
-        if (taps > 1) a1 += d * load_f32(at + C), b1 += e * load_f32(next + C);
-        if (taps > 2) a2 += d * load_f32(at + 2 * C), b2 += e * load_f32(next + 2 * C);
+        if (taps > 1) a1 += d * load_f32(at + A), b1 += e * load_f32(next + A);
+        if (taps > 2) a2 += d * load_f32(at + 2 * A), b2 += e * load_f32(next + 2 * A);
     }
     if (ox < OW) {
         const float *at = x + ox * stride * C;
         vec d = load_f32(g + ox * C);
         a0 += d * load_f32(at);
-        if (taps > 1) a1 += d * load_f32(at + C);
-        if (taps > 2) a2 += d * load_f32(at + 2 * C);
+        if (taps > 1) a1 += d * load_f32(at + A);
+        if (taps > 2) a2 += d * load_f32(at + 2 * A);
     }
     store_f32(sums, load_f32(sums) + (a0 + b0));
     if (taps > 1) store_f32(sums + step, load_f32(sums + step) + (a1 + b1));

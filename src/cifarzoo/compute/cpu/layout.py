@@ -40,7 +40,8 @@ def fast_layout(
     maps = [each for each in (*model.parameters(), *model.buffers()) if each.ndim == 4]
     strides = {tensor: tensor.stride() for tensor in maps}
     for tensor in _with_gradients(maps):
-        tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+        # unlike contiguous(), to() also sets the strides of 1x1 filters, which torch goes by
+        tensor.data = tensor.data.to(memory_format=torch.channels_last)
     for layer in narrow:
         layer.to(memory_format=torch.contiguous_format)
         layer.__dict__["keeps_contiguous"] = True

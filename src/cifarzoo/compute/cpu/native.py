@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import functools
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -191,10 +191,23 @@ def _norm_backward(
     return plan, to_weight, to_bias
 
 
-def depthwise_weight(grad: Tensor, x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+class Steps(NamedTuple):
+    """How the taps of a convolution go over a map, the same along both sides."""
+
+    stride: int
+    padding: int
+    dilation: int
+
+    def edge(self, kernel: int) -> int:
+        """The padding of the convolution that makes the gradient of the map."""
+        return self.dilation * (kernel - 1) - self.padding
+
+
+def depthwise_weight(grad: Tensor, x: Tensor, kernel: int, steps: Steps) -> Tensor:
     """Weight gradient (C, 1, K, K), float32, of a depthwise convolution of (B, C, H, W)."""
     found = torch.empty(kernel, kernel, x.shape[1])
-    call("depthwise_weight", x, grad, x, found, *_sizes(grad, x), kernel, stride, padding)
+    settings = (*_sizes(grad, x), kernel, steps.dilation, steps.stride, steps.padding)
+    call("depthwise_weight", x, grad, x, found, *settings)
     return found.permute(2, 0, 1)[:, None]
 
 
@@ -202,8 +215,7 @@ def depthwise_apply(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    stride: int,
-    padding: int,
+    steps: Steps,
     *,
     of: Statistics | None = None,
     kind: Activation = "none",
@@ -213,18 +225,21 @@ def depthwise_apply(
     With statistics and an activation, of ``x`` normalized and activated. Then C fills registers.
     """
     kernel = weight.shape[2]
-    y = new_map(x, *x.shape[:2], *((s + 2 * padding - kernel) // stride + 1 for s in x.shape[2:]))
+    room = steps.padding - steps.edge(kernel) - 1
+    y = new_map(x, *x.shape[:2], *((size + room) // steps.stride + 1 for size in x.shape[2:]))
     norm = (None, None) if of is None else (of.scale, of.shift)
-    settings = (_ACTIVATIONS.index(kind), *_sizes(y, x), kernel, stride, 1, padding)
+    ways = (steps.dilation, steps.stride, 1, steps.padding)
+    settings = (_ACTIVATIONS.index(kind), *_sizes(y, x), kernel, *ways)
     call("depthwise_apply", x, x, _taps(weight), bias, y, *norm, *settings)
     return y
 
 
-def depthwise_input(grad: Tensor, weight: Tensor, x: Tensor, stride: int, padding: int) -> Tensor:
+def depthwise_input(grad: Tensor, weight: Tensor, x: Tensor, steps: Steps) -> Tensor:
     """Input gradient of a depthwise convolution, like ``x``; weight float32 (C, 1, K, K)."""
     kernel = weight.shape[2]
     to_x = new_map(x, *x.shape)
-    settings = (0, *_sizes(to_x, grad), kernel, 1, stride, kernel - 1 - padding)
+    ways = (steps.dilation, 1, steps.stride, steps.edge(kernel))
+    settings = (0, *_sizes(to_x, grad), kernel, *ways)
     taps = _taps(weight.flip((2, 3)))
     call("depthwise_apply", x, grad, taps, None, to_x, None, None, *settings)
     return to_x
@@ -236,8 +251,7 @@ def depthwise_backward(
     of: Statistics,
     kind: Activation,
     weight: Tensor,
-    stride: int,
-    padding: int,
+    steps: Steps,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``x`` normalized, activated and convolved; see `depthwise_apply`.
 
@@ -249,7 +263,8 @@ def depthwise_backward(
     plan, (to_weight, to_bias) = torch.empty(2, channels), torch.empty(2, channels).unbind()
     known = (of.mean, of.inverse_deviation, of.scale, of.shift)
     outputs = (to_x, found, plan, *known, to_weight, to_bias)
-    settings = (_ACTIVATIONS.index(kind), *_sizes(grad, x), kernel, stride, padding)
+    ways = (steps.dilation, steps.stride, steps.padding)
+    settings = (_ACTIVATIONS.index(kind), *_sizes(grad, x), kernel, *ways)
     call("depthwise_backward", x, grad, x, _taps(weight.flip((2, 3))), *outputs, *settings)
     # until now it holds the gradient behind the normalization, each number of which is read once
     maps = (to_x, x, None, to_x, plan, of.scale, of.shift)
