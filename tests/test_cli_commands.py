@@ -103,6 +103,7 @@ def saved(networks: tuple[Path, Path]) -> Path:
         "flip": {"tta": "flip"},
         "loader": {"data": "batches"},
         "other": {"data": "photos test"},
+        "turned": {"pixels_sha256": "0" * 64},
     }.items():
         dataclasses.replace(report, **changes).save(folder / f"{name}.json")
     return folder
@@ -145,6 +146,11 @@ def test_models_are_measured_with_the_views_of_the_reports(
         (
             ("other.json", "simple", "--data", "sample"),
             "other.json was measured on 'photos test', and simple on 'cifar10 sample test'",
+        ),
+        (("plain.json", "turned.json"), "sets called 'cifar10 sample test' whose images differ"),
+        (
+            ("turned.json", "simple", "--data", "sample"),
+            "turned.json and simple were measured on sets called",
         ),
         (("plain.json", "plain.json", "--tta", "none"), "as they are; leave out --tta, or"),
         (
@@ -240,7 +246,7 @@ def test_a_recipe_is_printed_as_train_reads_it(tmp_path: Path) -> None:
 def test_recipes_are_listed_by_model() -> None:
     lines = dict(line.split(maxsplit=1) for line in run("recipes").stdout.splitlines())
     assert list(lines) == cifarzoo.list_models()
-    assert lines["airbench94"] == "default, fast94, reference"
+    assert lines["airbench94"] == "default, cifar100, fast94, reference"
     assert json.loads(run("recipes", "--json").stdout)["deep_bn"] == ["default", "original"]
 
 

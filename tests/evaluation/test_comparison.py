@@ -109,6 +109,18 @@ def test_other_images_are_refused(report: EvaluationReport) -> None:
         cifarzoo.compare(report, with_right(report, [True] * 100))
 
 
+def test_other_images_with_the_same_labels_are_refused(
+    report: EvaluationReport, few: ImageSet
+) -> None:
+    model = cifarzoo.create_model("simple", seed=0)
+    turned = cifarzoo.evaluate(model, dataclasses.replace(few, images=few.images.flip(3)))
+    with pytest.raises(InputError, match="with 200, whose pixels are others"):
+        cifarzoo.compare(report, turned)
+    # of an older version, which did not look at pixels
+    unknown = dataclasses.replace(turned, pixels_sha256="")
+    assert cifarzoo.compare(report, unknown).accuracy == (report.accuracy, turned.accuracy)
+
+
 def test_the_text_says_it_in_three_lines(report: EvaluationReport) -> None:
     one, other = with_right(report, [True] * 90 + [False] * 10), with_right(report, [True] * 100)
     text = str(cifarzoo.compare(one, dataclasses.replace(other, model="better")))

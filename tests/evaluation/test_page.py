@@ -143,6 +143,9 @@ def test_bad_input_is_refused(entries: list[PageEntry], images: ImageSet, tmp_pa
     fewer = images.subset(range(50))
     with pytest.raises(InputError, match="the images are not those of the report"):
         render_page(entries, fewer)
+    turned = dataclasses.replace(images, images=images.images.flip(3))
+    with pytest.raises(InputError, match="the images are not those of the report"):
+        render_page(entries, turned)
     short = PageEntry(cifarzoo.evaluate(cifarzoo.create_model("simple"), fewer))
     with pytest.raises(InputError, match="on the same images"):
         render_page([entries[0], short])

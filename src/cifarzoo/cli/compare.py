@@ -90,7 +90,8 @@ def compare(
             root,
             download,
         )
-        _check_alike(saved, name, test_set.name, tta)
+        pixels = test_set.sha256(with_labels=False) if saved else ""
+        _check_alike(saved, name, test_set.name, tta, pixels)
         for each, one in opened.items():
             with count_bar(each, count_views([tta], len(test_set))) as advance:
                 reports[each] = cifarzoo.evaluate(
@@ -120,10 +121,12 @@ def _check_saved(context: typer.Context, saved: dict[str, EvaluationReport]) -> 
             "models instead of their reports"
         )
     name, report = next(iter(saved.items()))
-    _check_alike(saved, name, report.data, report.tta)
+    _check_alike(saved, name, report.data, report.tta, report.pixels_sha256)
 
 
-def _check_alike(saved: dict[str, EvaluationReport], other: str, data: str, tta: str) -> None:
+def _check_alike(
+    saved: dict[str, EvaluationReport], other: str, data: str, tta: str, pixels: str
+) -> None:
     """Raise when one of ``saved`` is of other images or views than ``other`` is."""
     for name, report in saved.items():
         if report.tta != tta:
@@ -136,6 +139,11 @@ def _check_alike(saved: dict[str, EvaluationReport], other: str, data: str, tta:
             raise InputError(
                 f"{name} was measured on {report.data!r}, and {other} on {data!r}; measure all on "
                 "the same images, as by `cifarzoo evaluate MODEL --data NAME --save report.json`"
+            )
+        if "" not in (report.pixels_sha256, pixels) and report.pixels_sha256 != pixels:
+            raise InputError(
+                f"{name} and {other} were measured on sets called {data!r} whose images differ; "
+                "measure all on the same images"
             )
 
 

@@ -101,12 +101,14 @@ def evaluate_views(
     )
     card = get_card(model)
     names, note = _name_classes(images, card.classes, found[ways[0]].shape[1])
+    pixels = images.sha256(with_labels=False) if isinstance(images, ImageSet) else ""
     return [
         _report(
             logits,
             labels,
             model=card.name,
             data=images.name if isinstance(images, ImageSet) else "batches",
+            pixels=pixels,
             names=names,
             note=note,
             tta=tta,
@@ -137,6 +139,7 @@ def _report(
     *,
     model: str,
     data: str,
+    pixels: str,
     names: tuple[str, ...],
     note: str,
     tta: str,
@@ -169,6 +172,7 @@ def _report(
         confidence=tuple(confidence.tolist()),
         note=note,
         metrics=metrics.measure_metrics(probabilities, labels),
+        pixels_sha256=pixels,
     )
 
 

@@ -174,7 +174,10 @@ def render_page(entries: Sequence[PageEntry], images: ImageSet | None = None) ->
         raise InputError("all models of a page must be evaluated on the same images")
     if images is not None:
         images = align(images, [score.name for score in first.classes])
-    if images is not None and tuple(images.labels.tolist()) != first.labels:
+    if images is not None and (
+        tuple(images.labels.tolist()) != first.labels
+        or first.pixels_sha256 not in ("", images.sha256(with_labels=False))
+    ):
         raise InputError(f"the images are not those of the report: {images.name}, {first.data}")
     return render(
         "page.html",

@@ -29,7 +29,7 @@ __all__ = [
     "check_report_path",
 ]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +111,7 @@ class EvaluationReport:
         confidence: The probability of the predicted class, for every image.
         note: What was done to the labels, such as "labels were taken by the names"; or empty.
         metrics: Values of the registered metrics, by name; see `register_metric`.
+        pixels_sha256: SHA-256 of the pixels of an `ImageSet`; empty for other images.
     """
 
     model: str
@@ -133,14 +134,16 @@ class EvaluationReport:
     confidence: tuple[float, ...]
     note: str = ""
     metrics: Mapping[str, float] = FrozenDict()
+    pixels_sha256: str = ""
 
     def has_images_of(self, other: EvaluationReport) -> bool:
-        """Tell whether both are about the same images in the same order, as far as classes show.
+        """Tell whether both are about the same images in the same order, as far as is known.
 
-        The two models may number the classes differently. Classes that both name are matched by
-        name, all others by number.
+        Pixels are compared if both were image sets, and the classes of the images in any case. The
+        two models may number the classes differently. Classes that both name are matched by name,
+        all others by number.
         """
-        if len(self.labels) != len(other.labels):
+        if len(self.labels) != len(other.labels) or self.has_other_pixels(other):
             return False
         ours, theirs = ([score.name for score in each.classes] for each in (self, other))
         shared = set() if ours == theirs else {*ours} & {*theirs}
@@ -150,6 +153,11 @@ class EvaluationReport:
             return ours[a] == theirs[b] if has_name else a == b
 
         return all(is_same(a, b) for a, b in {*zip(self.labels, other.labels, strict=True)})
+
+    def has_other_pixels(self, other: EvaluationReport) -> bool:
+        """Tell whether it is known that the images differ, or their order."""
+        ours, theirs = self.pixels_sha256, other.pixels_sha256
+        return bool(ours and theirs) and ours != theirs
 
     def __post_init__(self) -> None:
         freeze_fields(self)
