@@ -88,8 +88,12 @@ def _everything() -> dict[str, dict[str, WeightsInfo]]:
 
 @functools.cache
 def _own_index() -> dict[str, dict[str, Any]]:
+    """By model and tag, the default ones first."""
     index: dict[str, dict[str, Any]] = json.loads((FOLDER / INDEX_NAME).read_text(encoding="utf-8"))
-    return index
+    return {
+        model: {tag: tags[tag] for tag in sorted(tags, key=lambda tag: (tag != "default", tag))}
+        for model, tags in index.items()
+    }
 
 
 def _info(folder: Path, entry: Mapping[str, Any], pack: str | None = None) -> WeightsInfo:
