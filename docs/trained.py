@@ -40,7 +40,7 @@ def weights_section(spec: cifarzoo.ModelSpec) -> list[str]:
             )
         )
     is_mixed = any(trained_on(info) == "cifar100" for info in spec.weights.values())
-    of_which = " (of CIFAR-100, where the tag begins so)" if is_mixed else ""
+    of_which = " (of CIFAR-100 for tags that begin with `cifar100`)" if is_mixed else ""
     header = "tag,one view,two views,six views,calibration error,package,sha256 starts with"
     parts = [
         "## Pretrained weights",
