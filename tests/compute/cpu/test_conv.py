@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu import cpu_kernels, native
 from cifarzoo.compute.cpu.conv import Conv2d
 
 
@@ -71,6 +71,21 @@ def test_a_map_smaller_than_the_filters_is_refused_as_by_torch() -> None:
         Conv2d(4, 8, 3)(torch.zeros(1, 4, 1, 1))
     with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
         Conv2d(128, 8, 3, bias=False)(torch.zeros(128, 128, 1, 1))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("late", [True, False])
+def test_a_map_smaller_than_depthwise_filters_is_refused_as_by_torch(
+    stride: int, late: bool, built: None
+) -> None:
+    layer = nn.Conv2d(16, 16, 3, stride=stride, dilation=2, groups=16)
+    network = nn.Sequential(nn.BatchNorm2d(16), nn.ReLU(), layer) if late else layer
+    for size in (3, 4):
+        x = torch.zeros(2, 16, size, 8).to(memory_format=torch.channels_last)
+        with cpu_kernels(network), pytest.raises(RuntimeError, match="greater than actual input"):
+            network(x)
+    with cpu_kernels(network):
+        assert network(torch.zeros(2, 16, 5, 8)).shape[2] == 1
 
 
 def test_one_pixel_of_no_images_is_no_image() -> None:

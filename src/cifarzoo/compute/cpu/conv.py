@@ -63,7 +63,8 @@ class Conv2d(nn.Conv2d, StandIn):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (B, C, H, W); with ``keeps_contiguous``, see `layout`, in that format."""
         late = activated(x)
-        if late is not None and self._is_depthwise() and not torch.is_autocast_enabled("cpu"):
+        is_mixed = torch.is_autocast_enabled("cpu")
+        if late is not None and not is_mixed and self._is_depthwise() and self._fits_into(late):
             return activated_depthwise_conv2d(late, self.weight, self.bias, self._steps())
         x = self._laid_out(settled(x))
         way = self._way(x)
@@ -107,7 +108,7 @@ class Conv2d(nn.Conv2d, StandIn):
         """How to compute: compilers, other devices and all that is not plain have torch's way."""
         if x.device.type != "cpu" or x.ndim != 4 or not native.is_eager():
             return "torch"
-        if self.groups > 1 and self._is_depthwise() and native.takes(x):
+        if self.groups > 1 and self._is_depthwise() and native.takes(x) and self._fits_into(x):
             return "depthwise"
         if self.groups > 1 or set(self.dilation) != {1} or self.padding_mode != "zeros":
             return "torch"
@@ -189,6 +190,11 @@ class Conv2d(nn.Conv2d, StandIn):
             and self._is_trained()
             and native.is_eager()
         )
+
+    def _fits_into(self, x: Tensor) -> bool:
+        """Whether the taps of one that `_is_depthwise` span no more than the padded map."""
+        steps = self._steps()
+        return min(x.shape[2:]) + steps.padding > steps.edge(self.kernel_size[0])
 
     def _is_trained(self) -> bool:
         return torch.is_grad_enabled() and self.weight.requires_grad
