@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from cifarzoo.compute.cpu import cpu_kernels, native
+from cifarzoo.compute.cpu import cpu_kernels, library, native
 from cifarzoo.compute.cpu.conv import Conv2d
 
 
@@ -188,6 +188,7 @@ def test_transforms_of_functions_have_torchs_own() -> None:
     each = torch.func.vmap(torch.func.grad(loss), (None, 0))(weight, x)
     layer(x).square().sum().backward()
     torch.testing.assert_close(each.sum(0), layer.weight.grad, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(torch.vmap(layer)(x[None])[0], layer(x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -274,3 +275,54 @@ def test_a_part_of_a_map_is_convolved_in_c(dilation: int, built: None) -> None:
     found, parts.grad = parts.grad, None
     nn.Conv2d.forward(layer, parts[:, 9:25]).square().sum().backward()
     torch.testing.assert_close(found, parts.grad)
+
+
+class Flat(nn.Module):
+    """Looks at its map as rows of numbers, which only torch's own layout allows."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.layer(x)
+        return y.view(len(y), -1)
+
+
+@pytest.mark.parametrize("options", [{"kernel_size": 1}, {"kernel_size": 3, "groups": 16}])
+def test_a_map_keeps_the_layout_that_torch_gives_it(options: dict[str, Any], built: None) -> None:
+    network = Flat(nn.Conv2d(16, 16, **options))
+    x = torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = network(x)
+    with cpu_kernels(network):
+        torch.testing.assert_close(network(x), expected)
+
+
+def test_a_compiler_need_not_follow_how_the_layers_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def find() -> None:
+        raise AssertionError("the layers in C were looked for")
+
+    monkeypatch.setattr(library, "find", find)
+    layer = nn.Conv2d(16, 16, 1)
+    x = torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = layer(x)
+    with cpu_kernels(layer):
+        compiled = torch.compile(layer, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(x), expected)
+
+
+def test_taps_very_far_apart_have_torchs_way(built: None) -> None:
+    layer = Conv2d(16, 16, 3, padding="same", dilation=20_000, groups=16)
+    x = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = layer(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(y, nn.Conv2d.forward(layer, x))
+
+
+def test_other_kinds_of_autocast_have_torchs_way(built: None) -> None:
+    layer = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+    x = torch.randn(2, 16, 8, 8).to(memory_format=torch.channels_last)
+    with cpu_kernels(layer), torch.autocast("cpu", torch.float16):
+        layer(x).float().sum().backward()
+    assert layer.weight.grad is not None

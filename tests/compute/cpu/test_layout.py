@@ -91,6 +91,14 @@ def test_torch_takes_filters_of_1x1_for_channels_last() -> None:
     assert layer.weight.stride() == (32, 1, 1, 1)
 
 
+def test_memory_that_is_shared_stays_shared() -> None:
+    network = nn.Sequential(nn.Conv2d(32, 16, 1), nn.Conv2d(16, 16, 3, groups=16)).share_memory()
+    places = [each.data_ptr() for each in network.parameters()]
+    with fast_layout(network, 32):
+        assert all(each.is_shared() for each in network.parameters())
+    assert [each.data_ptr() for each in network.parameters()] == places
+
+
 def test_a_network_for_other_images_has_no_narrow_layers() -> None:
     model = nn.Sequential(nn.Conv2d(1, 512, 3), nn.Flatten(), nn.Linear(9, 2))
     with fast_layout(model, 32):

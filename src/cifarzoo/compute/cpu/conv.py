@@ -95,20 +95,25 @@ class Conv2d(nn.Conv2d, StandIn):
     def _laid_out(self, x: Tensor) -> Tensor:
         """A part of a map's channels, or a map whose channels were shuffled, as channels_last.
 
-        Otherwise all that follows would have torch's ways, which bring it in order too.
+        The layers in C take no others. The result would be channels_last by torch too, which goes
+        by the strides of map and filters.
         """
-        if x.ndim != 4 or x.is_contiguous(memory_format=torch.channels_last):
+        if not native.is_eager() or x.ndim != 4 or not native.reads(x) or native.takes(x):
             return x
-        if not (native.reads(x) and native.is_eager()) or self.__dict__.get("keeps_contiguous"):
+        if self.kernel_size != (1, 1) if self.groups == 1 else not self._is_depthwise():
             return x
-        suits = self.kernel_size == (1, 1) if self.groups == 1 else self._is_depthwise()
-        return x.contiguous(memory_format=torch.channels_last) if suits else x
+        of_pixels, of_filters = x.stride(), self.weight.stride()
+        is_part = of_pixels[1] == 1 and not x.is_contiguous()
+        if is_part or (of_filters[1] == 1 and of_filters[3] == self.weight.shape[1]):
+            return x.contiguous(memory_format=torch.channels_last)
+        return x
 
     def _way(self, x: Tensor) -> Way:
         """How to compute: compilers, other devices and all that is not plain have torch's way."""
         if x.device.type != "cpu" or x.ndim != 4 or not native.is_eager():
             return "torch"
-        if self.groups > 1 and self._is_depthwise() and native.takes(x) and self._fits_into(x):
+        takes = native.takes(x) and _dtype(x) in native.NAMES
+        if self.groups > 1 and takes and self._is_depthwise() and self._fits_into(x):
             return "depthwise"
         if self.groups > 1 or set(self.dilation) != {1} or self.padding_mode != "zeros":
             return "torch"
@@ -192,9 +197,13 @@ class Conv2d(nn.Conv2d, StandIn):
         )
 
     def _fits_into(self, x: Tensor) -> bool:
-        """Whether the taps of one that `_is_depthwise` span no more than the padded map."""
-        steps = self._steps()
-        return min(x.shape[2:]) + steps.padding > steps.edge(self.kernel_size[0])
+        """Whether the taps of one that `_is_depthwise` span no more than the padded map.
+
+        Nor so much that the zeros around the map would fill the memory.
+        """
+        steps, kernel = self._steps(), self.kernel_size[0]
+        span = steps.span(kernel)
+        return span <= min(x.shape[2:]) + 2 * steps.padding and span <= 4 * max(x.shape[2:])
 
     def _is_trained(self) -> bool:
         return torch.is_grad_enabled() and self.weight.requires_grad

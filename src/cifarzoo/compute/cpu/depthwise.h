@@ -57,10 +57,10 @@ static void OF(add_up_weight)(const T *g, const T *x, float *sums, float *up, fl
                               int64_t D, int64_t stride, int64_t pad, const float *scale,
                               const float *shift, int64_t kind) {
     int64_t N = whole(C), padded = (W + 2 * pad) * LANES, wide = (OW + 1) * LANES;
-    int64_t held = span(K, D), row = N / LANES * padded, next = 0;
+    int64_t held = held_rows(H, K, D), row = N / LANES * padded, next = 0;
     for (int64_t oy = 0; oy < OH; oy++) {
         int64_t iy = oy * stride - pad;
-        for (; next < H && next < iy + held; next++)
+        for (; next < H && next < iy + span(K, D); next++)
             OF(read_row)(kept + next % held * row + pad * LANES, x + next * W * C, W, C, padded, 1,
                          scale, shift, kind);
         OF(read_row)(up, g + oy * OW * C, OW, C, wide, 1, NULL, NULL, NONE);
@@ -89,7 +89,7 @@ void OF(depthwise_weight)(const T *g, const T *x, float *dw, int64_t B, int64_t 
                           int64_t C, int64_t OH, int64_t OW, int64_t K, int64_t D, int64_t stride,
                           int64_t pad) {
     int threads = omp_get_max_threads();
-    int64_t N = whole(C), size = K * K * N, kept = span(K, D) * N * (W + 2 * pad);
+    int64_t N = whole(C), size = K * K * N, kept = held_rows(H, K, D) * N * (W + 2 * pad);
     double *totals = calloc((size_t)(threads * size), sizeof(double));
     _Pragma("omp parallel")
     {
@@ -142,8 +142,9 @@ static int64_t OF(make_row)(const T *x, const float *taps, const float *bias, fl
                             int64_t W, int64_t C, int64_t OW, int64_t padded, int64_t K, int64_t D,
                             int64_t stride, int64_t spread, int64_t pad, const float *scale,
                             const float *shift, int64_t kind) {
-    int64_t top = oy * stride - pad, row = whole(C) / LANES * padded, held = span(K, D);
-    for (; next < H && next * spread < top + held; next++)
+    int64_t top = oy * stride - pad, row = whole(C) / LANES * padded;
+    int64_t held = held_rows(H, K, D);
+    for (; next < H && next * spread < top + span(K, D); next++)
         OF(read_row)(kept + next % held * row + pad * LANES, x + next * W * C, W, C, padded, spread,
                      scale, shift, kind);
     for (int64_t c = 0; c < C; c += LANES) {
@@ -169,13 +170,14 @@ static int64_t OF(make_row)(const T *x, const float *taps, const float *bias, fl
 }
 
 /* A depthwise convolution by taps that lie D pixels apart, of pixels that lie `spread` apart, with
- * zeros between; one of the two, stride and spread, is 1. w is [k][c] of whole registers of channels, bias may be NULL. */
+ * zeros between; one of the two, stride and spread, is 1. w is [k][c] of whole registers of
+ * channels, bias may be NULL. */
 void OF(depthwise_apply)(const T *x, const float *w, const float *bias, T *y, const float *scale,
                          const float *shift, int64_t kind, int64_t B, int64_t H, int64_t W,
                          int64_t C, int64_t OH, int64_t OW, int64_t K, int64_t D, int64_t stride,
                          int64_t spread, int64_t pad) {
     int64_t N = whole(C), size = K * K * N, padded = padded_row(W, OW, K, D, stride, spread, pad);
-    int64_t held = span(K, D) * N / LANES * padded;
+    int64_t held = held_rows(H, K, D) * N / LANES * padded;
     int streams = C % LANES == 0 && is_large(y, (size_t)(B * OH * OW * C) * sizeof(T));
     _Pragma("omp parallel")
     {
@@ -213,7 +215,8 @@ void OF(depthwise_backward)(const T *g, const T *x, const float *turned, T *d, f
     int threads = omp_get_max_threads();
     int64_t size = K * K * C, edge = span(K, D) - 1 - pad, step = size + 2 * C;
     int64_t padded = padded_row(OW, W, K, D, 1, stride, edge);
-    int64_t held = span(K, D) * C / LANES * padded, held_of_x = span(K, D) * C * (W + 2 * pad);
+    int64_t held = held_rows(OH, K, D) * C / LANES * padded;
+    int64_t held_of_x = held_rows(H, K, D) * C * (W + 2 * pad);
     int streams = is_large(d, (size_t)(B * H * W * C) * sizeof(T));
     double *totals = calloc((size_t)(threads * step), sizeof(double));
     _Pragma("omp parallel")

@@ -86,7 +86,7 @@ class _Depthwise(torch.autograd.Function):
         to_x = None
         if wants_x and steps.stride == 1 and not depthwise_pays(grad):
             # a convolution with the filters turned round
-            edge = steps.edge(weight.shape[2])
+            edge = steps.padding_back(weight.shape[2])
             turned = weight.flip((2, 3)).to(x.dtype)
             to_x = torch.conv2d(grad, turned, None, 1, edge, steps.dilation, channels)
         elif wants_x:

@@ -175,6 +175,11 @@ INLINE int64_t whole(int64_t C) { return (C + LANES - 1) / LANES * LANES; }
 /* Pixels along a side that K taps span, which lie D pixels apart. */
 INLINE int64_t span(int64_t K, int64_t D) { return (K - 1) * D + 1; }
 
+/* Rows of a map of H that they see at a time, at most. */
+INLINE int64_t held_rows(int64_t H, int64_t K, int64_t D) {
+    return span(K, D) < H ? span(K, D) : H;
+}
+
 /* Numbers in a row of one register of a map's channels, as it is seen by the taps. */
 static int64_t padded_row(int64_t W, int64_t OW, int64_t K, int64_t D, int64_t stride,
                           int64_t spread, int64_t pad) {

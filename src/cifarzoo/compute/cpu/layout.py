@@ -27,6 +27,9 @@ def fast_layout(
     pixels, where oneDNN's kernels for its own blocked layout are up to 1.7 times as fast. Those
     take their input in that format within `cpu_kernels`. Afterwards every tensor lies as before.
 
+    The state of a fused optimizer lies as its parameters did when it was made, and torch does not
+    look. So such an optimizer is made within the block, and makes all its steps there.
+
     Args:
         model: Any module.
         image_size: Height and width of the images it will see; None for unknown.
@@ -40,8 +43,10 @@ def fast_layout(
     maps = [each for each in (*model.parameters(), *model.buffers()) if each.ndim == 4]
     strides = {tensor: tensor.stride() for tensor in maps}
     for tensor in _with_gradients(maps):
-        # unlike contiguous(), to() also sets the strides of 1x1 filters, which torch goes by
-        tensor.data = tensor.data.to(memory_format=torch.channels_last)
+        _, channels, height, width = tensor.shape
+        # contiguous() would leave the strides of 1x1 filters, by which torch chooses its layout
+        last = (channels * height * width, 1, channels * width, channels)
+        tensor.data = _with_strides(tensor.data, last)
     for layer in narrow:
         layer.to(memory_format=torch.contiguous_format)
         layer.__dict__["keeps_contiguous"] = True
@@ -52,10 +57,15 @@ def fast_layout(
             layer.__dict__.pop("keeps_contiguous", None)
         for tensor, stride in strides.items():
             for each in _with_gradients([tensor]):
-                if each.stride() != stride:
-                    each.data = torch.empty_strided(
-                        each.shape, stride, dtype=each.dtype, device=each.device
-                    ).copy_(each.data)
+                each.data = _with_strides(each.data, stride)
+
+
+def _with_strides(data: Tensor, stride: tuple[int, ...]) -> Tensor:
+    """The same numbers; in the same memory, where only dimensions of one number differ."""
+    pairs = zip(data.shape, data.stride(), stride, strict=True)
+    if all(size == 1 or now == then for size, now, then in pairs):
+        return data.as_strided(data.shape, stride)
+    return torch.empty_strided(data.shape, stride, dtype=data.dtype, device=data.device).copy_(data)
 
 
 def _with_gradients(tensors: Iterable[Tensor]) -> Iterator[Tensor]:

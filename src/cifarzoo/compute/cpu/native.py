@@ -198,9 +198,13 @@ class Steps(NamedTuple):
     padding: int
     dilation: int
 
-    def edge(self, kernel: int) -> int:
+    def span(self, kernel: int) -> int:
+        """Pixels from the first tap to the last, both included."""
+        return self.dilation * (kernel - 1) + 1
+
+    def padding_back(self, kernel: int) -> int:
         """The padding of the convolution that makes the gradient of the map."""
-        return self.dilation * (kernel - 1) - self.padding
+        return self.span(kernel) - 1 - self.padding
 
 
 def depthwise_weight(grad: Tensor, x: Tensor, kernel: int, steps: Steps) -> Tensor:
@@ -225,7 +229,7 @@ def depthwise_apply(
     With statistics and an activation, of ``x`` normalized and activated. Then C fills registers.
     """
     kernel = weight.shape[2]
-    room = steps.padding - steps.edge(kernel) - 1
+    room = 2 * steps.padding - steps.span(kernel)
     y = new_map(x, *x.shape[:2], *((size + room) // steps.stride + 1 for size in x.shape[2:]))
     norm = (None, None) if of is None else (of.scale, of.shift)
     ways = (steps.dilation, steps.stride, 1, steps.padding)
@@ -238,7 +242,7 @@ def depthwise_input(grad: Tensor, weight: Tensor, x: Tensor, steps: Steps) -> Te
     """Input gradient of a depthwise convolution, like ``x``; weight float32 (C, 1, K, K)."""
     kernel = weight.shape[2]
     to_x = new_map(x, *x.shape)
-    ways = (steps.dilation, 1, steps.stride, steps.edge(kernel))
+    ways = (steps.dilation, 1, steps.stride, steps.padding_back(kernel))
     settings = (0, *_sizes(to_x, grad), kernel, *ways)
     taps = _taps(weight.flip((2, 3)))
     call("depthwise_apply", x, grad, taps, None, to_x, None, None, *settings)
