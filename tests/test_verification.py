@@ -279,14 +279,64 @@ def test_the_command_says_what_holds(stated: dict[str, Any]) -> None:
     assert found["problems"]
 
 
-def test_the_command_leaves_out_what_was_trained_on_other_images(stated: dict[str, Any]) -> None:
-    stated["metadata"].update(data="cifar100")
-    stated["write"]()
-    result = CliRunner().invoke(app, ["verify", "--all", "--data", "sample"])
-    assert "left out: simple default was trained on cifar100" in result.stderr
-    result = CliRunner().invoke(app, ["verify", "simple", "--data", "sample"])
+def test_the_command_leaves_out_what_was_trained_on_other_images() -> None:
+    result = CliRunner().invoke(app, ["verify", "simple", "--data", "sample", "--json"])
+    assert result.exit_code == 0, result.stderr
+    assert "left out: simple cifar100 was trained on cifar100" in result.stderr
+    assert "default" in {found["tag"] for found in json.loads(result.stdout)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["simple.cifar100", "--data", "sample"], "state their accuracy on cifar100 test; got"),
+        (
+            ["simple", "--data", "cifar10.1"],
+            "none of these weights state an accuracy on 'cifar10.1",
+        ),
+        (["--all", "--data", "nonsense"], "unknown image set 'nonsense'"),
+        (["--all", "--no-download", "--root", "."], "no cifar-10-batches-py"),
+        (["simple.cifar100", "simple", "--no-download"], "no cifar-100-python"),
+    ],
+)
+def test_the_command_says_why_it_cannot_verify(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIFARZOO_DATA", str(tmp_path))
+    result = CliRunner().invoke(app, ["verify", *arguments])
     assert result.exit_code == 1
-    assert "state their accuracy on cifar100 test" in result.stderr
+    assert message in result.stderr
+
+
+def test_the_command_leaves_out_sets_that_are_not_here(
+    stated: dict[str, Any],
+    give_weights: Callable[..., None],
+    own_registries: None,
+    tmp_path: Path,
+) -> None:
+    """The weights of a pack, of whose set this process knows nothing; those of CIFAR-10 stand."""
+
+    @cifarzoo.register_dataset("bees", splits=("test",))
+    def bees(split: str, **ignored: object) -> ImageSet:
+        return cifarzoo.load_sample("test")
+
+    accuracy = stated["metadata"]["sample_accuracy"]
+    stated["metadata"].update(data="bees", test_accuracy=accuracy)
+    ours = stated["write"]().rename(tmp_path / "ours.safetensors")
+    stated["metadata"].update(data="birds")
+    path = stated["write"]()
+    give_weights(
+        "simple",
+        default=WeightsInfo(ours, file_digest(ours)),
+        birds=WeightsInfo(path, file_digest(path)),
+    )
+    result = CliRunner().invoke(app, ["verify", "simple"])
+    assert result.exit_code == 0, result.stderr
+    assert "left out: simple birds was trained on birds: unknown image set" in result.stderr
+    assert "1 of 1 passed" in result.stdout
+    result = CliRunner().invoke(app, ["verify", "simple.birds"])
+    assert result.exit_code == 1
 
 
 def test_the_command_measures_each_weights_once() -> None:

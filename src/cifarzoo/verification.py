@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifarzoo.compute.place import Device, Precision
-from cifarzoo.data import ImageSet, get_dataset_info, list_datasets
-from cifarzoo.errors import ArgumentError, CifarZooError
+from cifarzoo.data import ImageSet, get_dataset_info
+from cifarzoo.errors import ArgumentError, CifarZooError, UnknownNameError
 from cifarzoo.evaluation.evaluate import evaluate
 from cifarzoo.factory import create_model
 from cifarzoo.frozen import freeze_fields
@@ -141,25 +141,40 @@ def tolerance(count: int) -> float:
     return max(TOLERANCE, _FEW / count)
 
 
+def sets_to_verify_on(data: str) -> dict[str, str]:
+    """Where weights that were trained on the image set ``data`` state an accuracy.
+
+    Returns:
+        By the name of an image set, whose test images are meant: the field of the metadata. The
+        first one is ``data``.
+    """
+    return {data: "test_accuracy", **({"sample": "sample_accuracy"} if data == "cifar10" else {})}
+
+
 def _stated_for(images: ImageSet, metadata: Mapping[str, Any]) -> str:
     """The field of ``metadata`` with the accuracy on ``images``.
 
     Raises:
         ArgumentError: There is none.
     """
-    data = str(metadata.get("data") or "cifar10")
-    name = get_dataset_info(data).set_name if data in list_datasets() else data
-    known = {f"{name} test": "test_accuracy"}
-    calls = [f"load_dataset({data!r}, 'test')"]
-    if data == "cifar10":
-        known["cifar10 sample test"] = "sample_accuracy"
-        calls.append("load_sample('test')")
-    if images.name not in known:
+    named = str(metadata.get("data_name") or "cifar10 train")  # of runs that were not commands
+    known = sets_to_verify_on(str(metadata.get("data") or named.removesuffix(" train")))
+    names = {f"{_set_name(each)} test": field for each, field in known.items()}
+    if images.name not in names:
+        calls = (f"load_dataset({each!r}, 'test')" for each in known)
         raise ArgumentError(
-            f"the weights state their accuracy on {' and '.join(known)}; got {images.name!r}: pass "
+            f"the weights state their accuracy on {' and '.join(names)}; got {images.name!r}: pass "
             f"{' or '.join(calls)}"
         )
-    return known[images.name]
+    return names[images.name]
+
+
+def _set_name(data: str) -> str:
+    """What the image sets called ``data`` are called, as far as it is known here."""
+    try:
+        return get_dataset_info(data).set_name
+    except UnknownNameError:
+        return data
 
 
 def _check_provenance(metadata: Mapping[str, Any], model: str) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 from rich.console import Console
@@ -20,10 +21,16 @@ from cifarzoo.cli.application import (
     load_set,
     print_json,
 )
-from cifarzoo.errors import ArgumentError
+from cifarzoo.errors import (
+    ArgumentError,
+    CifarZooError,
+    DataNotFoundError,
+    DownloadError,
+    UnknownNameError,
+)
 
 if TYPE_CHECKING:
-    from cifarzoo import Verification
+    from cifarzoo import ImageSet, Verification
 
 __all__ = ["verify"]
 
@@ -64,38 +71,23 @@ def verify(
     Their checksum and what they say about their training are checked too.
     """
     from cifarzoo.verification import tolerance
-    from cifarzoo.zoo.about import trained_on
-    from cifarzoo.zoo.locate import split_tag
 
     if bool(models) == every:
         raise ArgumentError("name the models to verify, or give --all; not both")
-    chosen: dict[tuple[str, str], str] = {}  # each once, with its image set
-    for name, tag in map(split_tag, models or cifarzoo.list_models(pretrained=True)):
-        spec = cifarzoo.get_model_info(name)
-        if not spec.weights:
-            raise ArgumentError(
-                f"model {name!r} has no pretrained weights; see `cifarzoo models --pretrained`"
-            )
-        if tag:
-            spec.get_weights(tag)  # refuse before the images are read
-        for each in [tag] if tag else spec.weights:
-            info = spec.weights[each]
-            own = trained_on(info) or "cifar10"
-            if every and info.pack and not info.path.is_file():
-                left_out = f"is not installed; pip install {info.pack}"
-            elif every and data not in ("", own, *(["sample"] if own == "cifar10" else [])):
-                left_out = f"was trained on {own}"
-            else:
-                chosen[name, each] = data or own
-                continue
-            typer.echo(f"left out: {name} {each} {left_out}", err=True)
-    sets = {name: load_set(name, "test", root, download) for name in dict.fromkeys(chosen.values())}
+    if data:
+        cifarzoo.get_dataset_info(data)  # refuse before anything is read
+    chosen = _choose(models or [], data)
+    sets = _load_sets(chosen, root, download)
     found = []
-    for (name, tag), each in chosen.items():
-        images = sets[each]
-        typer.echo(f"{name} {tag} on {len(images):,} images of {each}", err=True)
+    for weights in chosen:
+        images = sets.get(weights.data)
+        if images is None:
+            continue
+        typer.echo(f"{weights.model} {weights.tag} on {len(images):,} images", err=True)
         found.append(
-            cifarzoo.verify_weights(name, images, tag=tag, device=device, precision=precision)
+            cifarzoo.verify_weights(
+                weights.model, images, tag=weights.tag, device=device, precision=precision
+            )
         )
     if as_json:
         print_json([dataclasses.asdict(each) for each in found])
@@ -103,6 +95,81 @@ def verify(
         _show(found, max((tolerance(len(images)) for images in sets.values()), default=0.0))
     if not all(each.passed for each in found):
         raise typer.Exit(1)
+
+
+class _Chosen(NamedTuple):
+    """Weights to verify, on the test images of a set; and whether their tag was named."""
+
+    model: str
+    tag: str
+    data: str
+    is_named: bool
+
+
+def _choose(models: list[str], data: str) -> list[_Chosen]:
+    """The weights that are named, each once, or all; says what is left out, and why.
+
+    Args:
+        models: MODEL or MODEL.TAG; empty for all.
+        data: What to verify them on; empty for what each was trained on.
+
+    Raises:
+        ArgumentError: A model or tag is unknown, or nothing is left.
+    """
+    from cifarzoo.verification import sets_to_verify_on
+    from cifarzoo.zoo.about import trained_on
+    from cifarzoo.zoo.locate import split_tag
+
+    chosen: dict[tuple[str, str], _Chosen] = {}
+    for name, asked in map(split_tag, models or cifarzoo.list_models(pretrained=True)):
+        spec = cifarzoo.get_model_info(name)
+        if not spec.weights:
+            raise ArgumentError(
+                f"model {name!r} has no pretrained weights; see `cifarzoo models --pretrained`"
+            )
+        if asked:
+            spec.get_weights(asked)  # refuse before the images are read
+        for tag in [asked] if asked else spec.weights:
+            info = spec.weights[tag]
+            own = trained_on(info) or "cifar10"
+            if not models and info.pack and not info.path.is_file():
+                _leave_out(name, tag, f"is not installed; pip install {info.pack}")
+            elif not asked and data and data not in sets_to_verify_on(own):
+                _leave_out(name, tag, f"was trained on {own}")
+            else:
+                chosen[name, tag] = _Chosen(name, tag, data or own, bool(asked))
+    if not chosen:
+        raise ArgumentError(
+            f"none of these weights state an accuracy on {data!r}; leave out --data, and each is "
+            "verified on the set that it was trained on"
+        )
+    return [*chosen.values()]
+
+
+def _load_sets(chosen: list[_Chosen], root: Path | None, download: bool) -> dict[str, ImageSet]:
+    """The test images by the name of their set; without those that cannot be had here.
+
+    Raises:
+        CifarZooError: None can be had, or not those of weights whose tag was named.
+    """
+    sets: dict[str, ImageSet] = {}
+    missing: dict[str, CifarZooError] = {}
+    for name in dict.fromkeys(weights.data for weights in chosen):
+        try:
+            sets[name] = load_set(name, "test", root, download)
+        except (DataNotFoundError, DownloadError, UnknownNameError) as error:
+            missing[name] = error
+    for weights in chosen:
+        reason = missing.get(weights.data)
+        if reason is not None and (weights.is_named or not sets):
+            raise reason
+        if reason is not None:
+            _leave_out(weights.model, weights.tag, f"was trained on {weights.data}: {reason}")
+    return sets
+
+
+def _leave_out(model: str, tag: str, why: str) -> None:
+    typer.echo(f"left out: {model} {tag} {why}", err=True)
 
 
 def _show(found: list[Verification], apart: float) -> None:

@@ -67,21 +67,30 @@ def known_facts(info: WeightsInfo) -> Mapping[str, Any]:
 
     Nothing is fetched; a file that cannot be read tells nothing.
     """
-    if "seeds" in info.facts or not info.path.is_file():
+    if "seeds" in info.facts:
         return info.facts
-    from cifarzoo.zoo.weights import read_metadata  # few weights are not in an index
-
-    try:
-        metadata = read_metadata(info.path).get("metadata", {})
-    except WeightsError:
-        return info.facts
+    metadata = _facts_of_file(info)
     seeds = metadata.get("seeds") or ([metadata] if "test_accuracy" in metadata else [])
     return {**metadata, **info.facts, "seeds": seeds}
 
 
+def _facts_of_file(info: WeightsInfo) -> Mapping[str, Any]:
+    """Of weights that are in no index, which few are; empty where there is no file."""
+    if not info.path.is_file():
+        return {}
+    from cifarzoo.zoo.weights import read_metadata
+
+    try:
+        metadata: Mapping[str, Any] = read_metadata(info.path).get("metadata", {})
+    except WeightsError:
+        return {}
+    return metadata
+
+
 def trained_on(info: WeightsInfo) -> str:
     """Name of the image set that weights were trained on; "" where it is not known."""
-    return str(known_facts(info).get("data", ""))
+    known = {**_facts_of_file(info), **info.facts} if "data" not in info.facts else info.facts
+    return str(known.get("data") or "")
 
 
 def mean_accuracy(info: WeightsInfo, tta: str = "none") -> float | None:
