@@ -26,7 +26,7 @@ def shown_weights(data: str = "cifar10") -> list[tuple[str, str]]:
         for tag, info in cifarzoo.get_model_info(name).weights.items()
         if known_facts(info).get("seeds")
         and "seed_of" not in info.facts
-        and trained_on(info) in ("", data)
+        and (trained_on(info) or "cifar10") == data
     ]
 
 
@@ -134,7 +134,7 @@ def results_table(shown: Sequence[tuple[str, str]] | None = None) -> str:
         seeds = facts["seeds"]
         seconds = statistics.mean(entry["train_seconds"] for entry in seeds)
         precisions = {"bfloat16" if entry["machine"]["bfloat16"] else "float32" for entry in seeds}
-        trained_on = 50_000 - facts["val_size"]
+        count = 50_000 - facts["val_size"]
         stated = f"{spec.stated_accuracy:g}" if name in REPORT else ""
         rows.append(
             (
@@ -143,7 +143,7 @@ def results_table(shown: Sequence[tuple[str, str]] | None = None) -> str:
                 spread([entry["test_accuracy"]["none"] for entry in seeds]),
                 spread([entry["test_accuracy"]["flip_shift"] for entry in seeds]),
                 str(len(seeds)),
-                f"{trained_on:,}",
+                f"{count:,}",
                 _published(name) if tag == "default" else "",
                 short_count(spec.parameters),
                 short_count(spec.macs),

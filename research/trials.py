@@ -57,16 +57,16 @@ def run_if_missing(
 def _taught_on(images: ImageSet, model: str) -> nn.Module:
     """A teacher that knows ``images`` alone: a pretrained one has seen those that are held out."""
     recipe = cifarzoo.get_model_info(model).get_recipe("default")
-    folder = _folder(model, recipe, len(images))
+    folder = _folder(f"teacher {model}", recipe, len(images))
     if not (folder / WEIGHTS_NAME).exists():
         network = cifarzoo.create_model(model, seed=recipe.seed, **recipe.model_options)
         _train(network, recipe, images, folder)
     return cifarzoo.load_model(folder / WEIGHTS_NAME)
 
 
-def _folder(model: str, recipe: Recipe, images: int) -> Path:
+def _folder(what: str, recipe: Recipe, images: int) -> Path:
     """Where a run is kept until it has ended; a teacher stays there."""
-    asked = json.dumps([model, images, recipe.to_dict()], sort_keys=True)
+    asked = json.dumps([what, images, recipe.to_dict()], sort_keys=True)
     return cache_directory() / "trials" / digest(asked.encode())[:20]
 
 

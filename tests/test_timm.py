@@ -55,6 +55,16 @@ def test_pretrained_networks_are_those_of_the_zoo_with_their_settings(name: str)
         assert isinstance(model.get_submodule(settings["first_conv"]), nn.Conv2d)
 
 
+def test_a_new_network_is_one_for_what_its_settings_say() -> None:
+    model = timm.create_model("cifarzoo_simple.cifar100")
+    known = cifarzoo.get_dataset_info("cifar100")
+    assert model.fc3.out_features == model.num_classes == model.pretrained_cfg["num_classes"] == 100
+    assert cifarzoo.get_card(model).preprocessing == known.preprocessing
+    few = timm.create_model("cifarzoo_simple.cifar100", pretrained=True, num_classes=7)
+    assert few.num_classes == few.pretrained_cfg["num_classes"] == 7
+    assert few.pretrained_cfg.get("label_names") is None
+
+
 def test_the_paper_is_given_by_its_number() -> None:
     assert timm.get_pretrained_cfg("cifarzoo_resnet20").paper_ids == "arXiv:1512.03385"
 

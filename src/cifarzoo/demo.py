@@ -17,7 +17,7 @@ from cifarzoo.data.sets.registry import load_dataset
 from cifarzoo.errors import ArgumentError, InputError, MissingExtraError
 from cifarzoo.evaluation.inference import probabilities
 from cifarzoo.factory import create_model, load_model
-from cifarzoo.zoo.about import mean_accuracy
+from cifarzoo.zoo.about import mean_accuracy, trained_on
 from cifarzoo.zoo.card import get_card, names_of_outputs
 from cifarzoo.zoo.locate import find_any
 from cifarzoo.zoo.registry import get_model_info, list_models
@@ -192,6 +192,7 @@ class _Choice:
 
     name: str
     accuracy: float | None
+    data: str = ""  # what it was trained on
 
     @property
     def label(self) -> str:
@@ -201,13 +202,14 @@ class _Choice:
     def about(self) -> str:
         if self.accuracy is None:
             return "Its accuracy is not known: its file does not state one."
-        return f"It is right about {self.accuracy:.2%} of the test images."
+        of = f" of {self.data}" if self.data else ""
+        return f"It is right about {self.accuracy:.2%} of the test images{of}."
 
 
 def _choices(first: str | None) -> Sequence[_Choice]:
     """Those whose weights are here, the most accurate first; before them the one asked for."""
     zoo = [
-        _Choice(f"{name}.{tag}", mean_accuracy(info))
+        _Choice(f"{name}.{tag}", mean_accuracy(info), trained_on(info))
         for name in list_models(pretrained=True)
         for tag, info in get_model_info(name).weights.items()
         if info.path.is_file() and "seed_of" not in info.facts
@@ -217,10 +219,10 @@ def _choices(first: str | None) -> Sequence[_Choice]:
         return zoo
     found = find_any(first)
     name = f"{found.model}.{found.tag}" if found.model else first
-    asked = next(
-        (choice for choice in zoo if choice.name == name),
-        _Choice(name, _accuracy(read_metadata(found.path).get("metadata", {}))),
-    )
+    asked = next((choice for choice in zoo if choice.name == name), None)
+    if asked is None:
+        facts = read_metadata(found.path).get("metadata", {})
+        asked = _Choice(name, _accuracy(facts), str(facts.get("data") or ""))
     return [asked, *(choice for choice in zoo if choice.name != name)]
 
 

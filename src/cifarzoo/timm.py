@@ -24,7 +24,8 @@ from cifarzoo.errors import ArgumentError
 from cifarzoo.factory import create_model
 from cifarzoo.files.paths import home_path
 from cifarzoo.hub import TIMM_PREFIX, fetch_weights, weights_in_folder
-from cifarzoo.zoo.card import CIFAR10_CLASSES, CIFAR10_PREPROCESSING, get_card
+from cifarzoo.zoo.about import trained_on
+from cifarzoo.zoo.card import CIFAR10_CLASSES, CIFAR10_PREPROCESSING, Preprocessing, get_card
 from cifarzoo.zoo.classifier import find_classifier
 from cifarzoo.zoo.registry import ModelSpec, WeightsInfo, get_model_info, list_models
 
@@ -61,6 +62,9 @@ def register(name: str) -> None:
         options.pop("pretrained_model_args", None)  # of a config.json, which timm has merged in
         given = {key: x for key, x in options.items() if _NEUTRAL.get(key, ...) != x}
         weights = _weights(spec, found, cache_dir) if pretrained else False
+        if not pretrained:  # as timm's own, a network for what the settings say
+            normalized = Preprocessing(tuple(found.mean), tuple(found.std))
+            given = {"num_classes": found.num_classes, "preprocessing": normalized, **given}
         model = create_model(name, pretrained=weights, **given)
         _describe_to_timm(model, found)
         return model
@@ -100,7 +104,7 @@ def _known(spec: ModelSpec) -> DefaultCfg:
 
 def _trained(info: WeightsInfo) -> dict[str, Any]:
     """What differs in weights of another set than CIFAR-10."""
-    data = info.facts.get("data", "cifar10")
+    data = trained_on(info)
     if data not in list_datasets():
         return {}
     known = get_dataset_info(data)
@@ -143,6 +147,8 @@ def _describe_to_timm(model: nn.Module, found: PretrainedCfg) -> None:
         found,
         mean=card.preprocessing.mean,
         std=card.preprocessing.std,
+        num_classes=card.num_classes,
+        label_names=card.classes,
         classifier=head,
         first_conv=next(n for n, part in model.named_modules() if isinstance(part, nn.Conv2d)),
     ).to_dict()

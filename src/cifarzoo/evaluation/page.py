@@ -174,11 +174,12 @@ def render_page(entries: Sequence[PageEntry], images: ImageSet | None = None) ->
         raise InputError("all models of a page must be evaluated on the same images")
     if images is not None:
         images = align(images, [score.name for score in first.classes])
-    if images is not None and (
-        tuple(images.labels.tolist()) != first.labels
-        or first.pixels_sha256 not in ("", images.sha256(with_labels=False))
-    ):
-        raise InputError(f"the images are not those of the report: {images.name}, {first.data}")
+    if images is not None:
+        pixels = images.sha256(with_labels=False)
+        if tuple(images.labels.tolist()) != first.labels or any(
+            entry.report.pixels_sha256 not in ("", pixels) for entry in entries
+        ):
+            raise InputError(f"the images are not those of the report: {images.name}, {first.data}")
     return render(
         "page.html",
         first=first,
