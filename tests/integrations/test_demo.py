@@ -107,7 +107,7 @@ def test_a_dropped_image_is_answered(width: int, address: str, tmp_path: Path) -
     expected = {name: cifarzoo.predict(model, photo) for name, model in models.items()}
     weights = {name: cifarzoo.get_model_info(name).weights["default"] for name in models}
     about = {
-        name: f"It is right about {mean_accuracy(info):.2%} of the test images."
+        name: f"It is right about {mean_accuracy(info):.2%} of the test images of cifar10."
         for name, info in weights.items()
     }
     with open_browser() as browser:
