@@ -205,6 +205,15 @@ def test_png_colours_of_16_bits_are_scaled() -> None:
     np.testing.assert_allclose(read(Image.open(io.BytesIO(file))), RGB, atol=1)
 
 
+@pytest.mark.parametrize("factor", [1, 16])
+def test_16_bit_colours_that_are_meant_for_fewer_are_refused(factor: int) -> None:
+    values = RGB.astype(np.uint16) * factor
+    with pytest.raises(InputError, match="below 4096 of 65535, so it is black or nearly"):
+        read(Image.open(io.BytesIO(png_of_16_bits(values))))
+    with pytest.raises(InputError, match="of 65535, so it is "):
+        read(Image.fromarray(values[:, :, 0]))
+
+
 def test_a_clear_colour_of_16_bits_is_white_and_no_other_is() -> None:
     red, green, blue = (int(x) * 257 for x in RGB[3, 4])
     file = png_of_16_bits(RGB.astype(np.uint16) * 257, (red, green, blue))

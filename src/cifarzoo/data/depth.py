@@ -7,7 +7,10 @@ from torch import Tensor
 
 from cifarzoo.errors import InputError
 
-__all__ = ["on_white", "reduce_depth"]
+__all__ = ["SIXTEEN_BITS", "check_brightness", "on_white", "reduce_depth"]
+
+SIXTEEN_BITS = "scaled from 16 bits to 8"
+_TWELVE_BITS = 4095  # what some cameras write into 16 bits; as it stands, it is nearly black
 
 
 def reduce_depth(values: Tensor, bits: int | None = None) -> tuple[Tensor, tuple[str, ...]]:
@@ -33,13 +36,8 @@ def reduce_depth(values: Tensor, bits: int | None = None) -> tuple[Tensor, tuple
         return values.to(torch.uint8) * 255, ()
     if bits == 16 or values.dtype == torch.uint16:
         values = values.to(torch.int32)
-        high = int(values.max()) if values.numel() else 0
-        if 0 < high <= 255:
-            raise InputError(
-                f"the largest value of this 16-bit image is {high} of 65535, so it is black: "
-                "convert it to uint8 if its values are meant for 8 bits, else brighten it"
-            )
-        return ((values + 128) // 257).to(torch.uint8), ("scaled from 16 bits to 8",)
+        check_brightness(int(values.max()) if values.numel() else 0)
+        return ((values + 128) // 257).to(torch.uint8), (SIXTEEN_BITS,)
     # written so that NaN fails too
     if values.is_floating_point() and bool(((values >= 0) & (values <= 1)).all()):
         return (values * 255).round().to(torch.uint8), ()
@@ -52,6 +50,20 @@ def reduce_depth(values: Tensor, bits: int | None = None) -> tuple[Tensor, tuple
         "an image must be uint8 in 0..255, uint16 in 0..65535 or float in 0..1, not normalized; "
         f"got {values.dtype}{_range(values)}: {advice}"
     )
+
+
+def check_brightness(high: int) -> None:
+    """Raise InputError where the largest of 16-bit values tells that they are meant for fewer."""
+    if 0 < high <= 255:
+        raise InputError(
+            f"the largest value of this 16-bit image is {high} of 65535, so it is black: "
+            "convert it to uint8 if its values are meant for 8 bits, else brighten it"
+        )
+    if 0 < high <= _TWELVE_BITS:
+        raise InputError(
+            f"the largest value of this 16-bit image is {high} of 65535, so it is nearly black: "
+            "multiply values of 12 bits by 16, those of 10 bits by 64, or brighten it"
+        )
 
 
 def _range(values: Tensor) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifarzoo.data.depth import on_white, reduce_depth
+from cifarzoo.data.depth import SIXTEEN_BITS, on_white, reduce_depth
 from cifarzoo.errors import InputError
 from cifarzoo.files.paths import home_path
 
@@ -101,7 +101,7 @@ def _convert(image: PILImage) -> tuple[Tensor, tuple[str, ...]]:
     notes = []
     if getattr(image, "is_animated", False) and image.format != "PSD":  # whose frames are layers
         notes.append("first of several frames" if image.tell() == 0 else "one of several frames")
-    packing = _packing(image)
+    packing, is_deep = _packing(image), _is_deep(image)
     orientation = _orientation(image)
     image.load()
     if _orientation(image) in _TURNED:  # else Pillow has turned it, as it does with TIFF
@@ -109,6 +109,9 @@ def _convert(image: PILImage) -> tuple[Tensor, tuple[str, ...]]:
     if 0 in image.size:
         raise InputError(f"an image needs pixels; this one is {image.width}x{image.height}")
     pixels, more = _to_rgb(image, packing)
+    if is_deep:
+        _check_deep(pixels)
+        notes.append(SIXTEEN_BITS)
     if orientation in _TURNED:
         notes.append(f"turned upright (EXIF orientation {orientation})")
     return pixels, (*notes, *more)
@@ -175,6 +178,22 @@ def _packing(image: PILImage) -> str:
     """How a PNG file that is not loaded yet packs its pixels, in Pillow's words; else empty."""
     tile = getattr(image, "tile", None)
     return str(tile[0][3]) if tile and image.format == "PNG" else ""
+
+
+def _is_deep(image: PILImage) -> bool:
+    """Whether a file that is not loaded yet has colours of 16 bits, of which Pillow takes 8."""
+    tile = getattr(image, "tile", None)
+    return image.mode in ("RGB", "RGBA", "LA") and ";16" in (str(tile[0][3]) if tile else "")
+
+
+def _check_deep(pixels: Tensor) -> None:
+    """Raise InputError where Pillow's 8 of 16 bits leave a black or nearly black image."""
+    if int(pixels.max()) <= 15:
+        raise InputError(
+            "the largest value of this 16-bit image is below 4096 of 65535, so it is black or "
+            "nearly: save it with 8 bits if its values are meant for 8, multiply values of 12 "
+            "bits by 16, or brighten it"
+        )
 
 
 def _has_clear_palette(image: PILImage) -> bool:
