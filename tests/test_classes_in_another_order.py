@@ -147,6 +147,15 @@ def test_classes_known_in_part_are_refused(use: Callable[..., Any], few: ImageSe
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("measure", [cifarzoo.evaluate, cifarzoo.calibrate])
+def test_images_of_fewer_and_other_classes_are_refused(
+    measure: Callable[..., Any], few: ImageSet
+) -> None:
+    model = cifarzoo.create_model("simple", pretrained="cifar100")
+    with pytest.raises(InputError, match=r"none of the images' 10 classes \('airplane', .* 100"):
+        measure(model, few, **CPU)
+
+
 def test_names_of_which_none_is_known_go_by_number(few: ImageSet) -> None:
     model = cifarzoo.create_model("simple", seed=0)
     renamed = dataclasses.replace(few, classes=tuple(f"my {name}" for name in few.classes))

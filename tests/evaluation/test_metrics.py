@@ -194,7 +194,7 @@ def test_a_metric_of_ones_own_stands_in_every_report(
     assert "least confidence" in str(report)
     assert "| least confidence |" in report.to_markdown()
     kept = json.loads(report.save(tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert kept["format"] == 1
+    assert kept["format"] == 2
     assert EvaluationReport.from_dict(kept) == report
 
 

@@ -85,7 +85,8 @@ def class_numbers(
 ) -> tuple[int, ...] | None:
     """For each class of the images its number in the model; None where labels hold as they are.
 
-    They hold where one side has no names and where no name is shared. They also hold where the
+    They hold where one side has no names, and where no name is shared and the images have not fewer
+    classes than the model. They also hold where the
     names that are shared have the same numbers, if both sides have as many names (a class may have
     been renamed) or if all of the model's are shared (labels of the images' further classes have no
     output). Upper and lower case are one, unless that makes two classes of one side the same.
@@ -96,8 +97,9 @@ def class_numbers(
         whose: What the names in ``known`` belong to, for the message.
 
     Raises:
-        InputError: Some of the images' classes are known under other numbers and others are not, or
-            a name that is shared stands twice on one side.
+        InputError: Some of the images' classes are known under other numbers and others are not; or
+            they are fewer than the model's, which knows none of them; or a name that is shared
+            stands twice on one side.
 
     Example:
         >>> class_numbers(("cat", "dog", "ship"), ("ship", "dog", "bird", "cat"))
@@ -109,6 +111,12 @@ def class_numbers(
     shared = {*theirs} & {*ours}
     moved = [i for i, name in enumerate(theirs) if name in shared and name not in ours[i : i + 1]]
     has_all = len(theirs) == len(ours) or (len(theirs) > len(ours) and shared == {*ours})
+    if not shared and len(names) < len(known):
+        raise InputError(
+            f"none of the images' {len(names)} classes ({_few(names)}) is among {whose}'s "
+            f"{len(known)} ({_few(known)}), so nobody knows which outputs they mean; use images of "
+            "its classes, or give the images the names that it has for them"
+        )
     if not shared or (not moved and has_all):
         return None
     counts = Counter(theirs) + Counter(ours)
