@@ -220,6 +220,13 @@ def test_export_writes_what_another_runtime_computes_alike(
     np.testing.assert_allclose(logits.detach().softmax(1), shares, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_export_names_the_file_by_the_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "written: simple-cifar100.onnx" in run("export", "simple.cifar100").stdout
+
+
 def test_export_refuses_what_it_cannot_write() -> None:
     assert "must be an .onnx or a .pt2 file" in run("export", "simple", "-o", "x.pt", code=1).stderr
     program = ("export", "simple", "-o", "x.pt2", "--opset", 18)
@@ -298,3 +305,13 @@ def test_every_model_of_the_zoo_is_offered() -> None:
     from cifarzoo.cli.application import complete_model
 
     assert complete_model("") == cifarzoo.list_models()
+
+
+def test_a_recipe_for_an_image_set_wants_this_set() -> None:
+    error = run("train", "simple", "--recipe", "cifar100", code=1).stderr
+    assert "the recipe 'cifar100' is for the image set of this name; add --data cifar100" in error
+
+
+def test_a_model_with_a_tag_says_how_python_loads_it() -> None:
+    error = run("info", "simple.cifar100", code=1).stderr
+    assert "loaded by create_model('simple', pretrained='cifar100')" in error

@@ -253,7 +253,12 @@ def test_other_images_are_refused(stated: dict[str, Any], few: ImageSet) -> None
         cifarzoo.verify_weights("simple", cifarzoo.load_sample("test"), tag="lost")
 
 
-@pytest.mark.parametrize("data", ["birds", "cifar100"])
+def test_a_part_of_the_test_images_is_refused(sample_test: ImageSet) -> None:
+    with pytest.raises(ArgumentError, match="that on all 1,000 images; got 10: pass the whole set"):
+        cifarzoo.verify_weights("simple", sample_test.subset(range(10)))
+
+
+@pytest.mark.parametrize("data", ["birds", "bees"])
 def test_weights_are_measured_on_images_of_the_set_they_were_trained_on(
     stated: dict[str, Any], sample_test: ImageSet, data: str
 ) -> None:

@@ -106,10 +106,11 @@ def create_model(
                 check_options(f"model {name!r}", made_by.options, spec.options)
                 options = {**made_by.options, **options}
     num_classes = num_classes or trained_for or 10
-    classes = CIFAR10_CLASSES if num_classes == 10 else None
+    new_head = trained_for not in (None, num_classes)
+    # what was trained on others tells no class of CIFAR-10
+    classes = CIFAR10_CLASSES if num_classes == 10 and not new_head else None
     normalized = preprocessing or CIFAR10_PREPROCESSING
     card = ModelCard(name, num_classes, options, normalized, classes)
-    new_head = trained_for not in (None, num_classes)
     is_known = isinstance(weights, Found) and weights.is_intact
     if content is not None and not is_known:  # a file decides of no memory before it fits
         is_said = preprocessing is not None

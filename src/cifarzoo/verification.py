@@ -27,6 +27,9 @@ processor, or float32 instead of bfloat16, moves a few. Of a small set, 3 images
 
 _FEW = 3.5  # images; between two whole numbers, so that rounding decides nothing
 
+# images of the sets whose number is known without their files
+_SIZES = {"cifar10 test": 10_000, "cifar100 test": 10_000, "cifar10 sample test": 1_000}
+
 PROVENANCE = (
     "model",
     "recipe",
@@ -165,6 +168,12 @@ def _stated_for(images: ImageSet, metadata: Mapping[str, Any]) -> str:
         raise ArgumentError(
             f"the weights state their accuracy on {' and '.join(names)}; got {images.name!r}: pass "
             f"{' or '.join(calls)}"
+        )
+    size = _SIZES.get(images.name)
+    if size is not None and len(images) != size:
+        raise ArgumentError(
+            f"the accuracy on {images.name} is that on all {size:,} images; got {len(images):,}: "
+            "pass the whole set"
         )
     return names[images.name]
 

@@ -77,6 +77,18 @@ def test_the_folder_of_a_run_is_taken_with_its_recipe(
     assert equal(cifarzoo.from_pretrained(folder), model)
 
 
+def test_the_report_of_another_network_is_refused(tmp_path: Path) -> None:
+    images = cifarzoo.load_sample("test")
+    report = cifarzoo.evaluate(cifarzoo.create_model("simple", seed=0), images)
+    with pytest.raises(ArgumentError, match="which are not those of the network 'simple'"):
+        cifarzoo.save_pretrained("simple.cifar100", tmp_path / "made", report=report)
+    assert not (tmp_path / "made").exists()
+    part = cifarzoo.evaluate(cifarzoo.create_model("simple"), images.subset(range(50)))
+    cifarzoo.save_pretrained("simple", tmp_path / "made", report=part)
+    page = (tmp_path / "made/README.md").read_text(encoding="utf-8")
+    assert "cifar10 sample test, 50 images" in page
+
+
 def test_settings_tell_what_others_need(model: nn.Module, tmp_path: Path) -> None:
     folder = cifarzoo.save_pretrained(model, tmp_path)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -537,3 +537,8 @@ def test_metadata_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="it is a folder"):
         cifarzoo.save_weights(cifarzoo.create_model("simple"), tmp_path)
+
+
+def test_a_new_last_layer_knows_no_classes() -> None:
+    model = cifarzoo.create_model("simple", pretrained="cifar100", num_classes=10, seed=0)
+    assert cifarzoo.get_card(model).classes is None

@@ -26,7 +26,7 @@ def export(
             "--output",
             "-o",
             help="File to write: .onnx, or .pt2 for a program of torch.export. "
-            "[default: MODEL.onnx]",
+            "[default: MODEL.onnx, or MODEL-TAG.onnx]",
         ),
     ] = None,
     image_size: Annotated[int, typer.Option(help="Height and width of the images in pixels.")] = 32,
@@ -46,9 +46,10 @@ def export(
         raise ArgumentError("--opset applies to .onnx files only; leave it out")
     if image_size < 1:
         raise ArgumentError(f"--image-size must be at least 1; got {image_size}")
-    network = open_weights(weights).network
-    card = cifarzoo.get_card(network)
-    path = output or Path(f"{card.name.replace(':', '-')}.onnx")
+    opened = open_weights(weights)
+    network, card = opened.network, cifarzoo.get_card(opened.network)
+    named = f"{card.name}-{opened.tag}" if opened.tag not in ("", "default") else card.name
+    path = output or Path(f"{named.replace(':', '-')}.onnx")
     make_directory(path.parent)
     if is_program:
         path = cifarzoo.export_program(network, path, image_size=image_size)

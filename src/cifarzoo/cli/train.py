@@ -133,6 +133,10 @@ def train(
         output = None if output is None else user_path(output)
         if output is not None and is_first_process():
             _refuse_another_run(output)
+        if recipe in cifarzoo.list_datasets() and not is_given(context, "data"):
+            raise ArgumentError(
+                f"the recipe {recipe!r} is for the image set of this name; add --data {recipe}"
+            )
         chosen = _choose_recipe(cifarzoo.get_model_info(model), recipe, changes or [], seed)
         if watch_test and chosen.scheduler == "plateau":
             raise ArgumentError(

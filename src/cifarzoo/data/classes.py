@@ -135,8 +135,10 @@ def class_numbers(
         ]
         known_too = f" It knows {', '.join(others)}." if others else ""
         by_number = (
-            "; or, to go by numbers alone, give it the images' names: attach_card(model, "
-            "dataclasses.replace(get_card(model), classes=images.classes))"
+            "; or, to train it for these, give it a new last layer: reset_classifier(model, "
+            f"{len(names)}, classes=images.classes); or, to go by numbers alone, give it the "
+            "images' names: attach_card(model, dataclasses.replace(get_card(model), "
+            "classes=images.classes))"
         )
         raise InputError(
             f"some of the images' classes are not among {whose}'s: {_few(unknown)} {verb} unknown "

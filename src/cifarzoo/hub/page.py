@@ -88,7 +88,7 @@ def _data(facts: Mapping[str, Any], report: EvaluationReport | None) -> str:
         return str(facts.get("data", ""))
     name, _, split = report.data.partition(" ")
     is_whole = name in _DATASETS and split == "test" and report.num_images == 10_000
-    return name if is_whole else report.data
+    return name if is_whole else f"{report.data}, {report.num_images:,} images"
 
 
 def _results(

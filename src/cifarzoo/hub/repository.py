@@ -26,7 +26,7 @@ from cifarzoo.names import check_kind
 from cifarzoo.version import __version__
 from cifarzoo.zoo.addresses import hub_client, said_by_hub
 from cifarzoo.zoo.builds import describe
-from cifarzoo.zoo.card import ModelCard
+from cifarzoo.zoo.card import ModelCard, get_card
 from cifarzoo.zoo.locate import find_any
 from cifarzoo.zoo.registry import get_model_info, list_models
 from cifarzoo.zoo.torch_files import kind_of_file
@@ -83,7 +83,7 @@ def save_pretrained(
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
-        ArgumentError: An argument is of another kind.
+        ArgumentError: An argument is of another kind, or the report is of another network.
         WeightsError: There is no such file, or it does not say which network it belongs to.
         OutputError: The folder cannot be written.
     """
@@ -107,6 +107,8 @@ def save_pretrained(
             network = load_model(source.path)
         if metadata is None:
             facts = read_metadata(source.path)["metadata"]
+    if report is not None:
+        _check_report(report, get_card(network))
     page = write_page(
         network,
         facts=facts,
@@ -214,6 +216,16 @@ def weights_in_folder(folder: Path) -> Path:
             f"{_CONFIG} and {_WEIGHTS} in {folder} do not belong together; save or fetch both again"
         )
     return path
+
+
+def _check_report(report: EvaluationReport, card: ModelCard) -> None:
+    """Raise ArgumentError when what is told of the classes cannot be of this network."""
+    names = tuple(score.name for score in report.classes)
+    if len(names) != card.num_classes or (card.classes and names != card.classes):
+        raise ArgumentError(
+            f"the report of {report.model!r} has {len(names)} classes ({', '.join(names[:3])}, "
+            f"...), which are not those of the network {card.name!r}; pass the report of this one"
+        )
 
 
 def push_to_hub(

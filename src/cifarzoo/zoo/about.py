@@ -102,8 +102,9 @@ def mean_accuracy(info: WeightsInfo, tta: str = "none") -> float | None:
 
 
 def _about_weights(info: WeightsInfo) -> str:
-    accuracy = mean_accuracy(info)
-    parts = [] if accuracy is None else [f"{100 * accuracy:.2f} %"]
+    accuracy, seeds = mean_accuracy(info), len(known_facts(info).get("seeds", ()))
+    mean = f" (mean of {seeds} seeds)" if seeds > 1 and "seed_of" not in info.facts else ""
+    parts = [] if accuracy is None else [f"{100 * accuracy:.2f} %{mean}"]
     if (data := trained_on(info)) not in ("", "cifar10"):
         parts = [f"trained on {data}", *parts]
     if "size" in info.facts:

@@ -337,6 +337,12 @@ def _unknown_model(name: Any) -> UnknownNameError:
         return UnknownNameError(
             f"unknown model {name!r}; {near}other packages have a network of this name: {names}."
         )
+    model, dot, tag = name.partition(".") if isinstance(name, str) else ("", "", "")
+    if dot and model in specs and tag in specs[model].weights:
+        return UnknownNameError(
+            f"unknown model {name!r}; the weights {tag!r} of {model!r} are loaded by "
+            f"create_model({model!r}, pretrained={tag!r})"
+        )
     return unknown_name("model", name, specs, hint="See list_models().")
 
 

@@ -230,7 +230,7 @@ def find_weights(path: str | PathLike[str]) -> Path:
     if not found.is_file():
         raise WeightsError(
             f"there is no weights file {found}; name a weights file or the folder of a finished "
-            "run: pretrained models are those of list_models(pretrained=True)"
+            "run: create_model(name, pretrained=True) loads those of list_models(pretrained=True)"
         )
     return found
 
