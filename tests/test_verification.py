@@ -294,7 +294,7 @@ def test_the_command_leaves_out_what_was_trained_on_other_images() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["simple.cifar100", "--data", "sample"], "state their accuracy on cifar100 test; got"),
+        (["simple.cifar100", "--data", "sample"], "were trained on cifar100; leave out --data"),
         (
             ["simple", "--data", "cifar10.1"],
             "none of these weights state an accuracy on 'cifar10.1",

@@ -134,7 +134,11 @@ def _choose(models: list[str], data: str) -> list[_Chosen]:
             own = trained_on(info) or "cifar10"
             if not models and info.pack and not info.path.is_file():
                 _leave_out(name, tag, f"is not installed; pip install {info.pack}")
-            elif not asked and data and data not in sets_to_verify_on(own):
+            elif data and data not in sets_to_verify_on(own):
+                if asked:
+                    raise ArgumentError(
+                        f"the weights {name}.{tag} were trained on {own}; leave out --data"
+                    )
                 _leave_out(name, tag, f"was trained on {own}")
             else:
                 chosen[name, tag] = _Chosen(name, tag, data or own, bool(asked))
