@@ -20,7 +20,8 @@ def main(output: Path) -> None:
         (name, tag, info.path)
         for name in cifarzoo.list_models(pretrained=True)
         for tag, info in cifarzoo.get_model_info(name).weights.items()
-        if info.path.is_file()  # larger ones come in packages of their own
+        # larger ones come in packages of their own, and the sample is of CIFAR-10
+        if info.path.is_file() and info.facts["data"] == "cifar10"
     ]
     for name, tag, path in shipped:
         facts = cifarzoo.read_metadata(path)["metadata"]
