@@ -31,7 +31,7 @@ def test_known_names_have_the_models_numbers(names: list[str], count: int) -> No
         (),
         KNOWN,
         (*KNOWN, "truck"),
-        ("a", "b"),
+        ("a", "b", "c", "d", "e"),
         ("airplane", "bird", "cat", "dog", "boat"),
     ],
     ids=["none", "empty", "the same", "and more", "none shared", "one renamed"],
@@ -39,6 +39,11 @@ def test_known_names_have_the_models_numbers(names: list[str], count: int) -> No
 def test_labels_hold_as_they_are(names: tuple[str, ...] | None) -> None:
     assert class_numbers(names, KNOWN) is None
     assert class_numbers(names, None) is None
+
+
+def test_fewer_classes_of_which_none_is_known_are_refused() -> None:
+    with pytest.raises(InputError, match=r"none of the images' 2 classes .* nobody knows"):
+        class_numbers(("a", "b"), KNOWN)
 
 
 def test_upper_and_lower_case_are_one() -> None:

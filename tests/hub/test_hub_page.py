@@ -50,7 +50,7 @@ def test_a_report_on_other_images_is_not_taken_for_the_test_set(
     page = page_of(network, report=report)
     assert page.data.datasets is None
     first, *_ = page.data.eval_results
-    assert first.dataset_name == first.dataset_type == report.data
+    assert (first.dataset_type, first.dataset_name) == (report.data, f"{report.data}, 1,000 images")
     assert first.dataset_split is None
     assert first.metric_name == "accuracy, averaged with the mirror image"
     assert first.metric_value == pytest.approx(report.accuracy, abs=1e-6)

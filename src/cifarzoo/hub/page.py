@@ -112,7 +112,7 @@ def _results(
     return [
         EvalResult(
             task_type="image-classification",
-            dataset_type=_DATASETS.get(data, data),
+            dataset_type=_DATASETS.get(data, data if report is None else report.data),
             dataset_name=data,
             dataset_split="test" if data in _DATASETS else None,
             metric_type=kind,
