@@ -3,8 +3,9 @@
 Usage: python research/tune_zoo.py [--only "MODEL: NAME" ...] [--output FILE]
 
 Needs the official CIFAR-10 files ($CIFARZOO_DATA). Every trial trains on 45,000 of the training
-images and is measured on the 5,000 others after the last epoch; the test images are not read. So
-is a teacher, by its default recipe. A trial that is in the file already is not run again.
+images and is measured on the 5,000 others after the last epoch; the test images are not read. A
+teacher trains on the same 45,000, by its default recipe. A trial that is in the file already is not
+run again.
 """
 
 from __future__ import annotations

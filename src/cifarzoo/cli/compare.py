@@ -140,7 +140,7 @@ def _check_alike(
                 f"{name} was measured on {report.data!r}, and {other} on {data!r}; measure all on "
                 "the same images, as by `cifarzoo evaluate MODEL --data NAME --save report.json`"
             )
-        if pixels and report.pixels_sha256 and report.pixels_sha256 != pixels:
+        if report.has_other_pixels(pixels):
             raise InputError(
                 f"{name} and {other} were measured on sets called {data!r} whose images differ; "
                 "measure all on the same images"

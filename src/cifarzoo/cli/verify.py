@@ -92,7 +92,7 @@ def verify(
     if as_json:
         print_json([dataclasses.asdict(each) for each in found])
     else:
-        _show(found, max((tolerance(len(images)) for images in sets.values()), default=0.0))
+        _show(found, max(tolerance(len(images)) for images in sets.values()))
     if not all(each.passed for each in found):
         raise typer.Exit(1)
 

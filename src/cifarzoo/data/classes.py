@@ -86,10 +86,10 @@ def class_numbers(
     """For each class of the images its number in the model; None where labels hold as they are.
 
     They hold where one side has no names, and where no name is shared and the images have not fewer
-    classes than the model. They also hold where the
-    names that are shared have the same numbers, if both sides have as many names (a class may have
-    been renamed) or if all of the model's are shared (labels of the images' further classes have no
-    output). Upper and lower case are one, unless that makes two classes of one side the same.
+    classes than the model. They also hold where the names that are shared have the same numbers, if
+    both sides have as many names (a class may have been renamed) or if all of the model's are
+    shared (labels of the images' further classes have no output). Upper and lower case are one,
+    unless that makes two classes of one side the same.
 
     Args:
         names: Class names of the images, in label order.

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from cifarzoo.errors import InputError
 
-__all__ = ["SIXTEEN_BITS", "check_brightness", "on_white", "reduce_depth"]
+__all__ = ["SIXTEEN_BITS", "TWELVE_BITS", "on_white", "reduce_depth"]
 
 SIXTEEN_BITS = "scaled from 16 bits to 8"
-_TWELVE_BITS = 4095  # what some cameras write into 16 bits; as it stands, it is nearly black
+TWELVE_BITS = 4095  # white, as some cameras write it into 16 bits; as it stands, nearly black
 
 
 def reduce_depth(values: Tensor, bits: int | None = None) -> tuple[Tensor, tuple[str, ...]]:
@@ -36,7 +36,7 @@ def reduce_depth(values: Tensor, bits: int | None = None) -> tuple[Tensor, tuple
         return values.to(torch.uint8) * 255, ()
     if bits == 16 or values.dtype == torch.uint16:
         values = values.to(torch.int32)
-        check_brightness(int(values.max()) if values.numel() else 0)
+        _check_brightness(int(values.max()) if values.numel() else 0)
         return ((values + 128) // 257).to(torch.uint8), (SIXTEEN_BITS,)
     # written so that NaN fails too
     if values.is_floating_point() and bool(((values >= 0) & (values <= 1)).all()):
@@ -52,14 +52,14 @@ def reduce_depth(values: Tensor, bits: int | None = None) -> tuple[Tensor, tuple
     )
 
 
-def check_brightness(high: int) -> None:
+def _check_brightness(high: int) -> None:
     """Raise InputError where the largest of 16-bit values tells that they are meant for fewer."""
     if 0 < high <= 255:
         raise InputError(
             f"the largest value of this 16-bit image is {high} of 65535, so it is black: "
             "convert it to uint8 if its values are meant for 8 bits, else brighten it"
         )
-    if 0 < high <= _TWELVE_BITS:
+    if 0 < high <= TWELVE_BITS:
         raise InputError(
             f"the largest value of this 16-bit image is {high} of 65535, so it is nearly black: "
             "multiply values of 12 bits by 16, those of 10 bits by 64, or brighten it"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifarzoo.data.depth import SIXTEEN_BITS, on_white, reduce_depth
+from cifarzoo.data.depth import SIXTEEN_BITS, TWELVE_BITS, on_white, reduce_depth
 from cifarzoo.errors import InputError
 from cifarzoo.files.paths import home_path
 
@@ -188,7 +188,7 @@ def _is_deep(image: PILImage) -> bool:
 
 def _check_deep(pixels: Tensor) -> None:
     """Raise InputError where Pillow's 8 of 16 bits leave a black or nearly black image."""
-    if int(pixels.max()) <= 15:
+    if int(pixels.max()) <= TWELVE_BITS >> 8:
         raise InputError(
             "the largest value of this 16-bit image is below 4096 of 65535, so it is black or "
             "nearly: save it with 8 bits if its values are meant for 8, multiply values of 12 "

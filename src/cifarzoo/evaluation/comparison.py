@@ -132,7 +132,7 @@ def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0)
         check_kind(name, report, EvaluationReport, "evaluate(model, images) returns one")
     seed = as_seed(seed)
     if not first.has_images_of(second):
-        how = ", whose pixels are others" if first.has_other_pixels(second) else ""
+        how = ", whose pixels are others" if first.has_other_pixels(second.pixels_sha256) else ""
         raise InputError(
             f"both reports must be of the same images in the same order; got {first.data} with "
             f"{first.num_images:,} images and {second.data} with {second.num_images:,}{how}"

@@ -177,7 +177,7 @@ def render_page(entries: Sequence[PageEntry], images: ImageSet | None = None) ->
     if images is not None:
         pixels = images.sha256(with_labels=False)
         if tuple(images.labels.tolist()) != first.labels or any(
-            entry.report.pixels_sha256 not in ("", pixels) for entry in entries
+            entry.report.has_other_pixels(pixels) for entry in entries
         ):
             raise InputError(f"the images are not those of the report: {images.name}, {first.data}")
     return render(

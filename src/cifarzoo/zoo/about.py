@@ -89,8 +89,7 @@ def _facts_of_file(info: WeightsInfo) -> Mapping[str, Any]:
 
 def trained_on(info: WeightsInfo) -> str:
     """Name of the image set that weights were trained on; "" where it is not known."""
-    known = {**_facts_of_file(info), **info.facts} if "data" not in info.facts else info.facts
-    return str(known.get("data") or "")
+    return str(info.facts.get("data") or _facts_of_file(info).get("data") or "")
 
 
 def mean_accuracy(info: WeightsInfo, tta: str = "none") -> float | None:

@@ -63,8 +63,7 @@ class Conv2d(nn.Conv2d, StandIn):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (B, C, H, W); with ``keeps_contiguous``, see `layout`, in that format."""
         late = activated(x)
-        is_mixed = torch.is_autocast_enabled("cpu")
-        if late is not None and not is_mixed and self._is_depthwise() and self._fits_into(late):
+        if late is not None and self._takes_late(late):
             return activated_depthwise_conv2d(late, self.weight, self.bias, self._steps())
         x = self._laid_out(settled(x))
         way = self._way(x)
@@ -98,23 +97,24 @@ class Conv2d(nn.Conv2d, StandIn):
         The layers in C take no others. The result would be channels_last by torch too, which goes
         by the strides of map and filters.
         """
-        if not native.is_eager() or x.ndim != 4 or not native.reads(x) or native.takes(x):
+        last = torch.channels_last
+        if not native.is_eager() or x.ndim != 4 or x.is_contiguous(memory_format=last):
             return x
-        if self.kernel_size != (1, 1) if self.groups == 1 else not self._is_depthwise():
+        suits = self.kernel_size == (1, 1) if self.groups == 1 else self._is_depthwise()
+        if not suits or not native.reads(x):
             return x
-        of_pixels, of_filters = x.stride(), self.weight.stride()
-        is_part = of_pixels[1] == 1 and not x.is_contiguous()
+        is_part = x.stride(1) == 1 and not x.is_contiguous()
+        of_filters = self.weight.stride()
         if is_part or (of_filters[1] == 1 and of_filters[3] == self.weight.shape[1]):
-            return x.contiguous(memory_format=torch.channels_last)
+            return x.contiguous(memory_format=last)
         return x
 
     def _way(self, x: Tensor) -> Way:
         """How to compute: compilers, other devices and all that is not plain have torch's way."""
         if x.device.type != "cpu" or x.ndim != 4 or not native.is_eager():
             return "torch"
-        takes = native.takes(x) and _dtype(x) in native.NAMES
-        if self.groups > 1 and takes and self._is_depthwise() and self._fits_into(x):
-            return "depthwise"
+        if self.groups > 1 and self._is_depthwise() and native.takes(x) and self._fits_into(x):
+            return "depthwise" if _dtype(x) in native.NAMES else "torch"
         if self.groups > 1 or set(self.dilation) != {1} or self.padding_mode != "zeros":
             return "torch"
         if isinstance(self.padding, str):
@@ -195,6 +195,11 @@ class Conv2d(nn.Conv2d, StandIn):
             and self._is_trained()
             and native.is_eager()
         )
+
+    def _takes_late(self, late: Tensor) -> bool:
+        """Whether it computes a normalized, activated map that is nowhere written."""
+        is_mixed = torch.is_autocast_enabled("cpu")
+        return not is_mixed and self._is_depthwise() and self._fits_into(late)
 
     def _fits_into(self, x: Tensor) -> bool:
         """Whether the taps of one that `_is_depthwise` span no more than the padded map.

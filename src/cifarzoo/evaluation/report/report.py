@@ -143,7 +143,7 @@ class EvaluationReport:
         two models may number the classes differently. Classes that both name are matched by name,
         all others by number.
         """
-        if len(self.labels) != len(other.labels) or self.has_other_pixels(other):
+        if len(self.labels) != len(other.labels) or self.has_other_pixels(other.pixels_sha256):
             return False
         ours, theirs = ([score.name for score in each.classes] for each in (self, other))
         shared = set() if ours == theirs else {*ours} & {*theirs}
@@ -154,10 +154,13 @@ class EvaluationReport:
 
         return all(is_same(a, b) for a, b in {*zip(self.labels, other.labels, strict=True)})
 
-    def has_other_pixels(self, other: EvaluationReport) -> bool:
-        """Tell whether it is known that the images differ, or their order."""
-        ours, theirs = self.pixels_sha256, other.pixels_sha256
-        return bool(ours and theirs) and ours != theirs
+    def has_other_pixels(self, sha256: str) -> bool:
+        """Tell whether it is known that images with this checksum are others, or in another order.
+
+        Args:
+            sha256: What ``ImageSet.sha256(with_labels=False)`` returns; empty where it is unknown.
+        """
+        return bool(self.pixels_sha256 and sha256) and self.pixels_sha256 != sha256
 
     def __post_init__(self) -> None:
         freeze_fields(self)
