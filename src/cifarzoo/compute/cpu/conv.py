@@ -9,7 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.compute.cpu import native
-from cifarzoo.compute.cpu.depthwise import activated_depthwise_conv2d, depthwise_conv2d
+from cifarzoo.compute.cpu.depthwise import (
+    Steps,
+    activated_depthwise_conv2d,
+    depthwise_conv2d,
+)
 from cifarzoo.compute.cpu.late import activated, settled
 from cifarzoo.compute.cpu.pixels import CHANNELS_OF_A_PRODUCT, pixel_conv2d, weight_by_product
 from cifarzoo.compute.cpu.standin import StandIn
@@ -234,11 +238,11 @@ class Conv2d(nn.Conv2d, StandIn):
             return 0
         return self.padding[0] if self.padding[0] == self.padding[1] else None
 
-    def _steps(self) -> native.Steps:
+    def _steps(self) -> Steps:
         """Of one that `_is_depthwise`."""
         edge = self._edge()
         assert edge is not None
-        return native.Steps(self.stride[0], edge, self.dilation[0])
+        return Steps(self.stride[0], edge, self.dilation[0])
 
     def _dense(self, x: Tensor) -> Tensor:
         """Every output pixel by itself: what the filters, beginning in the padding, see there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +10,28 @@ from torch import Tensor
 
 from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.late import Late
-from cifarzoo.compute.cpu.native import Activation, Statistics, Steps
+from cifarzoo.compute.cpu.native import Activation, Statistics
 from cifarzoo.compute.cpu.winograd import torchs_gradients
 
-__all__ = ["activated_depthwise_conv2d", "depthwise_conv2d", "depthwise_pays"]
+__all__ = ["Steps", "activated_depthwise_conv2d", "depthwise_conv2d", "depthwise_pays"]
 
 _WIDE = 8  # pixels along a row; of fewer, most of what a row needs is not its own
+
+
+class Steps(NamedTuple):
+    """How the taps of a convolution go over a map, the same along both sides."""
+
+    stride: int
+    padding: int
+    dilation: int
+
+    def span(self, kernel: int) -> int:
+        """Pixels from the first tap to the last, both included."""
+        return self.dilation * (kernel - 1) + 1
+
+    def padding_back(self, kernel: int) -> int:
+        """The padding of the convolution that makes the gradient of the map."""
+        return self.span(kernel) - 1 - self.padding
 
 
 def depthwise_pays(x: Tensor, *, fills_registers: bool = False) -> bool:
@@ -59,7 +75,7 @@ class _Depthwise(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.has_bias, ctx.steps = bias is not None, steps
         if depthwise_pays(x):
-            return native.depthwise_apply(x, weight, bias, steps)
+            return _convolved(x, weight, bias, steps)
         offset = None if bias is None else bias.to(x.dtype)
         filters = weight.to(x.dtype)
         return torch.conv2d(x, filters, offset, *steps, len(weight))
@@ -90,8 +106,8 @@ class _Depthwise(torch.autograd.Function):
             turned = weight.flip((2, 3)).to(x.dtype)
             to_x = torch.conv2d(grad, turned, None, 1, edge, steps.dilation, channels)
         elif wants_x:
-            to_x = native.depthwise_input(grad, weight, x, steps)
-        to_weight = native.depthwise_weight(grad, x, weight.shape[2], steps)
+            to_x = _input_gradient(grad, weight, x, steps)
+        to_weight = _weight_gradient(grad, x, weight.shape[2], steps)
         return to_x, torch.empty_like(weight).copy_(to_weight), to_bias, None
 
 
@@ -112,7 +128,7 @@ class _ActivatedDepthwise(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, gain, offset, weight, bias)
         ctx.of, ctx.kind, ctx.steps = of, kind, steps
-        return native.depthwise_apply(x, weight, bias, steps, of=of, kind=kind)
+        return _convolved(x, weight, bias, steps, of=of, kind=kind)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -120,7 +136,7 @@ class _ActivatedDepthwise(torch.autograd.Function):
         if torch.is_grad_enabled():  # to be differentiated once more: torch's way
             return *_torchs(ctx, grad, [x, gain, offset, weight, bias]), None, None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
-        to_x, to_gain, to_offset, found = native.depthwise_backward(
+        to_x, to_gain, to_offset, found = _all_gradients(
             grad, x, ctx.of, ctx.kind, weight, ctx.steps
         )
         to_weight = torch.empty_like(weight).copy_(found)
@@ -146,3 +162,86 @@ def _torchs(ctx: Any, grad: Tensor, inputs: list[Tensor | None]) -> list[Tensor 
     ):
         found[i] = each
     return found
+
+
+def _weight_gradient(grad: Tensor, x: Tensor, kernel: int, steps: Steps) -> Tensor:
+    """Weight gradient (C, 1, K, K), float32, of a depthwise convolution of (B, C, H, W)."""
+    found = torch.empty(kernel, kernel, x.shape[1])
+    settings = (*_sizes(grad, x), kernel, steps.dilation, steps.stride, steps.padding)
+    native.call("depthwise_weight", x, grad, x, found, *settings)
+    return found.permute(2, 0, 1)[:, None]
+
+
+def _convolved(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    steps: Steps,
+    *,
+    of: Statistics | None = None,
+    kind: Activation = "none",
+) -> Tensor:
+    """Convolve each channel of (B, C, H, W) by itself; weight float32 (C, 1, K, K).
+
+    With statistics and an activation, of ``x`` normalized and activated. Then C fills registers.
+    """
+    kernel = weight.shape[2]
+    room = 2 * steps.padding - steps.span(kernel)
+    size = [(side + room) // steps.stride + 1 for side in x.shape[2:]]
+    y = native.new_map(x, *x.shape[:2], *size)
+    norm = (None, None) if of is None else (of.scale, of.shift)
+    ways = (steps.dilation, steps.stride, 1, steps.padding)
+    settings = (native.ACTIVATIONS.index(kind), *_sizes(y, x), kernel, *ways)
+    native.call("depthwise_apply", x, x, _taps(weight), bias, y, *norm, *settings)
+    return y
+
+
+def _input_gradient(grad: Tensor, weight: Tensor, x: Tensor, steps: Steps) -> Tensor:
+    """Input gradient of a depthwise convolution, like ``x``; weight float32 (C, 1, K, K)."""
+    kernel = weight.shape[2]
+    to_x = native.new_map(x, *x.shape)
+    ways = (steps.dilation, 1, steps.stride, steps.padding_back(kernel))
+    settings = (0, *_sizes(to_x, grad), kernel, *ways)
+    taps = _taps(weight.flip((2, 3)))
+    native.call("depthwise_apply", x, grad, taps, None, to_x, None, None, *settings)
+    return to_x
+
+
+def _all_gradients(
+    grad: Tensor,
+    x: Tensor,
+    of: Statistics,
+    kind: Activation,
+    weight: Tensor,
+    steps: Steps,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of ``x`` normalized, activated and convolved; see `_convolved`.
+
+    Returns:
+        Those of the map, of the normalization's weight and bias, and of the filters.
+    """
+    kernel, (rows, channels) = weight.shape[2], native.rows(x)
+    to_x, found = native.new_map(x, *x.shape), torch.empty(kernel, kernel, channels)
+    plan, (to_weight, to_bias) = torch.empty(2, channels), torch.empty(2, channels).unbind()
+    known = (of.mean, of.inverse_deviation, of.scale, of.shift)
+    outputs = (to_x, found, plan, *known, to_weight, to_bias)
+    ways = (steps.dilation, steps.stride, steps.padding)
+    settings = (native.ACTIVATIONS.index(kind), *_sizes(grad, x), kernel, *ways)
+    native.call("depthwise_backward", x, grad, x, _taps(weight.flip((2, 3))), *outputs, *settings)
+    # until now it holds the gradient behind the normalization, each number of which is read once
+    maps = (to_x, x, None, to_x, plan, of.scale, of.shift)
+    native.call("norm_gradient", x, *maps, rows, channels, 0, 0)
+    return to_x, to_weight, to_bias, found.permute(2, 0, 1)[:, None]
+
+
+def _taps(weight: Tensor) -> Tensor:
+    """The filters (C, 1, K, K) as (K, K, C), whose channels fill registers."""
+    channels, _, kernel, _ = weight.shape
+    taps = torch.zeros(kernel, kernel, native.filled(channels))
+    taps[:, :, :channels] = weight[:, 0].permute(1, 2, 0)
+    return taps
+
+
+def _sizes(grad: Tensor, x: Tensor) -> tuple[int, ...]:
+    batch, channels, height, width = x.shape
+    return batch, height, width, channels, grad.shape[2], grad.shape[3]

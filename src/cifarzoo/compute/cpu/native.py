@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,13 @@ from torch import Tensor, nn
 from cifarzoo.compute.cpu import library
 
 __all__ = [
+    "ACTIVATIONS",
     "NAMES",
     "Activation",
     "Statistics",
     "call",
     "channel_sums",
     "conv_weight",
-    "depthwise_apply",
-    "depthwise_backward",
-    "depthwise_input",
-    "depthwise_weight",
     "filled",
     "has_tiles",
     "is_eager",
@@ -42,6 +39,7 @@ __all__ = [
     "pixels_apply",
     "pixels_takes",
     "reads",
+    "rows",
     "takes",
     "winograd_apply",
     "winograd_takes",
@@ -49,7 +47,7 @@ __all__ = [
 ]
 
 Activation = Literal["none", "relu", "relu6"]
-_ACTIVATIONS = get_args(Activation)  # in the order of kernels.c
+ACTIVATIONS = get_args(Activation)  # in the order of kernels.c
 
 _C_TYPES: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double}  # others are tensors
 NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
@@ -107,7 +105,7 @@ def channel_sums(x: Tensor) -> Tensor:
     if torch.is_grad_enabled() or not takes(x):
         return x.sum((0, 2, 3), dtype=torch.float32)  # of bfloat16 it makes a copy in float32 first
     sums = torch.empty(x.shape[1])
-    call("channel_sums", x, x, sums, *_rows(x))
+    call("channel_sums", x, x, sums, *rows(x))
     return sums
 
 
@@ -121,7 +119,7 @@ def norm_statistics(
 ) -> Statistics:
     """The statistics of (B, C, H, W) over all but its channels; the running ones follow."""
     mean, deviation, scale, shift = fields = torch.empty(4, x.shape[1]).unbind()
-    settings = (*_rows(x), float(momentum), float(eps))
+    settings = (*rows(x), float(momentum), float(eps))
     call("norm_statistics", x, x, weight, bias, *fields, *running, *settings)
     torch.autograd.graph.increment_version(running)
     return Statistics(mean, deviation, scale, shift, eps)
@@ -132,7 +130,7 @@ def norm_apply(
 ) -> Tensor:
     """Normalize (B, C, H, W), add another map and apply an activation, in one pass."""
     y = torch.empty_like(x)
-    call("norm_apply", x, x, plus, y, of.scale, of.shift, *_rows(x), _ACTIVATIONS.index(kind))
+    call("norm_apply", x, x, plus, y, of.scale, of.shift, *rows(x), ACTIVATIONS.index(kind))
     return y
 
 
@@ -168,7 +166,7 @@ def norm_gradient(
     """The gradient of the map, of 16 channels on; with ``more``, whose pixels may lie apart."""
     to_x = torch.empty_like(x)
     apart = 0 if more is None else more.stride(3)
-    settings = (*_rows(x), apart, _ACTIVATIONS.index(kind))
+    settings = (*rows(x), apart, ACTIVATIONS.index(kind))
     call("norm_gradient", x, grad, x, more, to_x, plan, of.scale, of.shift, *settings)
     return to_x
 
@@ -186,102 +184,9 @@ def _norm_backward(
     plan = torch.empty(2, x.shape[1])
     to_weight, to_bias = sums = torch.empty(2, x.shape[1]).unbind()
     known = (of.mean, of.inverse_deviation, of.scale, of.shift)
-    settings = (*_rows(x), _ACTIVATIONS.index(kind))
+    settings = (*rows(x), ACTIVATIONS.index(kind))
     call("norm_backward", x, grad, x, y, to_x, to_other, plan, *known, *sums, *settings)
     return plan, to_weight, to_bias
-
-
-class Steps(NamedTuple):
-    """How the taps of a convolution go over a map, the same along both sides."""
-
-    stride: int
-    padding: int
-    dilation: int
-
-    def span(self, kernel: int) -> int:
-        """Pixels from the first tap to the last, both included."""
-        return self.dilation * (kernel - 1) + 1
-
-    def padding_back(self, kernel: int) -> int:
-        """The padding of the convolution that makes the gradient of the map."""
-        return self.span(kernel) - 1 - self.padding
-
-
-def depthwise_weight(grad: Tensor, x: Tensor, kernel: int, steps: Steps) -> Tensor:
-    """Weight gradient (C, 1, K, K), float32, of a depthwise convolution of (B, C, H, W)."""
-    found = torch.empty(kernel, kernel, x.shape[1])
-    settings = (*_sizes(grad, x), kernel, steps.dilation, steps.stride, steps.padding)
-    call("depthwise_weight", x, grad, x, found, *settings)
-    return found.permute(2, 0, 1)[:, None]
-
-
-def depthwise_apply(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    steps: Steps,
-    *,
-    of: Statistics | None = None,
-    kind: Activation = "none",
-) -> Tensor:
-    """Convolve each channel of (B, C, H, W) by itself; weight float32 (C, 1, K, K).
-
-    With statistics and an activation, of ``x`` normalized and activated. Then C fills registers.
-    """
-    kernel = weight.shape[2]
-    room = 2 * steps.padding - steps.span(kernel)
-    y = new_map(x, *x.shape[:2], *((size + room) // steps.stride + 1 for size in x.shape[2:]))
-    norm = (None, None) if of is None else (of.scale, of.shift)
-    ways = (steps.dilation, steps.stride, 1, steps.padding)
-    settings = (_ACTIVATIONS.index(kind), *_sizes(y, x), kernel, *ways)
-    call("depthwise_apply", x, x, _taps(weight), bias, y, *norm, *settings)
-    return y
-
-
-def depthwise_input(grad: Tensor, weight: Tensor, x: Tensor, steps: Steps) -> Tensor:
-    """Input gradient of a depthwise convolution, like ``x``; weight float32 (C, 1, K, K)."""
-    kernel = weight.shape[2]
-    to_x = new_map(x, *x.shape)
-    ways = (steps.dilation, 1, steps.stride, steps.padding_back(kernel))
-    settings = (0, *_sizes(to_x, grad), kernel, *ways)
-    taps = _taps(weight.flip((2, 3)))
-    call("depthwise_apply", x, grad, taps, None, to_x, None, None, *settings)
-    return to_x
-
-
-def depthwise_backward(
-    grad: Tensor,
-    x: Tensor,
-    of: Statistics,
-    kind: Activation,
-    weight: Tensor,
-    steps: Steps,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of ``x`` normalized, activated and convolved; see `depthwise_apply`.
-
-    Returns:
-        Those of the map, of the normalization's weight and bias, and of the filters.
-    """
-    kernel, (rows, channels) = weight.shape[2], _rows(x)
-    to_x, found = new_map(x, *x.shape), torch.empty(kernel, kernel, channels)
-    plan, (to_weight, to_bias) = torch.empty(2, channels), torch.empty(2, channels).unbind()
-    known = (of.mean, of.inverse_deviation, of.scale, of.shift)
-    outputs = (to_x, found, plan, *known, to_weight, to_bias)
-    ways = (steps.dilation, steps.stride, steps.padding)
-    settings = (_ACTIVATIONS.index(kind), *_sizes(grad, x), kernel, *ways)
-    call("depthwise_backward", x, grad, x, _taps(weight.flip((2, 3))), *outputs, *settings)
-    # until now it holds the gradient behind the normalization, each number of which is read once
-    maps = (to_x, x, None, to_x, plan, of.scale, of.shift)
-    call("norm_gradient", x, *maps, rows, channels, 0, 0)
-    return to_x, to_weight, to_bias, found.permute(2, 0, 1)[:, None]
-
-
-def _taps(weight: Tensor) -> Tensor:
-    """The filters (C, 1, K, K) as (K, K, C), whose channels fill registers."""
-    channels, _, kernel, _ = weight.shape
-    taps = torch.zeros(kernel, kernel, filled(channels))
-    taps[:, :, :channels] = weight[:, 0].permute(1, 2, 0)
-    return taps
 
 
 def conv_weight(grad: Tensor, x: Tensor, kernel: int, stride: int) -> Tensor:
@@ -360,7 +265,7 @@ def pixels_apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     inputs, outputs = weight.shape
     y = new_map(x, len(x), outputs, *x.shape[2:])
     offset = torch.zeros(outputs) if bias is None else bias
-    call("pixels_apply", x, x, weight.contiguous(), offset, y, _rows(x)[0], inputs, outputs)
+    call("pixels_apply", x, x, weight.contiguous(), offset, y, rows(x)[0], inputs, outputs)
     return y
 
 
@@ -385,13 +290,9 @@ def new_map(like: Tensor, *size: int) -> Tensor:
     )
 
 
-def _rows(x: Tensor) -> tuple[int, int]:
+def rows(x: Tensor) -> tuple[int, int]:
+    """Rows and columns of a map as a matrix: its pixels, and its channels."""
     return x.numel() // x.shape[1], x.shape[1]
-
-
-def _sizes(grad: Tensor, x: Tensor) -> tuple[int, ...]:
-    batch, channels, height, width = x.shape
-    return batch, height, width, channels, grad.shape[2], grad.shape[3]
 
 
 def call(name: str, kind: Tensor, *arguments: Any) -> None:
