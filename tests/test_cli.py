@@ -448,3 +448,19 @@ def test_a_teacher_stays_the_same_for_a_whole_run(
     teach(2)
     result = run("train", "--resume", folder, code=1)
     assert "the weights of the teacher 'simple' differ from those" in result.stderr
+
+
+def test_a_teacher_may_be_any_weights_of_a_model(
+    tmp_path: Path, give_weights: Callable[..., None]
+) -> None:
+    path = tmp_path / "other.safetensors"
+    cifarzoo.save_weights(cifarzoo.create_model("simple", seed=5), path)
+    give_weights("simple", other=WeightsInfo(path, file_digest(path)))
+    folder = tmp_path / "run"
+    options = ("--set", "epochs=1", "--data", "sample")
+    run("train", "simple", "--set", "teacher=simple.other", *options, "--output", folder)
+    content = cifarzoo.read_metadata(folder / "weights.safetensors")
+    assert content["metadata"]["teacher_sha256"] == file_digest(path)
+    another = ("--set", "teacher=simple.another", "--output", tmp_path / "second")
+    result = run("train", "simple", *options, *another, code=1)
+    assert "unknown weights of 'simple': 'another'" in result.stderr

@@ -115,6 +115,15 @@ def test_wrong_usage_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert "No such option" in capsys.readouterr().err
 
 
+def test_an_option_that_is_a_field_of_the_recipe_is_explained(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fails("train", "simple", "--batch-size", "64", code=2)
+    assert "--set batch_size=VALUE" in " ".join(capsys.readouterr().err.split())
+    fails("info", "simple", "--batch-size", "64", code=2)
+    assert "--set" not in capsys.readouterr().err
+
+
 class Endless(io.RawIOBase):
     """As /dev/zero."""
 

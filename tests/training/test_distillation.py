@@ -95,6 +95,10 @@ def test_teacher_and_recipe_must_agree(model: nn.Module, teacher: nn.Module) -> 
         Trainer(model, Recipe(), teacher=teacher)
     with pytest.raises(ArgumentError, match=r"learns from 'simple', and the teacher is 'resnet20'"):
         Trainer(model, LEARNS, teacher=cifarzoo.create_model("resnet20"))
+    tagged = LEARNS.replace(teacher="simple.cifar100")
+    Trainer(model, tagged, teacher=teacher)
+    with pytest.raises(ArgumentError, match=r"create_model\('simple', pretrained='cifar100'\)"):
+        Trainer(model, tagged)
     other = Preprocessing((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     cifarzoo.attach_card(teacher, ModelCard("simple", preprocessing=other))
     with pytest.raises(ArgumentError, match="they must agree"):

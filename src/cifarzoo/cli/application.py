@@ -77,6 +77,22 @@ class _Commands(TyperGroup):
             with contextlib.suppress(OSError):  # after SIGHUP there may be no terminal
                 typer.secho(str(interrupt) or "stopped", err=True, fg="yellow")
             raise typer.Exit(getattr(interrupt, "code", 130)) from interrupt
+        except Exception as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            slip: Any = error  # perhaps an unknown option, whose class typer does not export
+            field = getattr(slip, "option_name", "").lstrip("-").replace("-", "_")
+            if field in _fields(command):
+                slip.message += f"; set the recipe's field: --set {field}=VALUE"
+            raise
+
+
+def _fields(command: Any) -> set[str]:
+    """The fields of the recipe that ``--set`` of the command changes, if it has one."""
+    if all(option.name != "changes" for option in getattr(command, "params", ())):
+        return set()
+    from cifarzoo.recipe import Recipe
+
+    return {field.name for field in dataclasses.fields(Recipe)}
 
 
 def print_error(error: CifarZooError, command: Any = None) -> None:
@@ -94,13 +110,9 @@ def in_options(text: str, command: Any) -> str:
     text = re.sub(r"\blist_models\(([^)]*)\)", _models_command, text)
     text = re.sub(r" See list_\w+\(\)\.", "", text)
     options = {option.name: option for option in getattr(command, "params", ()) if option.opts}
-    fields: set[str] = set()
+    fields = _fields(command)
     if "val_size" in options:
         text = text.replace("split size", "--val-size")
-    if "changes" in options:
-        from cifarzoo.recipe import Recipe
-
-        fields = {field.name for field in dataclasses.fields(Recipe)}
 
     def name(match: re.Match[str]) -> str:
         argument, value = match.groups()

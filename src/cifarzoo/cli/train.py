@@ -290,8 +290,11 @@ def _load_teacher(recipe: Recipe, facts: dict[str, Any], resume: Path | None) ->
     """The network that the recipe learns from: the same one for the whole of a run."""
     if not recipe.teacher:
         return None
-    network = cifarzoo.create_model(recipe.teacher, pretrained=True)
-    found = cifarzoo.get_model_info(recipe.teacher).weights["default"].sha256
+    from cifarzoo.zoo.locate import split_tag
+
+    name, tag = split_tag(recipe.teacher)
+    network = cifarzoo.create_model(name, pretrained=tag or True)
+    found = cifarzoo.get_model_info(name).get_weights(tag or "default").sha256
     if facts.setdefault("teacher_sha256", found) != found:
         raise WeightsError(
             f"the weights of the teacher {recipe.teacher!r} differ from those that {resume} was "

@@ -66,8 +66,9 @@ class Recipe:
         lookahead_decay: Decay per step, at the end of the run, of the slow weights of lookahead.
             The network is set to them every five steps (Zhang et al. 2019, arXiv:1907.08610); 0
             turns it off.
-        teacher: Name of a pretrained model to learn from, as `create_model` takes it; "" for none.
-            The Trainer gets the network itself.
+        teacher: Name of a pretrained model to learn from, as `create_model` takes it, or
+            ``MODEL.TAG``, which names its weights too; "" for none. The Trainer gets the network
+            itself.
         distillation_weight: Share of the teacher in the loss, in [0, 1]
             (Hinton et al. 2015, arXiv:1503.02531).
         distillation_temperature: Number that divides the logits of teacher and model before they

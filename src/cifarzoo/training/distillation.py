@@ -14,6 +14,7 @@ from cifarzoo.errors import ArgumentError
 from cifarzoo.recipe import Recipe
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import get_card, names_of_outputs
+from cifarzoo.zoo.locate import split_tag
 
 __all__ = ["Distillation", "check_teacher"]
 
@@ -22,10 +23,11 @@ def check_teacher(model: nn.Module, teacher: nn.Module | None, recipe: Recipe) -
     """Raise ArgumentError when ``teacher`` is missing, unwanted, another, or sees other images."""
     if teacher is None and not recipe.teacher:
         return
+    wanted, tag = split_tag(recipe.teacher)
     if teacher is None:
         raise ArgumentError(
-            f"the recipe learns from {recipe.teacher!r}; pass teacher=create_model("
-            f"{recipe.teacher!r}, pretrained=True), or train without: recipe.replace(teacher='')"
+            f"the recipe learns from {recipe.teacher!r}; pass teacher=create_model({wanted!r}, "
+            f"pretrained={tag or True!r}), or train without: recipe.replace(teacher='')"
         )
     if not recipe.teacher:
         raise ArgumentError(
@@ -33,7 +35,7 @@ def check_teacher(model: nn.Module, teacher: nn.Module | None, recipe: Recipe) -
             f"recipe.replace(teacher={describe(teacher).name!r})"
         )
     name = describe(teacher).name
-    if name != recipe.teacher:
+    if name not in (recipe.teacher, wanted):
         raise ArgumentError(
             f"the recipe learns from {recipe.teacher!r}, and the teacher is {name!r}; pass the one "
             f"that it names, or take recipe.replace(teacher={name!r})"
