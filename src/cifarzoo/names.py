@@ -7,7 +7,7 @@ import inspect
 import numbers
 import operator
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
@@ -19,6 +19,7 @@ __all__ = [
     "check_kind",
     "check_name",
     "check_options",
+    "first_difference",
     "keyword_options",
     "near_names",
     "one_line",
@@ -257,6 +258,21 @@ def texts(values: Any) -> tuple[str, ...] | None:
     except TypeError:
         return None
     return tuple(map(str, found)) if all(isinstance(value, str) for value in found) else None
+
+
+def first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """Where two lists of class names that are not the same begin to differ.
+
+    Example:
+        >>> first_difference(["cat", "dog"], ["cat", "frog", "ship"])
+        "class 1 is 'dog' in one and 'frog' in the other"
+        >>> first_difference(["cat", "dog"], ["cat"])
+        'one has 2 and the other 1'
+    """
+    for i, (one, other) in enumerate(zip(ours, theirs, strict=False)):
+        if one != other:
+            return f"class {i} is {shorten(one)} in one and {shorten(other)} in the other"
+    return f"one has {len(ours)} and the other {len(theirs)}"
 
 
 def real_number(value: Any) -> int | float | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import itertools
 import pickle
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,15 @@ def test_counts_are_large_and_stay_in_their_cells(count: int, largest: int) -> N
     if largest < 1_000 and count <= 10:  # such as 10,000 images, on a phone of 390 pixels
         sizes = {text.get_fontsize() * 340 / (72 * figure.get_figwidth()) for text in axes.texts}
         assert min(sizes) > 9
+
+
+def test_names_of_a_hundred_classes_stand_apart_in_a_picture_that_a_screen_shows() -> None:
+    names = [f"class {number}" for number in range(100)]
+    figure = cifarzoo.plot_confusion_matrix([[7] * 100] * 100, names)
+    figure.draw_without_rendering()
+    labels = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert all(lower.y1 < upper.y0 for upper, lower in itertools.pairwise(labels))
+    assert figure.bbox.width <= 1920
 
 
 def test_a_class_without_images_is_marked_in_the_confusion_matrix() -> None:

@@ -7,7 +7,7 @@ import torch
 import torchvision
 
 import cifarzoo
-from cifarzoo import Preprocessing, ensemble
+from cifarzoo import ModelCard, Preprocessing, ensemble
 from cifarzoo.errors import ArgumentError
 
 HALF = Preprocessing((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -46,14 +46,20 @@ def test_it_has_a_report_and_a_prediction_like_any_network() -> None:
 def test_networks_of_others_have_as_many_classes_as_outputs() -> None:
     members = [torchvision.models.resnet18(num_classes=30).eval() for _ in range(2)]
     assert cifarzoo.get_card(ensemble(members)).num_classes == 30
-    with pytest.raises(ArgumentError, match="ResNet has 30 classes, and simple has airplane"):
+    with pytest.raises(
+        ArgumentError, match="ResNet has 30 classes without names, and simple has 10 c"
+    ):
         ensemble([members[0], cifarzoo.create_model("simple")])
 
 
 def test_members_must_tell_the_same_classes_apart() -> None:
     ten = cifarzoo.create_model("simple")
-    with pytest.raises(ArgumentError, match=r"same classes; .* has airplane.* has 7 classes"):
+    with pytest.raises(ArgumentError, match=r"same classes.* has 10 classes.* has 7 classes"):
         ensemble([ten, cifarzoo.create_model("simple", num_classes=7)])
+    turned = cifarzoo.create_model("simple")
+    cifarzoo.attach_card(turned, ModelCard("simple", classes=cifarzoo.CIFAR10_CLASSES[::-1]))
+    with pytest.raises(ArgumentError, match=r"order: class 0 is 'airplane' in one and 'truck' in"):
+        ensemble([ten, turned])
     with pytest.raises(ArgumentError, match="at least one network"):
         ensemble([])
     with pytest.raises(ArgumentError, match="made of networks; got a str"):

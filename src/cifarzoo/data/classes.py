@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cifarzoo.data.columns import find_label_column
 from cifarzoo.errors import InputError
-from cifarzoo.names import texts
+from cifarzoo.names import first_difference, texts
 from cifarzoo.plain import shorten
 
 if TYPE_CHECKING:
@@ -46,11 +46,13 @@ def class_names(source: Any) -> tuple[str, ...] | None:
         parts = getattr(source, "datasets", None)
         if isinstance(parts, list | tuple) and parts:
             found = [names for names in map(class_names, parts) if names is not None]
-            if any(each != found[0] for each in found):
-                raise InputError(
-                    f"data sets that are put together must have the same classes; got {found}: "
-                    "give their labels one numbering first"
-                )
+            for each in found[1:]:
+                if each != found[0]:
+                    raise InputError(
+                        "data sets that are put together must have the same classes in the same "
+                        f"order: {first_difference(found[0], each)}; give their labels one "
+                        "numbering first"
+                    )
             return found[0] if found else None
         source = getattr(source, "dataset", None)
         if source is None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
+from cifarzoo.names import first_difference
 from cifarzoo.plain import shorten
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card
@@ -89,8 +90,8 @@ def ensemble(models: Sequence[nn.Module]) -> Ensemble:
     for card in cards[1:]:
         if (card.num_classes, card.classes) != (first.num_classes, first.classes):
             raise ArgumentError(
-                f"the networks of an ensemble must have the same classes; {first.name} has "
-                f"{_classes(first)}, and {card.name} has {_classes(card)}"
+                "the networks of an ensemble must have the same classes in the same order: "
+                + _difference(first, card)
             )
     together = Ensemble(members, [card.preprocessing for card in cards]).eval()
     parameter = next(together.parameters(), None)
@@ -101,5 +102,12 @@ def ensemble(models: Sequence[nn.Module]) -> Ensemble:
     return together
 
 
-def _classes(card: ModelCard) -> str:
-    return ", ".join(card.classes) if card.classes else f"{card.num_classes} classes"
+def _difference(first: ModelCard, second: ModelCard) -> str:
+    """How the classes of two networks differ, which they do."""
+    if first.num_classes == second.num_classes and first.classes and second.classes:
+        return first_difference(first.classes, second.classes)
+    return f"{first.name} has {_count(first)}, and {second.name} has {_count(second)}"
+
+
+def _count(card: ModelCard) -> str:
+    return f"{card.num_classes} classes" + ("" if card.classes else " without names")

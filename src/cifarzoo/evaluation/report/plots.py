@@ -29,6 +29,7 @@ __all__ = [
 
 # colours that stay apart for colour-blind readers (Okabe & Ito 2008)
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MOST_NUMBERS = 20  # classes whose counts are written into the matrix
 _NARROW = 4.9  # inches; a phone shows such a picture at about its own size
 
 
@@ -311,7 +312,8 @@ def plot_robustness(reports: RobustnessReport | Sequence[RobustnessReport]) -> F
 
 def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Figure:
     count = len(classes)
-    side = max(_NARROW, 0.34 * count + 1.5)
+    has_numbers = count <= _MOST_NUMBERS
+    side = max(_NARROW, (0.34 if has_numbers else 0.16) * count + 1.5)
     # the scale of the colours stands below, so that the cells have all of the width
     figure, axes = _subplots(2, width=side, height=side * 1.12, columns=1, ratios=(30, 1))
     shares = [[n / max(sum(row), 1) for n in row] for row in confusion]
@@ -319,19 +321,12 @@ def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], tit
     # a count is as large as its cell allows: a cell is about 0.7 of the side divided by the classes
     letters = max(len(str(n)) for row in confusion for n in row)
     size = min(10.0, 72 * 0.7 * side / count / (0.66 * letters))
-    for row in range(count):
-        for column in range(count):
-            if count <= 20 and confusion[row][column]:
+    middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size}
+    for row, counts in enumerate(confusion if has_numbers else ()):
+        for column, n in enumerate(counts):
+            if n:
                 colour = "white" if shares[row][column] > 0.5 else "#222222"
-                axes[0].text(
-                    column,
-                    row,
-                    str(confusion[row][column]),
-                    ha="center",
-                    va="center",
-                    fontsize=size,
-                    color=colour,
-                )
+                axes[0].text(column, row, str(n), color=colour, **middle)
     names = [_plain(name) for name in classes]
     axes[0].set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
     labels = [
@@ -339,6 +334,8 @@ def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], tit
         for name, row in zip(names, confusion, strict=True)
     ]
     axes[0].set_yticks(range(count), labels)
+    if not has_numbers:
+        axes[0].tick_params(labelsize=7)
     axes[0].set_xlabel("predicted")
     axes[0].set_ylabel("true")
     axes[0].set_title(_plain(title))
