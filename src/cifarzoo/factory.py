@@ -11,14 +11,14 @@ from torch import nn
 from cifarzoo.compute.seeding import as_seed, own_generator
 from cifarzoo.errors import ArgumentError, UnknownNameError
 from cifarzoo.models.input import check_input
-from cifarzoo.names import check_count, check_options
+from cifarzoo.names import check_options
 from cifarzoo.zoo.card import (
     CIFAR10_CLASSES,
     CIFAR10_PREPROCESSING,
-    MOST_CLASSES,
     ModelCard,
     Preprocessing,
     attach_card,
+    check_classes,
 )
 from cifarzoo.zoo.content import Content
 from cifarzoo.zoo.fitting import check_build, choose_options, fill
@@ -79,7 +79,7 @@ def create_model(
     """
     spec = get_model_info(name)
     if num_classes is not None:
-        num_classes = check_count("num_classes", num_classes, most=MOST_CLASSES)
+        num_classes = check_classes(num_classes)
     if seed is not None:
         seed = as_seed(seed)
     check_options(f"model {name!r}", options, spec.options)

@@ -38,7 +38,11 @@ def models(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the models of the zoo."""
+    """List the models of the zoo.
+
+    The accuracy `stated` is that of the source, `weights` that of the default weights on the test
+    images; where several seeds were trained, it is their mean.
+    """
     names = cifarzoo.list_models(pattern, pretrained=True if pretrained else None)
     if ":" in pattern and names:  # to tell more, each would have to be built
         print_json(names) if as_json else typer.echo("\n".join(names))

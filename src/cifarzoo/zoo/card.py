@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
 from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
-from cifarzoo.names import check_kind, real_number, texts, whole_number
+from cifarzoo.names import check_count, check_kind, real_number, texts, whole_number
 from cifarzoo.plain import problem_of, shorten
 
 __all__ = [
     "CIFAR10_CLASSES",
     "CIFAR10_PREPROCESSING",
-    "MOST_CLASSES",
     "ModelCard",
     "Preprocessing",
     "attach_card",
+    "check_classes",
     "check_model",
     "get_card",
     "names_of_outputs",
@@ -45,8 +45,13 @@ CIFAR10_CLASSES = (
 )
 
 
-MOST_CLASSES = 100_000
-"""Of a last layer of some 200 MB; a slip of the finger asks for terabytes."""
+_MOST_CLASSES = 100_000  # a last layer of some 200 MB; a slip of the finger asks for terabytes
+
+
+def check_classes(num_classes: Any) -> int:
+    """``num_classes`` as an int, or ArgumentError if it is no number of outputs."""
+    advice = "for a network without its last layer, embeddings() gives what that layer sees"
+    return check_count("num_classes", num_classes, most=_MOST_CLASSES, advice=advice)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,17 +14,16 @@ from cifarzoo.compute.seeding import as_seed, own_generator
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.frozen import FrozenDict
-from cifarzoo.names import check_count, texts
+from cifarzoo.names import texts
 from cifarzoo.plain import shorten
 from cifarzoo.zoo.builds import describe, find_builder
-from cifarzoo.zoo.card import MOST_CLASSES, ModelCard, attach_card, unwrap
+from cifarzoo.zoo.card import ModelCard, attach_card, check_classes, unwrap
 
 __all__ = ["find_classifier", "get_classifier", "reset_classifier"]
 
 
 _SIZES = (32, 224, 256, 384, 448)
 _LAYERS = (nn.Linear, nn.Conv2d)
-_WITHOUT_LAST = "for a network without its last layer, embeddings() gives what that layer sees"
 
 
 def find_classifier(model: nn.Module) -> str:
@@ -104,7 +103,7 @@ def reset_classifier(
         >>> get_classifier(model).out_features, get_card(model).classes
         (2, ('cat', 'dog'))
     """
-    count = check_count("num_classes", num_classes, most=MOST_CLASSES, advice=_WITHOUT_LAST)
+    count = check_classes(num_classes)
     seed = None if seed is None else as_seed(seed)
     names = texts(classes)
     if classes is not None and (names is None or len(names) != count):
