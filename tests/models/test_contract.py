@@ -233,7 +233,9 @@ def test_has_a_card_that_names_it(name: str) -> None:
 @each_model
 @pytest.mark.parametrize("num_classes", [0, -1, 1.5, True])
 def test_num_classes_must_be_a_positive_whole_number(name: str, num_classes: int) -> None:
-    with pytest.raises(ArgumentError, match=r"num_classes must be a whole number of.*embeddings\(\)"):
+    with pytest.raises(
+        ArgumentError, match=r"num_classes must be a whole number of.*embeddings\(\)"
+    ):
         cifarzoo.create_model(name, num_classes=num_classes)
 
 
