@@ -37,6 +37,9 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
+needs_links = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+
+
 def assert_untouched(old: Path) -> None:
     assert old.read_bytes() == b"old"
     assert names_in(old.parent) == [old.name]
@@ -48,6 +51,24 @@ def test_block_that_succeeds_replaces_the_file(old: Path) -> None:
         assert old.read_bytes() == b"old"
     assert old.read_bytes() == b"new"
     assert names_in(old.parent) == ["file.json"]
+
+
+@needs_links
+def test_behind_a_link_the_file_that_it_names_is_replaced(old: Path, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "link.json"
+    link.parent.mkdir()
+    link.symlink_to(old)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert old.read_text() == "new"
+    assert names_in(link.parent) == ["link.json"]
+
+
+@needs_links
+def test_a_file_keeps_its_permissions(old: Path) -> None:
+    old.chmod(0o600)
+    write_text(old, "new")
+    assert old.stat().st_mode & 0o777 == 0o600
 
 
 def test_temporary_path_is_hidden_beside_the_target_with_its_suffix(tmp_path: Path) -> None:

@@ -82,11 +82,55 @@ def test_the_report_of_another_network_is_refused(tmp_path: Path) -> None:
     report = cifarzoo.evaluate(cifarzoo.create_model("simple", seed=0), images)
     with pytest.raises(ArgumentError, match="which are not those of the network 'simple'"):
         cifarzoo.save_pretrained("simple.cifar100", tmp_path / "made", report=report)
+    with pytest.raises(ArgumentError, match="is of 'simple', and the network is 'resnet20'"):
+        cifarzoo.save_pretrained("resnet20", tmp_path / "made", report=report)
     assert not (tmp_path / "made").exists()
     part = cifarzoo.evaluate(cifarzoo.create_model("simple"), images.subset(range(50)))
     cifarzoo.save_pretrained("simple", tmp_path / "made", report=part)
     page = (tmp_path / "made/README.md").read_text(encoding="utf-8")
     assert "cifar10 sample test, 50 images" in page
+
+
+def test_a_page_that_somebody_wrote_or_changed_stays(
+    saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = shutil.copytree(saved, tmp_path / "mine")
+    page = mine / "README.md"
+    cifarzoo.save_pretrained("simple", mine, license="apache-2.0")
+    assert "license: apache-2.0" in page.read_text(encoding="utf-8")
+    assert not caplog.text
+    page.write_text("my own words", encoding="utf-8")
+    cifarzoo.save_pretrained("resnet20", mine)
+    assert page.read_text(encoding="utf-8") == "my own words"
+    assert "somebody has changed it" in caplog.text
+    assert cifarzoo.get_card(cifarzoo.from_pretrained(mine)).name == "resnet20"
+    cifarzoo.save_pretrained("simple", mine)
+    assert page.read_text(encoding="utf-8") == "my own words"
+    page.unlink()
+    cifarzoo.save_pretrained("simple", mine)
+    assert "license: mit" in page.read_text(encoding="utf-8")
+
+
+def test_weights_and_settings_of_another_library_are_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"library_name": "timm"}')
+    before = files(tmp_path)
+    with pytest.raises(OutputError, match=r"holds config\.json, which save_pretrained did not"):
+        cifarzoo.save_pretrained("simple", tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_a_saved_folder_is_pushed_as_it_is(
+    saved: Path, hub: HubServer, api: HfApi, tmp_path: Path
+) -> None:
+    mine = shutil.copytree(saved, tmp_path / "mine")
+    (mine / "README.md").write_text("my own words", encoding="utf-8")
+    (mine / "notes.txt").write_text("private", encoding="utf-8")
+    cifarzoo.push_to_hub(mine, "me/mine", api=api)
+    pushed = hub.commits["me/mine"][-1]
+    assert sorted(pushed) == [".gitattributes", *FILES]
+    assert pushed["README.md"] == b"my own words"
+    with pytest.raises(ArgumentError, match="license has no place"):
+        cifarzoo.push_to_hub(mine, "me/mine", license="mit", api=api)
 
 
 def test_settings_tell_what_others_need(model: nn.Module, tmp_path: Path) -> None:

@@ -226,8 +226,10 @@ def check_batch(images: Tensor, labels: Tensor) -> None:
         )
 
 
-def check_normalized(images: Tensor, preprocessing: Preprocessing = CIFAR10_PREPROCESSING) -> None:
-    """Raise InputError when float images, which are taken as normalized, are not.
+def check_normalized(
+    images: Tensor, preprocessing: Preprocessing = CIFAR10_PREPROCESSING
+) -> tuple[float, float]:
+    """The extremes of float images, or InputError when they, taken as normalized, are not.
 
     A network whose ``preprocessing`` changes nothing normalizes inside: it takes floats in 0..1.
     """
@@ -239,6 +241,7 @@ def check_normalized(images: Tensor, preprocessing: Preprocessing = CIFAR10_PREP
         )
     low, high = (float(x) for x in torch.aminmax(images))
     check_image_range(low, high, len(images), preprocessing)
+    return low, high
 
 
 def check_image_range(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ class Checks:
         self._device, self._preprocessing = device, preprocessing
         self._takes_soft, self._needs_labels = takes_soft, needs_labels
         self._has_begun = False
+        self._seen = (math.inf, -math.inf, 0)  # extremes and number of the float images so far
         self._widths: dict[int, int] = {}  # of rows before `match`: the first batch with each
         self._ranges: list[Tensor] = []  # extremes of batches that lie on an accelerator
         self._batches: list[tuple[int, int]] = []  # number and size of each
@@ -85,7 +87,7 @@ class Checks:
             # the first batch is worth waiting for; what lies on a CPU needs no waiting
             is_read = is_first or images.device.type == "cpu"
             if images.dtype != torch.uint8 and (is_read or not images.is_floating_point()):
-                check_normalized(images, self._preprocessing)
+                self._check_range(*check_normalized(images, self._preprocessing), len(images))
             if known is not None and labels is not None:
                 is_read = is_first or labels.device.type == "cpu"
                 if is_read and not labels.is_floating_point():
@@ -99,6 +101,12 @@ class Checks:
         self.note(images, numbered, number)
         # an index beyond the end would stop the accelerator
         return images, labels if numbered is None else numbered.clamp(0, known - 1)
+
+    def _check_range(self, low: float, high: float, count: int) -> None:
+        """Raise InputError when all float images so far are not normalized; a few cannot tell."""
+        darkest, brightest, images = self._seen
+        self._seen = min(darkest, low), max(brightest, high), images + count
+        check_image_range(*self._seen, self._preprocessing)
 
     def note(self, images: Tensor, labels: Tensor | None, number: int) -> None:
         """Remember the extremes of a batch, without waiting for them."""
@@ -119,5 +127,7 @@ class Checks:
                 if self.num_labels is not None:
                     check_labels(torch.tensor([int(low), int(high)]), self.num_labels)
                 check_image_range(darkest, brightest, count, self._preprocessing)
+                if darkest or brightest:  # zeros stand for bytes
+                    self._check_range(darkest, brightest, count)
             except InputError as error:
                 raise InputError(f"batch {number}: {error}") from None

@@ -37,6 +37,9 @@ class Feed:
         steps: Batches in an epoch; ``len(source)`` unless given.
         takes_soft: Whether labels may be shares of several classes, float (B, classes).
         needs_labels: Whether a batch must not be images alone.
+
+    Raises:
+        InputError: A `Loader` normalizes otherwise, or ``steps`` is no number of batches.
     """
 
     def __init__(
@@ -58,6 +61,12 @@ class Feed:
         self._fixed_steps = whole
         self._running: Iterator[tuple[Tensor, Tensor]] | None = None
         self._is_ours = isinstance(source, Loader)  # whose images and labels are known to be right
+        if isinstance(source, Loader) and source.preprocessing != preprocessing:
+            raise InputError(
+                f"the Loader normalizes by {source.preprocessing}, and the network takes images "
+                f"normalized by {preprocessing}: pass "
+                "Loader(..., preprocessing=get_card(model).preprocessing), or the ImageSet itself"
+            )
         self._numbers: Tensor | None = None  # of the labels in the model, where they differ
         self._outputs: int | None = None  # of the model
         self._checks = Checks(

@@ -81,7 +81,7 @@ class Loader:
     Raises:
         ArgumentError: An argument is of another kind; ``batch_size`` is below 1, or larger than the
             set with ``drop_last``; the images are not square, not larger than ``crop_padding``, or
-            fewer than the processes.
+            fewer than the processes; ``rank`` is the number of no process.
 
     Example:
         >>> from cifarzoo import load_sample
@@ -122,7 +122,7 @@ class Loader:
             self._changes.append(adapt_transform(transform))
         size, padding = images.images.shape[3], self.augmentation.crop_padding
         self.batch_size = whole_number(batch_size) or 0
-        _check(images, batch_size, padding, drop_last=drop_last, world_size=world_size)
+        _check(images, batch_size, padding, drop_last, rank, world_size)
         self.preprocessing = preprocessing
         self.shuffle = shuffle
         self.drop_last = drop_last
@@ -308,9 +308,14 @@ def _bounds(shares: list[Tensor]) -> list[tuple[int, int]]:
 
 
 def _check(
-    images: ImageSet, batch_size: int, padding: int, *, drop_last: bool, world_size: int
+    images: ImageSet, batch_size: int, padding: int, drop_last: bool, rank: int, world_size: int
 ) -> None:
     check_count("world_size", world_size)
+    number = whole_number(rank)
+    if number is None or not 0 <= number < world_size:
+        raise ArgumentError(
+            f"rank must be the number of a process, in 0..{world_size - 1}; got {shorten(rank)}"
+        )
     if whole_number(batch_size) is None:
         raise ArgumentError(f"batch_size must be a whole number; got {shorten(batch_size)}")
     height, width = images.images.shape[2:]

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,8 @@ def atomic_path(path: str | os.PathLike[str], *, replace: bool = True) -> Iterat
     """Yield a temporary path beside ``path``; move it into place when the block succeeds.
 
     The old file stays untouched when the block fails or writes nothing, the disk is full or the
-    process dies. What a process that died has left in the folder is removed.
+    process dies. What a process that died has left in the folder is removed. Behind a symbolic
+    link, the file that it names is replaced; a new file has the permissions of the old one.
 
     Args:
         path: The file; ~ is the user's home, as in all that is written here.
@@ -53,6 +55,8 @@ def atomic_path(path: str | os.PathLike[str], *, replace: bool = True) -> Iterat
     target = home_path(path)
     try:
         is_folder = target.is_dir()
+        if target.is_symlink():
+            target = Path(os.path.realpath(target))
     except OSError as error:  # the name is too long, or a folder above is closed
         raise cannot_write(target, error) from error
     if is_folder:
@@ -70,6 +74,8 @@ def atomic_path(path: str | os.PathLike[str], *, replace: bool = True) -> Iterat
                 if not os.fstat(written.fileno()).st_size:
                     raise OutputError(f"cannot write {target}: nothing was written")
             if replace:
+                with contextlib.suppress(OSError):  # there may be none, or one of another user
+                    shutil.copymode(target, part)
                 part.replace(target)
             else:
                 _move_to_free(part, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Mapping
 from os import PathLike
@@ -20,7 +21,7 @@ from cifarzoo.errors import (
 from cifarzoo.evaluation.report import EvaluationReport
 from cifarzoo.factory import create_model, load_model
 from cifarzoo.files.paths import home_path
-from cifarzoo.files.writing import make_directory, write_bytes, write_text
+from cifarzoo.files.writing import digest, file_digest, make_directory, write_bytes, write_text
 from cifarzoo.hub.page import write_page
 from cifarzoo.names import check_kind
 from cifarzoo.version import __version__
@@ -70,7 +71,8 @@ def save_pretrained(
     Args:
         model: A network; or the path of a weights file, the folder of a run, or ``MODEL`` or
             ``MODEL.TAG`` for weights of the zoo, whose recipe and accuracy then stand on the page.
-        folder: Folder for the three files. Each is written as a whole; other files there stay.
+        folder: Folder for the three files. Each is written as a whole; other files there stay, and
+            so does a page that somebody has changed, or wrote.
         report: What `evaluate` found, for the page.
         metadata: Facts for the weights file and the page, as `save_weights` takes them: "recipe",
             "data", "test_accuracy". Unless given, they are those of the weights file.
@@ -85,7 +87,7 @@ def save_pretrained(
         MissingExtraError: huggingface_hub is not installed.
         ArgumentError: An argument is of another kind, or the report is of another network.
         WeightsError: There is no such file, or it does not say which network it belongs to.
-        OutputError: The folder cannot be written.
+        OutputError: The folder cannot be written, or holds weights or settings of another library.
     """
     hub_client()  # or the error that there is none, before any work is done
     for name, value, kind in (
@@ -97,6 +99,13 @@ def save_pretrained(
         if value is not None:
             check_kind(name, value, kind)
     folder, source, facts = home_path(folder), None, dict(metadata or {})
+    before = _settings_in(folder)
+    taken = [name for name in (_WEIGHTS, _CONFIG) if (folder / name).exists()]
+    if taken and not before:
+        raise OutputError(
+            f"{folder} holds {' and '.join(taken)}, which save_pretrained did not write; choose "
+            "another folder"
+        )
     if isinstance(model, nn.Module):
         network = model
     else:
@@ -123,8 +132,15 @@ def save_pretrained(
     else:
         save_weights(network, folder / _WEIGHTS, metadata=facts)
     config = _describe(describe(network), read_metadata(folder / _WEIGHTS)["sha256"])
+    config["page_sha256"] = digest(page.encode())
+    old = folder / _PAGE
+    if old.exists() and file_digest(old) != before.get("page_sha256"):
+        logging.getLogger("cifarzoo").warning(
+            "%s stays as it is, for somebody has changed it; remove it to get a new one", old
+        )
+    else:
+        write_text(old, page)
     write_text(folder / _CONFIG, json.dumps(config, indent=2) + "\n")
-    write_text(folder / _PAGE, page)
     return folder
 
 
@@ -200,13 +216,8 @@ def weights_in_folder(folder: Path) -> Path:
     Raises:
         WeightsError: They are not, or something is missing.
     """
-    path = folder / _WEIGHTS
-    try:
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        is_ours = config.get("library_name") == "cifarzoo" and "sha256" in config
-    except (OSError, ValueError, AttributeError):
-        is_ours = False
-    if not is_ours or not path.is_file():
+    path, config = folder / _WEIGHTS, _settings_in(folder)
+    if not config or not path.is_file():
         raise WeightsError(
             f"{folder} was not written by save_pretrained: it needs {_WEIGHTS}, and {_CONFIG} with "
             "the library name cifarzoo; create_model(name, pretrained=path) loads weights of others"
@@ -218,8 +229,23 @@ def weights_in_folder(folder: Path) -> Path:
     return path
 
 
+def _settings_in(folder: Path) -> dict[str, Any]:
+    """What config.json in a folder of `save_pretrained` says; empty for any other folder."""
+    try:
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        is_ours = config.get("library_name") == "cifarzoo" and "sha256" in config
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return dict(config) if is_ours else {}
+
+
 def _check_report(report: EvaluationReport, card: ModelCard) -> None:
-    """Raise ArgumentError when what is told of the classes cannot be of this network."""
+    """Raise ArgumentError when a report is of another network, by its name or its classes."""
+    if report.model != card.name:
+        raise ArgumentError(
+            f"the report is of {report.model!r}, and the network is {card.name!r}; pass the report "
+            "of this one"
+        )
     names = tuple(score.name for score in report.classes)
     if len(names) != card.num_classes or (card.classes and names != card.classes):
         raise ArgumentError(
@@ -245,7 +271,8 @@ def push_to_hub(
     The repository is created if there is none. Run ``hf auth login`` once before.
 
     Args:
-        model: The network, as `save_pretrained` takes it.
+        model: The network, as `save_pretrained` takes it; or the folder that `save_pretrained`
+            wrote, whose three files are sent as they are.
         repo_id: Name of the repository, ``owner/name``.
         report: What `evaluate` found, for the page.
         metadata: Facts for the weights file and the page, as `save_pretrained` takes them.
@@ -261,17 +288,31 @@ def push_to_hub(
     Raises:
         MissingExtraError: huggingface_hub is not installed.
         WeightsError: There is no such file, or it does not say which network it belongs to.
+        ArgumentError: There are facts for the page of a folder, which has its page.
         OutputError: The hub refused, or there is no connection.
     """
     client = hub_client(api)
-    with tempfile.TemporaryDirectory() as made:
-        folder = save_pretrained(
-            model, made, report=report, metadata=metadata, license=license, repo_id=repo_id
+    facts: dict[str, Any] = {"report": report, "metadata": metadata, "license": license}
+    ready = None if isinstance(model, nn.Module) else home_path(model)
+    if ready is None or not _settings_in(ready):
+        ready = None
+    elif given := [name for name, value in facts.items() if value is not None]:
+        raise ArgumentError(
+            f"the page in {ready} is sent as it is, so {given[0]} has no place; give it to "
+            "save_pretrained"
         )
+    else:
+        weights_in_folder(ready)
+    with tempfile.TemporaryDirectory() as made:
+        folder = ready or save_pretrained(model, made, **facts, repo_id=repo_id)
         try:
             client.create_repo(repo_id, private=private, exist_ok=True)
             commit = client.upload_folder(
-                repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message
+                repo_id=repo_id,
+                folder_path=folder,
+                revision=revision,
+                commit_message=message,
+                allow_patterns=[_WEIGHTS, _CONFIG, _PAGE],
             )
         except Exception as error:  # of the hub, of its connection, or about the name
             raise OutputError(

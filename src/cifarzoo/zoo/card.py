@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.errors import ArgumentError
+from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
 from cifarzoo.names import check_count, check_kind, real_number, texts, whole_number
 from cifarzoo.plain import problem_of, shorten
@@ -93,7 +93,16 @@ class Preprocessing:
         return 1 / (255 * std), -mean / std
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Normalize uint8 (B, 3, H, W) in 0..255 to float32 of the same shape and layout."""
+        """Normalize uint8 (B, 3, H, W) in 0..255 to float32 of the same shape and layout.
+
+        Raises:
+            InputError: ``images`` are no bytes; floats may be in 0..1, or normalized already.
+        """
+        if images.dtype != torch.uint8:
+            raise InputError(
+                f"normalize() takes uint8 images in 0..255; got {images.dtype}: of floats in 0..1, "
+                "(255 * images).round().to(torch.uint8) makes them"
+            )
         scale, bias = (x.to(images.device).view(3, 1, 1) for x in self.scale_and_bias())
         return torch.addcmul(bias, images, scale)
 
