@@ -172,7 +172,7 @@ def test_reports_are_compared_with_what_was_measured_alike(
         (("simple",), "name two or more models"),
         (("simple", "lost.json"), "cannot read a report from lost.json"),
         (("list.json", "dict.json"), "list.json: it is no report of cifarzoo, but a list"),
-        (("dict.json", "list.json"), "dict.json: it is no report of cifarzoo: it does not state"),
+        (("dict.json", "list.json"), "dict.json: it is no report of cifarzoo: model is missing"),
         (("deep.json", "simple"), "cannot read a report from deep.json: it is nested too deeply"),
         (("later.json", "simple"), "this version reads up to"),
         (("simple", "nosuch"), "unknown model 'nosuch'"),

@@ -618,6 +618,12 @@ def test_batch_size_must_give_each_process_an_image(batch_size: int, world_size:
         Loader(made_up(), batch_size=batch_size, world_size=world_size)
 
 
+@pytest.mark.parametrize("rank", [-1, 2, 0.5, True])
+def test_rank_must_be_the_number_of_a_process(rank: Any) -> None:
+    with pytest.raises(ArgumentError, match=rf"rank must be .*, in 0\.\.1; got {rank}"):
+        Loader(made_up(), batch_size=2, rank=rank, world_size=2)
+
+
 def test_set_must_give_each_process_an_image() -> None:
     with pytest.raises(ArgumentError, match="2 images cannot be divided among 3 processes"):
         Loader(made_up(2), batch_size=3, world_size=3)

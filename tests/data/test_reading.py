@@ -24,6 +24,7 @@ from torch.utils.data import (
 
 import cifarzoo
 from cifarzoo import ImageSet
+from cifarzoo.data.classes import class_names
 from cifarzoo.errors import InputError
 
 NAMES = ("ant", "bee", "cow", "dog")
@@ -117,6 +118,13 @@ def test_a_part_without_names_has_as_many_classes_as_the_whole() -> None:
     assert read.labels.tolist() == [1, 0]
     joined = ConcatDataset([Subset(whole, [0]), Subset(whole, [1])])
     assert len(ImageSet.from_dataset(joined).classes) == 5
+
+
+def test_names_in_an_array_are_names_too() -> None:
+    named = Named([2, 0])
+    named.classes = np.array(NAMES)  # type: ignore[assignment]
+    assert ImageSet.from_dataset(named).classes == NAMES
+    assert class_names(DataLoader(named)) == NAMES
 
 
 def test_data_sets_that_agree_are_put_together() -> None:

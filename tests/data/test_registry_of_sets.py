@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,24 @@ def test_parts_of_a_folder(photos: Path) -> None:
     assert len(load_folder(photos / "val", "test")) == 8  # no parts in it: all of it
     with pytest.raises(DataNotFoundError, match="holds no folder 'train'; put the images"):
         load_folder(photos / "val", "train")
+
+
+def test_parts_are_not_taken_for_classes(photos: Path) -> None:
+    with pytest.raises(ArgumentError, match="the parts test and train, and no classes; choose one"):
+        load_folder(photos)
+    picture(photos / "train" / "toy.png", (9, 9, 9))  # trains, tests: they may be classes
+    assert load_folder(photos).classes == ("test", "train")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links_to_folders_are_followed_once(photos: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "more" / "a.png", (190, 20, 20))
+    (photos / "test" / "red" / "more").symlink_to(tmp_path / "more")
+    (photos / "test" / "red" / "again").symlink_to(tmp_path / "more")
+    (photos / "test" / "red" / "round").symlink_to(photos / "test")
+    (photos / "test" / "red" / "round2").symlink_to(photos / "test" / "red")
+    found = load_folder(photos, "test")
+    assert found.labels.tolist() == [0] * 4 + [1] * 9
 
 
 def test_what_is_no_folder_of_classes_is_refused(photos: Path, tmp_path: Path) -> None:

@@ -183,6 +183,10 @@ def test_people_must_have_seen_the_images(sample_test: cifarzoo.ImageSet) -> Non
     model = cifarzoo.create_model("simple", seed=0)
     with pytest.raises(InputError, match=r"humans must be \(1000, 10\)"):
         compare_with_humans(model, sample_test, torch.full((999, 10), 0.1))
+    counts = torch.nn.functional.one_hot(sample_test.labels, 10) * 50
+    for wrong in (counts, counts.double() * torch.nan, counts - 1):
+        with pytest.raises(InputError, match=r"must hold shares of people.*divide counts"):
+            compare_with_humans(model, sample_test, wrong)
     wider = cifarzoo.create_model("simple", num_classes=12)
     with pytest.raises(InputError, match="12 outputs"):
         compare_with_humans(wider, sample_test, torch.full((1000, 10), 0.1))

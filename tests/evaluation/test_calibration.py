@@ -90,6 +90,15 @@ def test_any_other_temperature_gives_probabilities(temperature: Any, few: ImageS
     torch.testing.assert_close(rows.amax(1), torch.tensor(report.confidence))
 
 
+def test_images_that_are_all_recognized_tell_no_temperature(few: ImageSet) -> None:
+    model = cifarzoo.create_model("simple", pretrained=True)
+    report = cifarzoo.evaluate(model, few)
+    pairs = zip(report.labels, report.predicted, strict=True)
+    right = few.subset([i for i, (label, found) in enumerate(pairs) if label == found])
+    with pytest.raises(InputError, match=r"recognizes all .* images, so the smaller the temp"):
+        cifarzoo.calibrate(model, right)
+
+
 def test_labels_without_an_output_are_refused(few: ImageSet) -> None:
     with pytest.raises(InputError, match=r"labels must be in 0\.\.2"):
         cifarzoo.calibrate(cifarzoo.create_model("simple", num_classes=3), few)

@@ -13,7 +13,7 @@ from torch import nn
 import cifarzoo
 from cifarzoo import EvaluationReport, ImageSet
 from cifarzoo.errors import InputError
-from cifarzoo.evaluation.comparison import _bootstrap, mcnemar
+from cifarzoo.evaluation.comparison import Comparison, _bootstrap, mcnemar
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,20 @@ def with_right(report: EvaluationReport, right: list[bool]) -> EvaluationReport:
         predicted=predicted,
         accuracy=sum(right) / len(right),
     )
+
+
+def test_few_images_show_no_difference() -> None:
+    """The bootstrap's interval is too narrow for so few."""
+    result = Comparison(("a", "b"), (0.9, 0.896), 0.004, (0.001, 0.008), 4, 0, mcnemar(4, 0))
+    assert result.verdict.endswith("on too few images to show which is better (p = 0.12).")
+    result = dataclasses.replace(result, only_first=40, only_second=10, p_value=mcnemar(40, 10))
+    assert result.verdict == "The interval leaves out 0: a is better."
+
+
+def test_mcnemar_of_many_images_is_soon_told() -> None:
+    assert mcnemar(25_000, 25_000) == 1.0
+    expected = scipy.stats.binomtest(24_000, 49_000).pvalue
+    assert mcnemar(24_000, 25_000) == pytest.approx(expected)
 
 
 @given(first=st.integers(0, 400), second=st.integers(0, 400))

@@ -36,6 +36,36 @@ def test_probabilities_are_those_that_evaluate_counts(model: nn.Module, few: Ima
     torch.testing.assert_close(found.amax(1), torch.tensor(report.confidence))
 
 
+def test_a_loader_that_normalizes_otherwise_is_refused(model: nn.Module, few: ImageSet) -> None:
+    half = cifarzoo.Preprocessing((0.5,) * 3, (0.5,) * 3)
+    loader = cifarzoo.Loader(few, batch_size=50, preprocessing=half)
+    for measure in (evaluate, probabilities, cifarzoo.calibrate):
+        with pytest.raises(InputError, match=r"the Loader normalizes by .*0\.5.*and the network"):
+            measure(model, loader)
+    trainer = cifarzoo.Trainer(cifarzoo.create_model("simple"), cifarzoo.Recipe(epochs=1))
+    with pytest.raises(InputError, match=r"pass Loader\(\.\.\., preprocessing=get_card\(model\)"):
+        trainer.fit(loader)
+    with pytest.raises(InputError, match="the Loader normalizes by"):
+        trainer.fit(few, loader)
+    # an ensemble normalizes inside
+    with pytest.raises(InputError, match="the Loader normalizes by"):
+        evaluate(cifarzoo.ensemble([model]), cifarzoo.Loader(few, batch_size=50))
+    own = cifarzoo.create_model("simple", seed=0, preprocessing=half)
+    assert evaluate(own, loader, **CPU).loss == pytest.approx(evaluate(own, few, **CPU).loss)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_small_batches_that_are_not_normalized_are_refused_together(
+    size: int, model: nn.Module, few: ImageSet
+) -> None:
+    pixels = few.images.float() / 255
+    number = -(-8 // size)
+    with pytest.raises(InputError, match=f"batch {number}: float images must be normalized"):
+        evaluate(model, zip(pixels.split(size), few.labels.split(size), strict=True), **CPU)
+    bright = torch.full((4, 3, 32, 32), 0.5)
+    probabilities(model, [bright, few.images[:4], bright - 1, bright, bright], **CPU)
+
+
 def forms(few: ImageSet) -> dict[str, Any]:
     pixels = few.images
     floats = cifarzoo.CIFAR10_PREPROCESSING.normalize(pixels)

@@ -208,7 +208,8 @@ def test_reports_of_older_versions_stay_readable(sample_test: ImageSet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"), [({}, "it does not state model, data, tta"), ([{}], "but a list")]
+    ("data", "reason"),
+    [({}, "model is missing"), ([{}], "but a list"), ({"format": "2"}, "format is no number")],
 )
 def test_what_is_no_report_is_refused(data: Any, reason: str) -> None:
     with pytest.raises(InputError, match=f"it is no report of cifarzoo.*{reason}"):

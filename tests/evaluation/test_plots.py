@@ -172,6 +172,17 @@ def test_predictions_are_shown_with_their_mistakes(few: ImageSet) -> None:
     assert plot_predictions(report, few, []) is None
 
 
+def test_predictions_are_drawn_on_the_images_of_the_report(few: ImageSet) -> None:
+    report = cifarzoo.evaluate(cifarzoo.create_model("simple", seed=0), few)
+    turned = dataclasses.replace(few, images=few.images.flip(3))
+    for other in (turned, few.subset(range(50))):
+        with pytest.raises(InputError, match="the images are not those of the report"):
+            plot_predictions(report, other)
+    for number in (-1, 200):
+        with pytest.raises(ArgumentError, match=r"indices must be numbers in 0\.\.199"):
+            plot_predictions(report, few, [0, number])
+
+
 def test_panels_stand_in_as_many_columns_as_asked_for(
     report: EvaluationReport, few: ImageSet
 ) -> None:

@@ -192,6 +192,26 @@ def test_report_survives_json(model: nn.Module, few: ImageSet) -> None:
     assert EvaluationReport.from_dict(json.loads(report.to_json())) == report
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"comment": 1}, "unknown field 'comment'"),
+        ({"classes": 5}, "classes should be a valid list; got 5"),
+        ({"labels": None}, "labels should be a valid list; got None"),
+        ({"accuracy_interval": [0.1]}, "accuracy_interval .* at least 2"),
+        ({"predicted": [1, 2]}, "predicted has 2 entries for 200 images"),
+        ({"labels": [10] * 200}, "labels beyond its 10 classes"),
+        ({"confusion": [[200]]}, "not one of 10 classes"),
+    ],
+)
+def test_a_report_whose_parts_contradict_each_other_is_refused(
+    model: nn.Module, few: ImageSet, change: dict[str, Any], reason: str
+) -> None:
+    data = cifarzoo.evaluate(model, few).to_dict()
+    with pytest.raises(InputError, match=f"it is no report of cifarzoo: .*{reason}"):
+        EvaluationReport.from_dict({**data, **change})
+
+
 def test_a_class_without_images_has_no_interval(halves: ImageSet) -> None:
     three = ImageSet(halves.images, halves.labels, ("dark", "bright", "absent"))
 

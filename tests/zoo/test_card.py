@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from cifarzoo import ImageSet, ModelCard, Preprocessing, get_card
-from cifarzoo.errors import ArgumentError
+from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.zoo.card import (
     CIFAR10_CLASSES,
     CIFAR10_PREPROCESSING,
@@ -67,6 +67,12 @@ def test_normalize_equals_torchvision(preprocessing: Preprocessing, images: Imag
     assert normalized.dtype == torch.float32
     # errors grow with 1 / std, which may be 100 here
     torch.testing.assert_close(normalized, reference(images.images), rtol=1e-6, atol=5e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int64])
+def test_only_bytes_are_normalized(dtype: torch.dtype) -> None:
+    with pytest.raises(InputError, match=f"takes uint8 images in 0..255; got {dtype}"):
+        CIFAR10_PREPROCESSING.normalize(torch.ones(1, 3, 2, 2, dtype=dtype))
 
 
 def test_normalize_keeps_the_layout() -> None:

@@ -137,6 +137,19 @@ def test_options_not_given_are_those_of_the_weights(steep: Path) -> None:
         assert model.get_submodule("2").negative_slope == slope
 
 
+def test_an_option_that_changes_the_answers_of_the_weights_is_told(
+    steep: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cifarzoo.create_model("sloped", pretrained=steep, slope=0.5)
+    cifarzoo.create_model("wrn16_2", pretrained=True, dropout=0.3)
+    assert not caplog.text
+    cifarzoo.create_model("sloped", pretrained=steep, slope=0.0)
+    assert "was made by create_model('sloped', width=4, slope=0.5), and this network" in caplog.text
+    caplog.clear()
+    cifarzoo.create_model("airbench94", pretrained=True, early_pooling=(1,))
+    assert "was made by create_model('airbench94'), and this network" in caplog.text
+
+
 def test_an_option_that_no_shape_tells_of_is_asked_for(steep: Path) -> None:
     flat = cifarzoo.create_model("sloped", width=4, seed=1)
     before = copy.deepcopy(flat)

@@ -40,9 +40,9 @@ def class_names(source: Any) -> tuple[str, ...] | None:
         InputError: Data sets that are put together number their classes differently.
     """
     for _ in range(100):  # wrappers around wrappers
-        names = getattr(source, "classes", None) or _feature_names(source)
-        if isinstance(names, list | tuple) and names and all(isinstance(n, str) for n in names):
-            return tuple(names)
+        names = texts(getattr(source, "classes", None)) or texts(_feature_names(source))
+        if names:
+            return names
         parts = getattr(source, "datasets", None)
         if isinstance(parts, list | tuple) and parts:
             found = [names for names in map(class_names, parts) if names is not None]

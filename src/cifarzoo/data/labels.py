@@ -12,7 +12,7 @@ from torch import Tensor
 from cifarzoo.data.image import from_numpy
 from cifarzoo.errors import InputError
 
-__all__ = ["as_labels", "row_width"]
+__all__ = ["are_shares", "as_labels", "row_width"]
 
 _ROUNDING = 1e-2  # of shares that were added up in bfloat16
 
@@ -121,8 +121,17 @@ def _is_soft(rows: Tensor) -> bool:
     """Whether rows are shares of classes: not negative, one altogether, not all of one class."""
     if not rows.is_floating_point():
         return False
-    is_whole = (rows >= 0).all() & ((rows.float().sum(1) - 1).abs() < _ROUNDING).all()
-    return bool(is_whole & (rows.amax(1) < 1).any())
+    return are_shares(rows.float(), _ROUNDING) and bool((rows.amax(1) < 1).any())
+
+
+def are_shares(rows: Tensor, rounding: float = 1e-3) -> bool:
+    """Whether each row (N, C) is a distribution: not negative, and one altogether.
+
+    Args:
+        rows: Numbers of any kind; NaN is no share.
+        rounding: How far the sum of a row may be from one.
+    """
+    return bool(((rows >= 0).all() & ((rows.sum(1) - 1).abs() <= rounding).all()).item())
 
 
 def _from_one_hot(rows: Tensor) -> Tensor:

@@ -60,14 +60,23 @@ def find_images(folder: str | os.PathLike[str]) -> tuple[list[Path], int]:
     """The image files in a folder and the folders in it, sorted by path, and how many others.
 
     They are told by their suffixes. Hidden files and folders, whose names begin with a dot, are
-    passed over and not counted. A folder that may not be opened stands among the files, so that
-    whoever reads them says so.
+    passed over and not counted. Links to folders are followed; a folder is seen once. One that may
+    not be opened stands among the files, so that whoever reads them says so.
     """
     suffixes = _suffixes()
     files: list[Path] = []
     closed: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=lambda e: closed.append(Path(e.filename))):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen = {os.path.realpath(folder)}
+
+    def is_new(path: str) -> bool:
+        before = len(seen)
+        seen.add(os.path.realpath(path))
+        return len(seen) > before
+
+    tell = lambda error: closed.append(Path(error.filename))  # noqa: E731
+    for place, folders, names in os.walk(folder, onerror=tell, followlinks=True):
+        visible = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in visible if is_new(os.path.join(place, name))]
         files += [Path(place, name) for name in names if not name.startswith(".")]
     found = [file for file in files if file.suffix.lower() in suffixes]
     return sorted([*found, *closed]), len(files) - len(found)

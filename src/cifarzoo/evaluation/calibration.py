@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.display.html import render
+from cifarzoo.errors import InputError
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.inference import Images, collect_logits
 from cifarzoo.evaluation.views import TestTimeAugmentation
@@ -64,7 +65,8 @@ def calibrate(
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:
-        InputError: There are no images, a label has no output, or the model does not know a class.
+        InputError: There are no images, a label has no output, or the model does not know a class;
+            or it recognizes every image, so that no temperature is the best.
 
     Example:
         >>> from cifarzoo import create_model, load_sample
@@ -74,6 +76,11 @@ def calibrate(
     """
     place = Place.find(device, precision, model=model)
     logits, labels = collect_logits(model, images, tta=tta, place=place)
+    if bool((logits.argmax(1) == labels).all()):
+        raise InputError(
+            f"the network recognizes all {len(labels):,} images, so the smaller the temperature, "
+            "the smaller the loss, and none is the best: hold out more images"
+        )
     temperature = fit_temperature(logits, labels)
     both = (logits.double(), logits.double() / temperature)
     losses = [metrics.negative_log_likelihood(x, labels) for x in both]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "compare"]
 
 _RESAMPLES = 10_000
+_SIGNIFICANT = 0.05  # a p-value below it fits the interval of 95 %
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,11 @@ class Comparison:
         low, high = self.difference_interval
         if low <= 0 <= high:
             return "The interval contains 0: these images do not show which model is better."
+        if self.p_value >= _SIGNIFICANT:
+            return (
+                "The interval leaves out 0, and yet the models differ on too few images to show "
+                f"which is better (p = {self.p_value:.2g})."
+            )
         return f"The interval leaves out 0: {self.names[low < 0]} is better."
 
     def _repr_html_(self) -> str:
@@ -163,7 +169,10 @@ def compare(first: EvaluationReport, second: EvaluationReport, *, seed: int = 0)
 def mcnemar(only_first: int, only_second: int) -> float:
     """Two-sided exact p-value: the smaller count under a fair coin (McNemar 1947)."""
     trials, least = only_first + only_second, min(only_first, only_second)
-    tail = sum(math.comb(trials, count) for count in range(least + 1))
+    tail = ways = math.comb(trials, least)
+    for count in range(least, 0, -1):
+        ways = ways * count // (trials - count + 1)  # to choose one less
+        tail += ways
     return float(min(1.0, 2 * tail / 2**trials))  # exact until the last division
 
 

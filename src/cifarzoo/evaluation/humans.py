@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
 from cifarzoo.data.classes import class_numbers
+from cifarzoo.data.labels import are_shares
 from cifarzoo.errors import InputError
 from cifarzoo.evaluation.inference import check_temperature, collect_logits
 from cifarzoo.evaluation.views import TestTimeAugmentation
@@ -67,7 +68,8 @@ def compare_with_humans(
 
     Raises:
         ArgumentError: The temperature is no positive number of float32.
-        InputError: ``humans`` has not a row for each image or not a column for each class.
+        InputError: ``humans`` has not a row for each image or not a column for each class, or a row
+            is no distribution.
 
     Example:
         >>> import torch
@@ -87,6 +89,11 @@ def compare_with_humans(
         raise InputError(
             f"humans must be {expected}, a distribution for each image of {images.name}; "
             f"got {tuple(humans.shape)}"
+        )
+    if not are_shares(humans.double()):
+        raise InputError(
+            "each row of humans must hold shares of people, which are in 0..1 and one altogether: "
+            "divide counts by their sum, counts / counts.sum(1, keepdim=True)"
         )
     place = Place.find(device, precision, model=model)
     logits, labels = collect_logits(model, images, tta=tta, place=place)

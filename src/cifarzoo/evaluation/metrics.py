@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cifarzoo.errors import InputError
+from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.names import registering
+from cifarzoo.plain import shorten
 
 __all__ = [
     "adaptive_calibration_error",
@@ -78,20 +79,36 @@ def measure_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
         value = metric(probabilities, labels)
         try:
             found[name] = float(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"metric {name!r} must return a number; got {value!r}") from error
+        except (TypeError, ValueError, RuntimeError):
+            found[name] = math.nan
+        if not math.isfinite(found[name]):
+            raise InputError(f"metric {name!r} must return a number; got {shorten(value)}")
     return found
 
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
     """Count the images of each pair of classes, int64 (C, C): true class (row), predicted (column).
 
+    Args:
+        labels: Whole numbers (N,) in 0..C-1.
+        predicted: The same.
+        num_classes: The number C of classes.
+
+    Raises:
+        InputError: A number is beyond the classes.
+
     Example:
         >>> confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), 2)
         tensor([[1, 0],
                 [1, 1]])
     """
-    pairs = labels * num_classes + predicted
+    for numbers in (labels, predicted):
+        if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < num_classes:
+            raise InputError(
+                f"labels must be in 0..{num_classes - 1}; got {int(numbers.min())}.."
+                f"{int(numbers.max())}"
+            )
+    pairs = labels.long() * num_classes + predicted.long()
     return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
 
 
@@ -181,11 +198,18 @@ def _confidence(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Compute the interval of a proportion (Wilson 1927); it stays within 0..1.
 
+    Raises:
+        ArgumentError: There are no trials, or more successes.
+
     Example:
         >>> low, high = wilson_interval(9, 10)
         >>> round(low, 3), round(high, 3)
         (0.596, 0.982)
     """
+    if not 0 <= successes <= trials or not trials:
+        raise ArgumentError(
+            f"successes must be in 0..trials, of 1 or more; got {successes} of {trials}"
+        )
     z = math.sqrt(2) * torch.erfinv(torch.tensor(confidence, dtype=torch.float64)).item()
     rate = successes / trials
     scale = 1 + z * z / trials

@@ -12,7 +12,6 @@ from torch import nn
 
 from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
-from cifarzoo.data.classes import align
 from cifarzoo.display.charts import Series, learning_curves, line_chart, reliability_chart
 from cifarzoo.display.html import picture, render
 from cifarzoo.errors import ArgumentError, InputError
@@ -89,8 +88,10 @@ def make_entry(
         advance: Function that is called after each batch with the number of its views.
 
     Raises:
-        ArgumentError: ``views`` is none of the three.
+        ArgumentError: ``views`` is none of the three, or there are files and no ``robustness``.
     """
+    if files is not None and not robustness:
+        raise ArgumentError("files are those of corrupted images; pass robustness=True with them")
     if views not in _WAYS:
         raise ArgumentError(f"views must be one of {', '.join(_WAYS)}; got {views!r}")
     ways = _WAYS[: _WAYS.index(views) + 1]
@@ -173,13 +174,8 @@ def render_page(entries: Sequence[PageEntry], images: ImageSet | None = None) ->
     if not all(entry.report.has_images_of(first) for entry in entries):
         raise InputError("all models of a page must be evaluated on the same images")
     if images is not None:
-        images = align(images, [score.name for score in first.classes])
-    if images is not None:
-        pixels = images.sha256(with_labels=False)
-        if tuple(images.labels.tolist()) != first.labels or any(
-            entry.report.has_other_pixels(pixels) for entry in entries
-        ):
-            raise InputError(f"the images are not those of the report: {images.name}, {first.data}")
+        checked = [entry.report.check_images(images) for entry in entries]
+        images = checked[0]
     return render(
         "page.html",
         first=first,

@@ -153,7 +153,7 @@ def evaluate_robustness(
 
     Raises:
         UnknownNameError: No corruption has such a name.
-        ArgumentError: A severity is outside 1..5, or an argument is of another kind.
+        ArgumentError: A severity is outside 1..5, or an argument is empty or of another kind.
         InputError: The images are not 32x32, or are not the ones that the files show.
         DataNotFoundError: An official file is missing.
 
@@ -171,6 +171,8 @@ def evaluate_robustness(
     if not isinstance(severities, Iterable):
         raise ArgumentError(f"severities must be a list of numbers; got {shorten(severities)}")
     names, severities = tuple(corruptions), tuple(severities)
+    if not names or not severities:
+        raise ArgumentError("corruptions and severities must have one or more entries; got none")
     place = Place.find(device, precision, model=model)
 
     def corrupted(name: str, severity: int) -> ImageSet:

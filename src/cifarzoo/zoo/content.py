@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence, Set
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError, WeightsError
@@ -14,7 +16,7 @@ from cifarzoo.plain import shorten
 from cifarzoo.zoo.card import ModelCard
 from cifarzoo.zoo.foreign import Reading, read_names
 
-__all__ = ["Content", "check_reading", "list_some", "parse_card"]
+__all__ = ["Content", "check_reading", "list_some", "not_finite", "parse_card"]
 
 _SOME = 5  # names in a message
 
@@ -98,3 +100,16 @@ def list_some(names: Sequence[str]) -> str:
     """The first of the names, and how many more there are, for a message."""
     more = f" and {len(names) - _SOME} more" if len(names) > _SOME else ""
     return ", ".join(names[:_SOME]) + more
+
+
+def not_finite(tensors: Mapping[str, Tensor], parameters: Set[str]) -> list[str]:
+    """Names of the tensors that hold a number which no network can have."""
+    bad = []
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel():
+            # a buffer may mark something by infinity, but running statistics do not
+            is_finite = name in parameters or ".running_" in name
+            extremes = [extreme.item() for extreme in torch.aminmax(tensor)]  # NaN, where one is
+            if not all(math.isfinite(e) if is_finite else not math.isnan(e) for e in extremes):
+                bad.append(name)
+    return bad

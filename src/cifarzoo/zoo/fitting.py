@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from cifarzoo.errors import WeightsError
 from cifarzoo.names import keyword_options
 from cifarzoo.zoo.builds import Builder, describe, find_builder, plan, sketch, variants
 from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card, get_card, unwrap
-from cifarzoo.zoo.content import Content, list_some
+from cifarzoo.zoo.content import Content, list_some, not_finite
 from cifarzoo.zoo.foreign import Reading, is_average
 
 __all__ = ["check_build", "check_fit", "choose_options", "fill"]
@@ -49,6 +48,14 @@ def fill(
     if not is_as_built:
         attach_card(model, describe(model))
     is_said = made_by is not None or preprocessing is not None
+    if made_by is not None and _acts_otherwise(inner, get_card(model), made_by):
+        made = _arguments(made_by.name, made_by.options)
+        _log.warning(
+            "%s was made by create_model(%s), and this network computes something else: train it "
+            "further, or build that",
+            content.name,
+            made,
+        )
     _tell(content, reading, get_card(model), is_said=is_said)
     return {
         **content.facts,
@@ -250,19 +257,6 @@ def _convert(
     return converted
 
 
-def not_finite(tensors: Mapping[str, Tensor], parameters: Set[str]) -> list[str]:
-    """Names of the tensors that hold a number which no network can have."""
-    bad = []
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and tensor.numel():
-            # a buffer may mark something by infinity, but running statistics do not
-            is_finite = name in parameters or ".running_" in name
-            extremes = [extreme.item() for extreme in torch.aminmax(tensor)]  # NaN, where one is
-            if not all(math.isfinite(e) if is_finite else not math.isnan(e) for e in extremes):
-                bad.append(name)
-    return bad
-
-
 def _check_foreign(
     inner: nn.Module,
     card: ModelCard,
@@ -336,6 +330,15 @@ def _new_card(
     if preprocessing is not None:
         card = dataclasses.replace(card, preprocessing=preprocessing)
     return card
+
+
+def _acts_otherwise(network: nn.Module, card: ModelCard, made_by: ModelCard) -> bool:
+    """Whether other options than the file's were asked for, and change what is computed."""
+    builder = find_builder(card.name)
+    if builder is None or made_by.name != card.name or made_by.options == card.options:
+        return False
+    planned = plan(builder, made_by.options)
+    return planned is not None and not planned.is_structure_of(network)
 
 
 def _left(content: Content, reading: Reading) -> list[str]:

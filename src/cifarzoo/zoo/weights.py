@@ -20,8 +20,8 @@ from cifarzoo.files.writing import write_bytes
 from cifarzoo.plain import parse_json, problem_of
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, Preprocessing, unwrap
-from cifarzoo.zoo.content import Content, check_reading, list_some, parse_card
-from cifarzoo.zoo.fitting import fill, not_finite
+from cifarzoo.zoo.content import Content, check_reading, list_some, not_finite, parse_card
+from cifarzoo.zoo.fitting import fill
 from cifarzoo.zoo.foreign import flatten
 from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
 

@@ -39,7 +39,7 @@ def load_folder(path: str | Path, split: Literal["train", "test"] | None = None)
 
     Raises:
         DataNotFoundError: There is no such folder, or no class in it.
-        ArgumentError: ``split`` is none of these.
+        ArgumentError: ``split`` is none of these, or is None where there are parts.
         DataError: A file in it cannot be read.
     """
     folder = _find_part(user_path(path), split)
@@ -49,6 +49,8 @@ def load_folder(path: str | Path, split: Literal["train", "test"] | None = None)
             f"{folder} holds no folder with images; make one for each class, and give it the "
             "class's name"
         )
+    if split is None:
+        _check_parts(classes, folder)
     pixels: list[Tensor] = []
     labels: list[int] = []
     resized = passed_over = 0
@@ -89,6 +91,19 @@ def _find_part(path: Path, split: str | None) -> Path:
         f"{path} holds no folder {_NAMES[split][0]!r}; put the images to train on into "
         "train/CLASS/, those to measure on into test/CLASS/"
     )
+
+
+def _check_parts(classes: list[Path], folder: Path) -> None:
+    """Raise ArgumentError when what seem to be classes are the parts of a set, with classes."""
+    parts = {name for names in _NAMES.values() for name in names}
+    names = [each.name for each in classes]
+    if not {*names} <= parts:
+        return
+    if not any(file.parent == each for each in classes for file in find_images(each)[0]):
+        raise ArgumentError(
+            f"{folder} holds the parts {' and '.join(names)}, and no classes; choose one by "
+            "split='train' or split='test'"
+        )
 
 
 def _folders(path: Path) -> list[Path]:

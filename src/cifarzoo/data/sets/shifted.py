@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cifarzoo.data.imageset import ImageSet
+from cifarzoo.data.labels import are_shares
 from cifarzoo.data.sets.cifar import data_root
 from cifarzoo.errors import ArgumentError, DataError, DataNotFoundError
 from cifarzoo.zoo.card import CIFAR10_CLASSES
@@ -22,7 +23,6 @@ __all__ = ["Cifar10_1Version", "load_cifar10_1", "load_cifar10c", "load_cifar10h
 
 _TEST_IMAGES = 10_000
 _SEVERITIES = 5
-_SUM_TOLERANCE = 1e-3
 Cifar10_1Version = Literal["v4", "v6"]
 
 
@@ -99,8 +99,7 @@ def load_cifar10h(*, root: str | Path | None = None) -> Tensor:
     name = "cifar10h-probs.npy"
     shares = _read(root, "cifar-10h", name, (_TEST_IMAGES, 10), np.floating, source)
     found = torch.from_numpy(np.array(shares, dtype=np.float64))
-    # written so that NaN fails too
-    if not ((found >= 0).all() and ((found.sum(1) - 1).abs() <= _SUM_TOLERANCE).all()):
+    if not are_shares(found):
         raise DataError(f"{name} holds rows that are no distributions; get it again: {source}")
     return found
 

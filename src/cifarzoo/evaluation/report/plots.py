@@ -215,10 +215,16 @@ def plot_predictions(
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        ArgumentError: ``columns`` is below 1.
+        ArgumentError: ``columns`` is below 1, or there is no image of such a number.
+        InputError: The images are not those of the report.
     """
     columns = _side_by_side(columns)
     chosen = list(range(min(24, report.num_images))) if indices is None else list(indices)
+    if not {*chosen} <= {*range(report.num_images)}:
+        raise ArgumentError(
+            f"indices must be numbers in 0..{report.num_images - 1}; got {shorten(chosen)}"
+        )
+    report.check_images(images)
     if not chosen:
         return None
     columns = min(columns, len(chosen))

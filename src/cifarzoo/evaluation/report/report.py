@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifarzoo.data import ImageSet
+from cifarzoo.data.classes import align
 from cifarzoo.display.frames import data_frame
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.report.plots import plot_confusion_matrix
@@ -16,7 +18,7 @@ from cifarzoo.evaluation.report.tables import Rows, as_html, as_markdown, as_row
 from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import atomic_path, write_text
 from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
-from cifarzoo.names import one_line
+from cifarzoo.names import check_kind, one_line, whole_number
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -162,6 +164,19 @@ class EvaluationReport:
         """
         return bool(self.pixels_sha256 and sha256) and self.pixels_sha256 != sha256
 
+    def check_images(self, images: ImageSet) -> ImageSet:
+        """Take the images that the report is about, with the network's labels and class names.
+
+        Raises:
+            InputError: They are known to be others, or in another order.
+        """
+        check_kind("images", images, ImageSet, "load_cifar10('test') returns one")
+        images = align(images, [score.name for score in self.classes])
+        same = tuple(images.labels.tolist()) == self.labels
+        if not same or self.has_other_pixels(images.sha256(with_labels=False)):
+            raise InputError(f"the images are not those of the report: {images.name}, {self.data}")
+        return images
+
     def __post_init__(self) -> None:
         freeze_fields(self)
 
@@ -206,20 +221,23 @@ class EvaluationReport:
         """Read what `to_dict` of this or an older version wrote, also after a way through JSON.
 
         Raises:
-            InputError: It is no report, or a newer version of the library wrote it.
+            InputError: It is no report, its parts contradict each other, or a newer version of the
+                library wrote it.
         """
+        from cifarzoo.evaluation.report.reading import check_data  # which few need
+
         if not isinstance(data, Mapping):
             raise InputError(f"it is no report of cifarzoo, but a {type(data).__name__}")
         data = dict(data)
-        written = data.pop("format", 0)  # the first had no number
+        written = whole_number(data.pop("format", 0))  # the first had no number
+        if written is None:
+            raise InputError("it is no report of cifarzoo: its format is no number")
         if written > _FORMAT:
             raise InputError(
                 f"the report has format {written}, and this version reads up to {_FORMAT}: upgrade "
                 "cifarzoo"
             )
-        needed = (f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING)
-        if lost := [name for name in needed if name not in data]:
-            raise InputError(f"it is no report of cifarzoo: it does not state {', '.join(lost)}")
+        check_data(data)
         classes = tuple(
             ClassScore(**{**c, "recall_interval": _pair(c["recall_interval"])})
             for c in data["classes"]

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarzoo.data import ImageSet
-from cifarzoo.data.classes import align
-from cifarzoo.errors import InputError, MissingExtraError
+from cifarzoo.errors import MissingExtraError
 from cifarzoo.evaluation.report import EvaluationReport
 from cifarzoo.evaluation.report.plots import (
     plot_confusion_matrix,
@@ -54,11 +53,6 @@ def log_report(
         "reliability": plot_reliability(report),
     }
     if images is not None:
-        images = align(images, [score.name for score in report.classes])
-        if images.labels.tolist() != list(report.labels):
-            raise InputError(
-                f"the images are not those of the report: {images.name}, {report.data}"
-            )
         pictures["samples"] = plot_predictions(report, images)
         pictures["confident_errors"] = plot_predictions(
             report, images, [error.index for error in report.confident_errors(24)]
