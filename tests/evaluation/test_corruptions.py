@@ -216,3 +216,9 @@ def test_robustness_refuses_before_any_pass(few: ImageSet) -> None:
         evaluate_robustness(model, few, corruptions=["fog", "nothing"])
     with pytest.raises(ArgumentError):
         evaluate_robustness(model, few, severities=[1, 9])
+
+
+@pytest.mark.parametrize("nothing", ["corruptions", "severities"])
+def test_nothing_to_measure_is_refused(nothing: str, few: ImageSet) -> None:
+    with pytest.raises(ArgumentError, match="must have one or more entries"):
+        evaluate_robustness(cifarzoo.create_model("simple"), few, **{nothing: []})

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from cifarzoo import EvaluationReport, ImageSet, create_model, evaluate, register_metric
-from cifarzoo.errors import DuplicateNameError, InputError
+from cifarzoo.errors import ArgumentError, DuplicateNameError, InputError
 from cifarzoo.evaluation import metrics
 
 
@@ -216,8 +216,27 @@ def test_what_is_no_report_is_refused(data: Any, reason: str) -> None:
         EvaluationReport.from_dict(data)
 
 
-def test_a_metric_that_is_no_number_is_named(own_registries: None, sample_test: ImageSet) -> None:
-    wrong: Any = lambda probabilities, labels: "good"  # noqa: E731
+@pytest.mark.parametrize("value", ["good", float("nan"), float("inf"), None])
+def test_a_metric_that_is_no_number_is_named(
+    own_registries: None, sample_test: ImageSet, value: Any
+) -> None:
+    wrong: Any = lambda probabilities, labels: value  # noqa: E731
     register_metric("praise")(wrong)
-    with pytest.raises(InputError, match="metric 'praise' must return a number; got 'good'"):
+    with pytest.raises(InputError, match=f"metric 'praise' must return a number; got {value!r}"):
         evaluate(create_model("simple", seed=0), sample_test, device="cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_a_confusion_matrix_counts_labels_of_any_whole_numbers(dtype: torch.dtype) -> None:
+    labels = torch.tensor([30, 99], dtype=dtype)
+    found = metrics.confusion_matrix(labels, labels, 100)
+    assert found.nonzero().tolist() == [[30, 30], [99, 99]]
+    for wrong in (labels + 1, labels.long() - 31):
+        with pytest.raises(InputError, match=r"labels must be in 0\.\.99"):
+            metrics.confusion_matrix(labels, wrong, 100)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 0), (3, 2), (-1, 4)])
+def test_an_interval_needs_trials(successes: int, trials: int) -> None:
+    with pytest.raises(ArgumentError, match=f"got {successes} of {trials}"):
+        metrics.wilson_interval(successes, trials)
