@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from typer.testing import CliRunner, Result
 import cifarzoo
 from cifarzoo import History, Recipe, WeightsInfo
 from cifarzoo.cli import app
+from cifarzoo.cli.train import _choose_recipe
 from cifarzoo.files.writing import file_digest
 
 COMMANDS = (
@@ -158,6 +160,10 @@ def test_a_recipe_file_is_a_recipe(tmp_path: Path) -> None:
         (("info", "deepbn"), "did you mean 'deep_bn'?"),
         (("train", "simple", "--data", "sample", "--set", "epoch=2"), "did you mean 'epochs'?"),
         (("train", "simple", "--data", "sample", "--set", "epochs"), "--set takes NAME=VALUE"),
+        (
+            ("train", "simple", "--data", "sample", "--set", "optimizer_options.dense=yes"),
+            "dense must be True or False; got 'yes'",
+        ),
         (("train", "simple", "--data", "sample", "--set", "epochs=-1"), "epochs must be"),
         (
             ("train", "simple", "--data", "sample", "--set", 'groups={{"a":1,"a":2}}'),
@@ -464,3 +470,12 @@ def test_a_teacher_may_be_any_weights_of_a_model(
     another = ("--set", "teacher=simple.another", "--output", tmp_path / "second")
     result = run("train", "simple", *options, *another, code=1)
     assert "unknown weights of 'simple': 'another'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("True", True), ("False", False), ("false", False), ("None", None)]
+)
+def test_words_of_python_are_values_too(word: str, value: Any) -> None:
+    spec = cifarzoo.get_model_info("simple")
+    recipe = _choose_recipe(spec, None, [f"optimizer_options.dense={word}"], None)
+    assert recipe.optimizer_options["dense"] is value

@@ -293,6 +293,18 @@ def test_a_run_that_came_to_nothing_is_begun_again(few: ImageSet, tmp_path: Path
     assert Recipe.load(tmp_path / "recipe.toml") == recipe
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("model", "baseline"), ("data_name", "my split"), ("data_images", 3)]
+)
+def test_metadata_does_not_replace_what_a_run_knows(
+    name: str, value: Any, few: ImageSet, tmp_path: Path
+) -> None:
+    trainer = start(tmp_path / "run", metadata={name: value})
+    with pytest.raises(ArgumentError, match=f"metadata says that {name} is {value!r}, and it is"):
+        trainer.fit(few)
+    assert not (tmp_path / "run").exists()
+
+
 def test_metadata_is_plain_data(few: ImageSet, tmp_path: Path) -> None:
     trainer = start(tmp_path / "run", metadata={"x": object()})
     with pytest.raises(ArgumentError, match="plain data"):

@@ -148,6 +148,11 @@ def test_a_wrong_option_names_the_optimizer(
         build_optimizer(name, model, learning_rate=0.1, options=options)
 
 
+def test_an_optimizer_that_takes_no_groups_is_named() -> None:
+    with pytest.raises(ArgumentError, match=r"LBFGS.* cannot be built: .*per-parameter options"):
+        build_optimizer(torch.optim.LBFGS, create_model("simple"), learning_rate=0.1)
+
+
 def test_options_reach_the_optimizer(model: nn.Module) -> None:
     optimizer = build_optimizer(
         "adamw", model, learning_rate=0.1, options={"betas": [0.5, 0.6], "fused": False}

@@ -11,7 +11,7 @@ from runs import PLAIN, make_batches, make_trainer, same_state
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from cifarzoo import CIFAR10_PREPROCESSING, ImageSet, Trainer
+from cifarzoo import CIFAR10_PREPROCESSING, ImageSet, Trainer, evaluate
 from cifarzoo.data.feed import Source
 from cifarzoo.training.averages import Lookahead
 from cifarzoo.training.checkpoint import read_checkpoint
@@ -51,6 +51,15 @@ def test_the_result_of_a_run_is_the_slow_weights(few: ImageSet) -> None:
     assert all(torch.equal(v, before[k]) for k, v in slow.model.state_dict().items())
 
 
+def test_the_last_validation_is_of_the_slow_weights(few: ImageSet) -> None:
+    recipe = PLAIN.replace(epochs=2, learning_rate=0.05, lookahead_decay=0.9)  # 8 steps: 3 too many
+    trainer = make_trainer(recipe)
+    history = trainer.fit(few, few)
+    report = evaluate(trainer.model, few, **PLACE)
+    assert report.loss == pytest.approx(history[-1].val_loss, rel=1e-5)
+    assert report.accuracy == history[-1].val_accuracy
+
+
 class Normalized(nn.Module):
     """A dense layer of the mean colours, normalized by the batch; then dropout."""
 
@@ -81,7 +90,7 @@ def test_the_statistics_of_averaged_weights_are_those_of_the_training_images(few
     assert model.training
 
 
-@pytest.mark.parametrize("kind", ["set", "loader", "list"])
+@pytest.mark.parametrize("kind", ["set", "loader", "generator", "list"])
 def test_measuring_the_average_changes_nothing_of_the_training(
     kind: str, few: ImageSet, tmp_path: Path
 ) -> None:
@@ -91,6 +100,9 @@ def test_measuring_the_average_changes_nothing_of_the_training(
         source: Source = few
         if kind == "loader":
             source = DataLoader(few, batch_size=50, shuffle=True)
+        elif kind == "generator":
+            own = torch.Generator().manual_seed(3)
+            source = DataLoader(few, batch_size=50, shuffle=True, generator=own)
         elif kind == "list":
             source = make_batches(few)
         Trainer(Normalized(), MOVING, output=tmp_path / name, **PLACE).fit(source, val)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,22 @@ def test_early_stopping_goes_on_as_if_there_had_been_no_interruption(
         trainer(InterruptAt(3, 2), output=tmp_path / "run").fit(*parts)
     again = trainer(output=tmp_path / "run").fit(*parts, resume=True)
     assert len(again) == len(whole)
+    # it has ended; whoever has more patience may go on
+    kept = (tmp_path / "run" / "weights.safetensors").read_bytes()
+    for _ in range(2):
+        trainer(output=tmp_path / "run").fit(*parts, resume=True)
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == kept
+    longer = make_trainer(SIX.replace(learning_rate=1e-6, epochs=9), output=tmp_path / "run")
+    assert len(longer.fit(*parts, resume=True)) == 9
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() != kept
+
+
+def test_the_command_line_leaves_early_stopping_to_python(
+    parts: tuple[ImageSet, ImageSet], tmp_path: Path
+) -> None:
+    make_trainer(SIX, loggers=[EarlyStopping(4)], output=tmp_path).fit(*parts)
+    facts = json.loads((tmp_path / "run.json").read_text())
+    assert facts["resuming"]["only_in_python"] == ["early stopping"]
 
 
 def test_early_stopping_needs_something_to_go_by(few: ImageSet) -> None:

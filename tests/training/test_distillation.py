@@ -111,6 +111,17 @@ def test_a_teacher_of_other_classes_is_refused(model: nn.Module, few: ImageSet) 
         Trainer(model, LEARNS, teacher=teacher, device="cpu").fit(few)
 
 
+def test_a_teacher_that_cannot_take_a_size_of_the_recipe_is_refused(
+    few: ImageSet, teacher: nn.Module
+) -> None:
+    recipe = LEARNS.replace(epochs=2, image_sizes=[[0, 32], [0.75, 24]])
+    student = cifarzoo.create_model("resnet20", seed=0)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    with pytest.raises(ArgumentError, match="trains at 24 pixels, which the teacher cannot take"):
+        Trainer(student, recipe, teacher=teacher, device="cpu").fit(few)
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+
+
 def test_a_teacher_is_a_name() -> None:
     with pytest.raises(ArgumentError, match="teacher must be a model's name"):
         Recipe(teacher=3)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from torch import Tensor
 from cifarzoo import ImageSet, Loader
 from cifarzoo.compute.place import Place
 from cifarzoo.data.feed import Feed
-from cifarzoo.errors import InputError
+from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
 
 PLACE: dict[str, Any] = {
@@ -211,3 +211,10 @@ def test_a_stated_length_of_nothing_ends() -> None:
 def test_validation_data_without_a_length_is_refused() -> None:
     with pytest.raises(InputError, match="validation data is measured every epoch; list_iterator"):
         Feed.for_validation(iter(numbered(3)), **PLACE)
+
+
+def test_processes_have_equal_shares_of_a_batch(few: ImageSet) -> None:
+    """Means are averaged: an image of a smaller share would count more."""
+    with pytest.raises(ArgumentError, match="batch_size must be a multiple of the 3 processes"):
+        Feed.for_training(few, PLAIN, rank=0, world_size=3, **PLACE)
+    assert Feed.for_training(few, PLAIN, rank=1, world_size=2, **PLACE).steps == 4

@@ -94,6 +94,17 @@ def test_a_dataloader_may_mix_images_and_labels(few: ImageSet) -> None:
     assert history[-1].val_accuracy is not None
 
 
+def test_a_loss_that_takes_no_shares_is_told_of_mixed_images(few: ImageSet) -> None:
+    def own(logits: Tensor, targets: Tensor) -> Tensor:
+        return F.nll_loss(logits.log_softmax(1), targets)
+
+    make_trainer(loss=own).fit(few)
+    with pytest.raises(
+        InputError, match=r"loss cannot take shares of classes \(50, 10\), which mix"
+    ):
+        make_trainer(PLAIN.replace(mixup_alpha=0.2), loss=own).fit(few)
+
+
 def test_shares_of_classes_train_as_their_labels_do(few: ImageSet) -> None:
     """Rows that say the same as the labels, but for a hair, give the same network."""
     shares = F.one_hot(few.labels, 10).float() * 0.9998 + 0.00002
@@ -189,5 +200,23 @@ def test_float16_goes_on_where_it_stopped(few: ImageSet, tmp_path: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         stopped.fit(few)
     again = make_trainer(recipe, precision="float16", output=tmp_path / "run")
+    again.fit(few, resume=True)
+    assert same_state(weights(whole.model), weights(again.model))
+
+
+def test_a_run_whose_steps_were_all_skipped_goes_on(few: ImageSet, tmp_path: Any) -> None:
+    """Adam takes its number of steps back where a gradient was too large for float16."""
+    from runs import InterruptAt
+
+    def steep(logits: Tensor, targets: Tensor) -> Tensor:
+        return 1000 * F.cross_entropy(logits, targets)
+
+    options: dict[str, Any] = {"precision": "float16", "loss": steep, "output": tmp_path / "run"}
+    recipe = PLAIN.replace(optimizer="adam", learning_rate=1e-3)
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(recipe, loggers=[InterruptAt(1, 1)], **options).fit(few)
+    whole = make_trainer(recipe, **{**options, "output": None})
+    whole.fit(few)
+    again = make_trainer(recipe, **options)
     again.fit(few, resume=True)
     assert same_state(weights(whole.model), weights(again.model))

@@ -23,7 +23,7 @@ from runs import (
 from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from cifarzoo import Augmentation, ImageSet, Loader, Logger, Recipe, Trainer, create_model, get_card
 from cifarzoo.data.feed import Source
@@ -74,6 +74,16 @@ def as_dataloader(images: ImageSet) -> Source:
     return DataLoader(images, batch_size=10, shuffle=True, num_workers=0)
 
 
+def as_dataloader_with_a_generator(images: ImageSet) -> Source:
+    generator = torch.Generator().manual_seed(7)
+    return DataLoader(images, batch_size=10, shuffle=True, generator=generator)
+
+
+def as_dataloader_with_a_sampler(images: ImageSet) -> Source:
+    sampler = RandomSampler(images, generator=torch.Generator().manual_seed(7))
+    return DataLoader(images, batch_sampler=BatchSampler(sampler, 10, drop_last=False))
+
+
 def as_loader(images: ImageSet) -> Source:
     return Loader(
         images,
@@ -114,6 +124,8 @@ POINTS = [(1, 1), (2, 2), (2, 3)]
     ("source", "points"),
     [
         (as_set, POINTS),
+        (as_dataloader_with_a_generator, [(1, 1), (2, 3)]),
+        (as_dataloader_with_a_sampler, [(2, 2)]),
         *((each, [(2, 2)]) for each in (as_dataloader, as_loader, as_list)),
         *(
             pytest.param(each, POINTS, marks=pytest.mark.slow)

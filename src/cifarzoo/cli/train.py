@@ -262,6 +262,9 @@ def _keep_reports(
     return reports, [*written, run.path / "curves.png"]
 
 
+_WORDS = {"True": "true", "False": "false", "None": "null"}  # of Python, in JSON
+
+
 def _choose_recipe(
     spec: ModelSpec, name: str | None, changes: list[str], seed: int | None
 ) -> Recipe:
@@ -277,7 +280,7 @@ def _choose_recipe(
         if not separator:
             raise ArgumentError(f"--set takes NAME=VALUE; got {change!r}")
         try:
-            value = parse_json(text)
+            value = parse_json(_WORDS.get(text, text))
         except json.JSONDecodeError:  # a bare word
             value = text
         except ValueError as error:

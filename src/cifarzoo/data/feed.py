@@ -59,6 +59,7 @@ class Feed:
         if steps is not None and (whole is None or whole < 1):
             raise InputError(f"steps_per_epoch must be a positive whole number; got {steps!r}")
         self._fixed_steps = whole
+        self._began: list[Tensor] = []  # states of generators, as an epoch began that is not over
         self._running: Iterator[tuple[Tensor, Tensor]] | None = None
         self._is_ours = isinstance(source, Loader)  # whose images and labels are known to be right
         if isinstance(source, Loader) and source.preprocessing != preprocessing:
@@ -89,9 +90,15 @@ class Feed:
         """Batches of ``source`` as ``recipe`` wants them; each process gets its share.
 
         Raises:
-            ArgumentError: There is a ``transform``, and the source makes its batches itself.
+            ArgumentError: There is a ``transform``, and the source makes its batches itself; or the
+                processes cannot have equal shares of a batch.
         """
         if isinstance(source, ImageSet):
+            if recipe.batch_size % world_size:  # means of shares are averaged, whatever their size
+                raise ArgumentError(
+                    f"batch_size must be a multiple of the {world_size} processes, each of which "
+                    f"takes an equal share; got {recipe.batch_size}"
+                )
             source = Loader(
                 source,
                 batch_size=recipe.batch_size,
@@ -231,6 +238,7 @@ class Feed:
         Raises:
             InputError: The source ends early.
         """
+        self._began = [each.get_state() for each in self._generators()]
         batches = self._iterate()
         if not self.is_stateful:  # a source with a state of its own continues by itself
             for _ in itertools.islice(batches, skip):
@@ -248,6 +256,7 @@ class Feed:
                 f"the data ended after {count} of {self.steps} batches; pass something that can "
                 "be iterated once an epoch, such as a list, a Loader or a DataLoader"
             )
+        self._began = []
 
     def again(self, count: int) -> Iterator[Tensor]:
         """Yield the images of batches that training has had or will have, ``count`` or a few more.
@@ -269,13 +278,43 @@ class Feed:
             self.load_state_dict(state)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The source's own state, for those that have one, as our Loader does."""
-        return self.source.state_dict() if self.is_stateful else None  # type: ignore[union-attr]  # checked
+        """The source's own state, for those that have one, as our Loader does.
+
+        Of a DataLoader with generators of its own it is their states, within an epoch those at its
+        beginning.
+        """
+        if self.is_stateful:
+            return self.source.state_dict()  # type: ignore[union-attr,no-any-return]  # checked
+        states = self._began or [each.get_state() for each in self._generators()]
+        return {"generators": states} if states else None
+
+    def can_take(self, state: dict[str, Any] | None) -> bool:
+        """Whether ``state`` may have come from such a source; older ones lack generators."""
+        if state is None:
+            return not self.is_stateful
+        return self.is_stateful or bool(self._generators())
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Let the source continue where ``state`` was taken."""
         if state is not None and self.is_stateful:
             self.source.load_state_dict(state)  # type: ignore[union-attr]  # checked
+        elif state is not None:
+            for generator, each in zip(self._generators(), state["generators"], strict=True):
+                generator.set_state(each)
+
+    def _generators(self) -> list[torch.Generator]:
+        """Those that a DataLoader and its samplers draw from, besides torch's global one."""
+        if self._fixed_steps is not None:  # a pass goes on from one epoch to the next
+            return []
+        batches = getattr(self.source, "batch_sampler", None)
+        holders = (self.source, getattr(self.source, "sampler", None), batches)
+        drawn = (
+            getattr(each, "generator", None)
+            for each in (*holders, getattr(batches, "sampler", None))
+        )
+        return list(
+            {id(each): each for each in drawn if isinstance(each, torch.Generator)}.values()
+        )
 
     @property
     def is_stateful(self) -> bool:

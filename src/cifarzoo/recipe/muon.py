@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cifarzoo.compute.machine import computes_bfloat16
+from cifarzoo.errors import ArgumentError
+from cifarzoo.names import check_count
+from cifarzoo.plain import shorten
 
 __all__ = ["MuonSGD", "orthogonalize"]
 
@@ -49,6 +52,9 @@ class MuonSGD(Optimizer):
         steps: int = 3,
         dense: bool = False,
     ) -> None:
+        if not isinstance(dense, bool):
+            raise ArgumentError(f"dense must be True or False; got {shorten(dense)}")
+        check_count("steps", steps)
         defaults = {
             "lr": lr,
             "momentum": momentum,

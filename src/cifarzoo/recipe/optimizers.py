@@ -238,10 +238,11 @@ def build_optimizer(
             "leave freeze_at out of one of groups"
         )
     given = thaw(options or {})
-    if not isinstance(optimizer, str):  # the recipe's options belong to the one that it names
-        return _call_factory(optimizer, parameters, learning_rate, momentum, {})
-    check_optimizer(optimizer)
+    if isinstance(optimizer, str):
+        check_optimizer(optimizer)
     try:
+        if not isinstance(optimizer, str):  # the recipe's options belong to the one that it names
+            return _call_factory(optimizer, parameters, learning_rate, momentum, {})
         if _is_path(optimizer) or optimizer in _FACTORIES:
             factory = _FACTORIES.get(optimizer) or _import(optimizer)
             return _call_factory(factory, parameters, learning_rate, momentum, given)

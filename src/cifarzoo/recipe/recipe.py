@@ -76,7 +76,7 @@ class Recipe:
         clip_norm: Largest norm of the gradient; 0 turns clipping off.
         accumulate: Number of parts in which each batch passes through the network, if it does not
             fit into memory at once. Their gradients add up to those of the whole batch. Batch
-            normalization sees each part alone.
+            normalization sees each part alone, and a loss with class weights weighs within a part.
         seed: Seed of the order of the images, the augmentation and dropout.
 
     Raises:

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.compute.place import Place
+from cifarzoo.data.augment import downsample
 from cifarzoo.data.classes import class_numbers
-from cifarzoo.errors import ArgumentError
+from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.recipe import Recipe
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import get_card, names_of_outputs
@@ -63,6 +64,7 @@ class Distillation:
         self._teacher = teacher
         self._weight = recipe.distillation_weight
         self._temperature = recipe.distillation_temperature
+        self._sizes = [int(size) for _, size in recipe.image_sizes]
         self._place = place
 
     @torch.no_grad()
@@ -76,10 +78,19 @@ class Distillation:
 
         Raises:
             InputError: The teacher knows some of the student's classes and not the others.
-            ArgumentError: The teacher has another number of classes.
+            ArgumentError: The teacher has another number of classes, or cannot take a size that the
+                recipe trains at.
         """
         with self._place.autocast():
             outputs = self._teacher(images[:1]).shape[1]
+            for size in self._sizes:
+                try:
+                    self._teacher(downsample(images[:1], size))
+                except (InputError, RuntimeError) as error:
+                    raise ArgumentError(
+                        f"image_sizes trains at {size} pixels, which the teacher cannot take: "
+                        f"{error}; leave image_sizes out, or choose another teacher"
+                    ) from error
         known = names_of_outputs(get_card(self._teacher).classes, outputs)
         numbers = class_numbers(classes, known, whose="the teacher")
         if numbers is not None:

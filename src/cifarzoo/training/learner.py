@@ -257,10 +257,13 @@ class Learner:
         loss_sum, correct_sum, images = all_totals.tolist()
         return loss_sum / images, correct_sum / images
 
-    def finish(self) -> None:
-        """Give the model the averaged weights, if there are any."""
+    def look_back(self) -> None:
+        """Set the model to the slow weights of lookahead, if there are any, at the end of a run."""
         if self._lookahead is not None:
             self._lookahead.take()
+
+    def finish(self) -> None:
+        """Give the model the averaged weights, if there are any."""
         if self._ema is not None:
             unwrap(self.model).load_state_dict(self._ema.module.state_dict())
 

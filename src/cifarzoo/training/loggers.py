@@ -102,6 +102,10 @@ class Logger:
     def on_epoch(self, record: EpochRecord) -> bool | None:
         """Called after each epoch; return True to end the run, as after the last epoch."""
 
+    def is_over(self, history: History) -> bool:
+        """Called before a saved run goes on; return True if you have ended it already."""
+        return False
+
     def on_end(self, history: History) -> None:
         """Called when the run has ended, was interrupted or failed; close what is open."""
 
@@ -142,9 +146,13 @@ class EarlyStopping(Logger):
 
     def on_start(self, run: RunStart) -> None:
         """Begin, or go on as if there had been no interruption."""
+        self.is_over(run.history)
+
+    def is_over(self, history: History) -> bool:
+        """Tell whether the epochs so far end the run."""
         self._best, self._waited = -math.inf, 0
-        for record in run.history.records:
-            self.on_epoch(record)
+        answers = [self.on_epoch(record) for record in history.records]
+        return any(answers)
 
     def on_epoch(self, record: EpochRecord) -> bool:
         """End the run after ``patience`` epochs without a better result."""

@@ -16,8 +16,7 @@ from cifarzoo.compute.seeding import seeded
 from cifarzoo.data import ImageSet, Loader
 from cifarzoo.data.batches import check_batch
 from cifarzoo.data.classes import class_names, class_numbers
-from cifarzoo.data.feed import Feed, Source
-from cifarzoo.data.loader import Transform
+from cifarzoo.data.feed import Feed
 from cifarzoo.errors import CheckpointError, InputError, NonFiniteLossError
 from cifarzoo.recipe import Recipe
 from cifarzoo.runs import Hold
@@ -28,33 +27,16 @@ from cifarzoo.training.interrupt import StopRequest
 from cifarzoo.training.learner import Learner
 from cifarzoo.training.loggers import Logger, RunStart, StepProgress
 from cifarzoo.training.restoring import Saved, take_generator, take_like
-from cifarzoo.training.setup import Setup
+from cifarzoo.training.setup import Data, Setup
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, attach_card, get_card, names_of_outputs
 
-__all__ = ["Data", "Loop"]
+__all__ = ["Loop"]
 
 _PREPARING = 5000  # images
 _SETTLING = 10_000  # images: their statistics are as exact as those of all
 _STEPS_WORTH_BUILDING = 200  # the C compiler takes some seconds, once on a machine
 _TICK = 0.2  # seconds between two looks at the losses: progress costs nothing in between
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """What a run sees.
-
-    Args:
-        train: To learn from.
-        val: To measure after every epoch; None for nothing.
-        steps_per_epoch: Optimizer steps in an epoch, for a source without a length.
-        transform: A change of uint8 batches of an ImageSet, after the recipe's own.
-    """
-
-    train: Source
-    val: Source | None = None
-    steps_per_epoch: int | None = None
-    transform: Transform | None = None
 
 
 class Loop:
@@ -129,26 +111,32 @@ class Loop:
     def finish(self) -> History:
         """Run the epochs that are left."""
         try:
-            while len(self.records) < self.recipe.epochs:
+            answers = [logger.is_over(self.history) for logger in self.loggers]
+            is_over = self.is_resumed and self.world.any(any(answers), self.device)
+            while not is_over and len(self.records) < self.recipe.epochs:
                 record = self.train_epoch()
                 self.records.append(record)
                 self.step = self.images = 0
                 self.seconds = 0.0
                 self.save()
-                asked = [logger.on_epoch(record) is True for logger in self.loggers]
-                if self.world.any(any(asked), self.device):
-                    break
+                answers = [logger.on_epoch(record) is True for logger in self.loggers]
+                is_over = self.world.any(any(answers), self.device)
                 stopping = self.world.any(self.stop.requested, self.device)
-                if stopping and len(self.records) < self.recipe.epochs:
+                if stopping and not is_over and len(self.records) < self.recipe.epochs:
                     self.leave()
             self.learner.finish()
             if self.best is not None:
                 self.best.hand_over(self.learner.model)
-            return History(tuple(self.records))
+            return self.history
         finally:
             self.learner.release()
             for logger in self.told:
-                logger.on_end(History(tuple(self.records)))
+                logger.on_end(self.history)
+
+    @property
+    def history(self) -> History:
+        """The epochs so far."""
+        return History(tuple(self.records))
 
     def train_epoch(self) -> EpochRecord:
         """All steps of an epoch, then the validation."""
@@ -178,7 +166,10 @@ class Loop:
         self.check_steps()
         totals = torch.cat((meter.sum(0), meter.new_tensor([self.images])))
         loss, correct, count = self.world.sum(totals).tolist()
-        if self.val is not None or len(self.records) + 1 == self.recipe.epochs:
+        is_last = len(self.records) + 1 == self.recipe.epochs
+        if is_last:
+            learner.look_back()
+        if self.val is not None or is_last:
             self.measure_averages()
         seconds = self.seconds + time.perf_counter() - began
         val_loss, val_accuracy = None, None
@@ -231,7 +222,7 @@ class Loop:
             recipe=self.recipe,
             steps_per_epoch=self.train.steps,
             epochs_done=len(self.records),
-            history=History(tuple(self.records)),
+            history=self.history,
             device=self.device,
             precision=self.place.precision,
             compiled=self.compiled,
@@ -368,7 +359,7 @@ class Loop:
         epoch_rng = take_generator(saved["epoch_rng"], "epoch_rng")
         if cuda_rng is not None and self.device.type == "cuda":
             take_generator(cuda_rng, "cuda_rng", self.device)
-        if (saved["data"] is not None) != self.train.is_stateful:
+        if not self.train.can_take(saved["data"]):
             raise CheckpointError("data is the state of another source of batches")
         self.train.load_state_dict(saved["data"])
         self.learner.load_state_dict(taken)

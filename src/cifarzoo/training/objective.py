@@ -74,7 +74,7 @@ class Objective:
         if self._own is None:
             loss = F.cross_entropy(logits, targets, label_smoothing=self._smoothing)
         else:
-            loss = self._checked(self._own(logits, targets))
+            loss = self._checked(self._ask(logits, targets))
         return loss if self._teacher is None else self._teacher.blend(loss, logits, images)
 
     def measure(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -82,6 +82,18 @@ class Objective:
         if self._own is None:
             return F.cross_entropy(logits, labels, reduction="sum")
         return self._checked(self._own(logits, labels)) * len(labels)
+
+    def _ask(self, logits: Tensor, targets: Tensor) -> Any:
+        assert self._own is not None
+        try:
+            return self._own(logits, targets)
+        except Exception as error:  # whatever a loss does with what it does not expect
+            if targets.ndim == 1:
+                raise
+            raise InputError(
+                f"loss cannot take shares of classes {tuple(targets.shape)}, which mixup_alpha, "
+                f"cutmix_alpha and labels in rows make: {error}; set both to 0, or let it take them"
+            ) from error
 
     def _checked(self, loss: Any) -> Tensor:
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():

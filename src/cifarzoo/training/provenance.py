@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from cifarzoo.compute.machine import library_versions
 from cifarzoo.data import ImageSet
+from cifarzoo.errors import ArgumentError
+from cifarzoo.plain import shorten
 from cifarzoo.runs import network_sha256
+from cifarzoo.training.loggers import EarlyStopping
 from cifarzoo.zoo.card import get_card
 
 if TYPE_CHECKING:
     from cifarzoo.data.feed import Source
-    from cifarzoo.training.loop import Data
+    from cifarzoo.training.setup import Data
     from cifarzoo.training.trainer import Trainer
 
 __all__ = ["describe_run"]
+
+_ROLES = ("data", "val")
 
 
 def describe_run(trainer: Trainer, data: Data) -> dict[str, Any]:
@@ -26,6 +31,9 @@ def describe_run(trainer: Trainer, data: Data) -> dict[str, Any]:
     Args:
         trainer: The Trainer.
         data: What it trains on and measures.
+
+    Raises:
+        ArgumentError: The Trainer's metadata says something else of them.
     """
     train, val = data.train, data.val
     card = get_card(trainer.model)
@@ -39,8 +47,9 @@ def describe_run(trainer: Trainer, data: Data) -> dict[str, Any]:
         "a loss of its own": trainer.loss is not None,
         "a transform of its own": trainer.transform is not None,
         "the best epoch to keep": trainer.keep == "best",
+        "early stopping": any(isinstance(each, EarlyStopping) for each in trainer.loggers),
     }
-    return {
+    facts = {
         "model": card.name,
         **_describe_images("data", train, trainer.metadata),
         **_describe_images("val", val, trainer.metadata),
@@ -52,8 +61,14 @@ def describe_run(trainer: Trainer, data: Data) -> dict[str, Any]:
             "network_sha256": network_sha256(trainer.model),
             "only_in_python": [name for name, is_so in alone.items() if is_so],
         },
-        **trainer.metadata,
     }
+    for name in ("model", *(f"{role}_{fact}" for role in _ROLES for fact in ("name", "images"))):
+        if name in facts and trainer.metadata.get(name, facts[name]) != facts[name]:
+            raise ArgumentError(
+                f"metadata says that {name} is {shorten(trainer.metadata[name])}, and it is "
+                f"{facts[name]!r}; call what you mean otherwise"
+            )
+    return {**facts, **trainer.metadata}
 
 
 def _describe_images(role: str, images: Source | None, known: dict[str, Any]) -> dict[str, Any]:

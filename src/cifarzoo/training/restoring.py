@@ -289,7 +289,7 @@ def take_optimizer(
 def _take_kept(value: Any, like: Any, name: str, *, most: int | None) -> None:
     """Compare one thing that is kept for a parameter; raises CheckpointError."""
     take_like(value, like, name)
-    if most is not None and name.endswith(".step") and not 1 <= float(value) <= most:
+    if most is not None and name.endswith(".step") and not 0 <= float(value) <= most:
         raise _misfit(name, value, f"a number of steps up to {most}")
 
 

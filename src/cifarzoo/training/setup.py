@@ -1,4 +1,4 @@
-"""How a run computes, beside its recipe: chosen once, by the Trainer."""
+"""What a run sees, and how it computes, beside its recipe: chosen once, by the Trainer."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Literal
 from torch import nn
 
 from cifarzoo.compute.place import Place
+from cifarzoo.data.feed import Source
+from cifarzoo.data.loader import Transform
 from cifarzoo.recipe.optimizers import OptimizerFactory
 from cifarzoo.recipe.schedulers import SchedulerFactory
 from cifarzoo.training.distributed import World
 from cifarzoo.training.objective import Loss
 
-__all__ = ["Setup"]
+__all__ = ["Data", "Setup"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,3 +41,20 @@ class Setup:
     teacher: nn.Module | None = None
     compile: bool | Literal["auto"] = False
     kernels: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a run sees.
+
+    Args:
+        train: To learn from.
+        val: To measure after every epoch; None for nothing.
+        steps_per_epoch: Optimizer steps in an epoch, for a source without a length.
+        transform: A change of uint8 batches of an ImageSet, after the recipe's own.
+    """
+
+    train: Source
+    val: Source | None = None
+    steps_per_epoch: int | None = None
+    transform: Transform | None = None

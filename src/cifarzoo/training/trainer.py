@@ -35,11 +35,11 @@ from cifarzoo.training.distributed import World, joined_world
 from cifarzoo.training.history import History
 from cifarzoo.training.interrupt import stop_on_interrupt
 from cifarzoo.training.loggers import Logger
-from cifarzoo.training.loop import Data, Loop
+from cifarzoo.training.loop import Loop
 from cifarzoo.training.objective import Loss, check_loss
 from cifarzoo.training.provenance import describe_run
 from cifarzoo.training.restoring import Saved, read_saved
-from cifarzoo.training.setup import Setup
+from cifarzoo.training.setup import Data, Setup
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import get_card, unwrap
 from cifarzoo.zoo.facts import check_metadata
@@ -295,13 +295,12 @@ class Trainer:
             return
         run = RunFolder(hold.path)
         facts = describe_run(self, data)
-        was_finished = saved is not None and len(saved["records"]) == self.recipe.epochs
         with run.claimed(facts, self.recipe, hold, resumed=saved is not None) as noted:
 
             def write(history: History, epoch: int | None) -> None:
                 hold.check()
-                if was_finished and run.weights.exists():
-                    return  # somebody may have added to them
+                if saved and len(saved["records"]) == len(history) and run.weights.exists():
+                    return  # it was finished, and somebody may have added to them
                 now = {
                     "recipe": self.recipe.to_dict(),
                     "precision": facts["precision"],
