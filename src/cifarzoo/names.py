@@ -26,6 +26,7 @@ __all__ = [
     "printable",
     "real_number",
     "registering",
+    "split_tag",
     "texts",
     "unknown_name",
     "whole_number",
@@ -258,6 +259,12 @@ def texts(values: Any) -> tuple[str, ...] | None:
     except TypeError:
         return None
     return tuple(map(str, found)) if all(isinstance(value, str) for value in found) else None
+
+
+def split_tag(text: str) -> tuple[str, str]:
+    """``MODEL.TAG`` as both, or ``MODEL`` and an empty tag."""
+    name, _, tag = text.partition(".")
+    return name, tag
 
 
 def first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:

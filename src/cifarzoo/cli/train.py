@@ -27,6 +27,7 @@ from cifarzoo.cli.application import (
 from cifarzoo.errors import ArgumentError, CheckpointError, MissingExtraError, WeightsError
 from cifarzoo.files.paths import command_line, user_path
 from cifarzoo.files.writing import atomic_path
+from cifarzoo.names import split_tag
 from cifarzoo.plain import parse_json
 
 if TYPE_CHECKING:
@@ -293,8 +294,6 @@ def _load_teacher(recipe: Recipe, facts: dict[str, Any], resume: Path | None) ->
     """The network that the recipe learns from: the same one for the whole of a run."""
     if not recipe.teacher:
         return None
-    from cifarzoo.zoo.locate import split_tag
-
     name, tag = split_tag(recipe.teacher)
     network = cifarzoo.create_model(name, pretrained=tag or True)
     found = cifarzoo.get_model_info(name).get_weights(tag or "default").sha256

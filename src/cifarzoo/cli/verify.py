@@ -28,6 +28,7 @@ from cifarzoo.errors import (
     DownloadError,
     UnknownNameError,
 )
+from cifarzoo.names import split_tag
 
 if TYPE_CHECKING:
     from cifarzoo import ImageSet, Verification
@@ -118,7 +119,6 @@ def _choose(models: list[str], data: str) -> list[_Chosen]:
     """
     from cifarzoo.verification import sets_to_verify_on
     from cifarzoo.zoo.about import trained_on
-    from cifarzoo.zoo.locate import split_tag
 
     chosen: dict[tuple[str, str], _Chosen] = {}
     for name, asked in map(split_tag, models or cifarzoo.list_models(pretrained=True)):

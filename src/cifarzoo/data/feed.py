@@ -284,7 +284,7 @@ class Feed:
         beginning.
         """
         if self.is_stateful:
-            return self.source.state_dict()  # type: ignore[union-attr,no-any-return]  # checked
+            return self.source.state_dict()  # type: ignore[union-attr]  # checked
         states = self._began or [each.get_state() for each in self._generators()]
         return {"generators": states} if states else None
 

@@ -12,10 +12,10 @@ from cifarzoo.compute.place import Place
 from cifarzoo.data.augment import downsample
 from cifarzoo.data.classes import class_numbers
 from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.names import split_tag
 from cifarzoo.recipe import Recipe
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import get_card, names_of_outputs
-from cifarzoo.zoo.locate import split_tag
 
 __all__ = ["Distillation", "check_teacher"]
 

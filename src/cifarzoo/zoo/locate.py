@@ -12,6 +12,7 @@ from typing import NamedTuple
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import cache_directory, file_digest
+from cifarzoo.names import split_tag
 from cifarzoo.zoo.addresses import fetch_address, is_address
 from cifarzoo.zoo.packs import find_in_packs
 from cifarzoo.zoo.registry import ModelSpec, get_model_info, list_models
@@ -23,7 +24,6 @@ __all__ = [
     "find_any",
     "find_of_model",
     "locate_weights",
-    "split_tag",
 ]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th")
@@ -100,12 +100,6 @@ def find_of_model(spec: ModelSpec, text: bool | str | PathLike[str]) -> Found:
 def _at_address(address: str) -> Found:
     path, is_intact = fetch_address(address)
     return Found(path, is_intact=is_intact)
-
-
-def split_tag(text: str) -> tuple[str, str]:
-    """``MODEL.TAG`` as both, or ``MODEL`` and an empty tag."""
-    name, _, tag = text.partition(".")
-    return name, tag
 
 
 def locate_weights(spec: ModelSpec, tag: str = "default") -> Path:
