@@ -22,6 +22,7 @@ import cifarzoo
 from cifarzoo import History, Recipe, WeightsInfo
 from cifarzoo.cli import app
 from cifarzoo.cli.train import _choose_recipe
+from cifarzoo.errors import ArgumentError
 from cifarzoo.files.writing import file_digest
 
 COMMANDS = (
@@ -472,10 +473,10 @@ def test_a_teacher_may_be_any_weights_of_a_model(
     assert "unknown weights of 'simple': 'another'" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("word", "value"), [("True", True), ("False", False), ("false", False), ("None", None)]
-)
+@pytest.mark.parametrize(("word", "value"), [("True", True), ("False", False), ("false", False)])
 def test_words_of_python_are_values_too(word: str, value: Any) -> None:
     spec = cifarzoo.get_model_info("simple")
     recipe = _choose_recipe(spec, None, [f"optimizer_options.dense={word}"], None)
     assert recipe.optimizer_options["dense"] is value
+    with pytest.raises(ArgumentError, match="plain numbers, strings and lists; got None"):
+        _choose_recipe(spec, None, ["optimizer_options.dense=None"], None)
