@@ -7,7 +7,10 @@ import functools as _functools
 import sys as _sys
 from pathlib import Path as _Path
 
-dependencies = ["torch", "numpy", "safetensors", "platformdirs", "filelock"]
+dependencies = [
+    *("torch", "torchvision", "timm", "numpy", "safetensors", "pydantic"),
+    *("platformdirs", "filelock"),
+]
 
 # torch.hub installs nothing: the package is the one that lies beside this file
 _source = str(_Path(__file__).parent / "src")

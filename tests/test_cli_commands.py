@@ -227,6 +227,16 @@ def test_export_names_the_file_by_the_tag(tmp_path: Path, monkeypatch: pytest.Mo
     assert "written: simple-cifar100.onnx" in run("export", "simple.cifar100").stdout
 
 
+def test_a_file_that_nobody_named_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, command in (("simple.onnx", "export"), ("report.html", "report")):
+        Path(name).write_text("mine")
+        assert "replace it, or name another" in run(command, "simple", code=1).stderr
+        assert Path(name).read_text() == "mine"
+
+
 def test_export_refuses_what_it_cannot_write() -> None:
     assert "must be an .onnx or a .pt2 file" in run("export", "simple", "-o", "x.pt", code=1).stderr
     program = ("export", "simple", "-o", "x.pt2", "--opset", 18)

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 import cifarzoo
 from cifarzoo import ImageSet, ModelCard
@@ -87,3 +88,25 @@ def test_a_program_with_another_ending_is_refused(tmp_path: Path) -> None:
 def test_a_size_the_network_does_not_take_is_its_own_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs 32x32 images; got 48x48"):
         cifarzoo.export_onnx(cifarzoo.create_model("simple"), tmp_path / "m.onnx", image_size=48)
+
+
+def test_the_card_in_a_file_is_that_of_the_network_as_it_is(tmp_path: Path) -> None:
+    model = cifarzoo.create_model("resnet20", pretrained=True)
+    model.fc = nn.Linear(64, 3)
+    extra = {"card": ""}
+    torch.export.load(cifarzoo.export_program(model, tmp_path / "m.pt2"), extra_files=extra)
+    card = json.loads(extra["card"])
+    assert (card["num_classes"], card.get("classes")) == (3, None)
+
+
+def test_options_that_no_file_can_hold_are_refused(own_registries: None, tmp_path: Path) -> None:
+    @cifarzoo.register_model(name="mine", description="M.", source="Me.", parameters=1, macs=1)
+    def mine(*, num_classes: int = 10, act: type[nn.Module] = nn.ReLU) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), act(), nn.Linear(3072, num_classes))
+
+    model = cifarzoo.create_model("mine", act=nn.GELU)
+    with pytest.raises(ArgumentError, match="options of 'mine' must be plain data"):
+        cifarzoo.export_program(model, tmp_path / "m.pt2")
+    assert json.loads(json.dumps(cifarzoo.get_model_info("mine").to_dict()))["options"] == {
+        "act": "ReLU"
+    }

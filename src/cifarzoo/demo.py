@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.data.pictures import prepare
 from cifarzoo.data.sets.registry import load_dataset
-from cifarzoo.errors import ArgumentError, InputError, MissingExtraError
+from cifarzoo.errors import ArgumentError, CifarZooError, MissingExtraError
 from cifarzoo.evaluation.inference import probabilities
 from cifarzoo.factory import create_model, load_model
+from cifarzoo.models.ensemble import Ensemble
 from cifarzoo.zoo.about import mean_accuracy, trained_on
-from cifarzoo.zoo.card import get_card, names_of_outputs
+from cifarzoo.zoo.card import get_card, names_of_outputs, unwrap
 from cifarzoo.zoo.locate import find_any
 from cifarzoo.zoo.registry import get_model_info, list_models
 from cifarzoo.zoo.weights import read_metadata
@@ -77,9 +78,12 @@ def build_demo(model: str | None = None) -> Any:
 
     Raises:
         MissingExtraError: gradio is not installed.
-        WeightsError: There is no such file.
+        WeightsError: There is no such file, or it cannot be loaded.
+        UnknownNameError: It is of a network that is not registered.
     """
     gradio = _gradio()
+    if model is not None:
+        _load(model)
     choices = _choices(model)
     names = [choice.name for choice in choices]
     known = {choice.name: choice for choice in choices}
@@ -94,7 +98,8 @@ def build_demo(model: str | None = None) -> Any:
                 )
                 about = gradio.Markdown(known[names[0]].about)
                 photo = gradio.Image(
-                    type="pil",
+                    type="filepath",
+                    image_mode=None,  # 16 bits and transparent parts are for `prepare`
                     sources=["upload", "webcam", "clipboard"],
                     label="Image",
                     height=320,
@@ -139,7 +144,12 @@ def grad_cam(model: nn.Module, image: Tensor, label: int) -> Tensor | None:
 
     Returns:
         Float32 (H, W) in 0..1; None for a network without maps, such as one of tokens.
+
+    Raises:
+        ArgumentError: The network is an ensemble, whose members have maps of their own.
     """
+    if isinstance(unwrap(model), Ensemble):
+        raise ArgumentError("each member of an ensemble has maps of its own; ask one by one")
     with evaluating(model) as network, torch.enable_grad():
         device = next(network.parameters()).device
         batch = get_card(model).preprocessing.normalize(image[None].to(device))
@@ -153,11 +163,18 @@ def grad_cam(model: nn.Module, image: Tensor, label: int) -> Tensor | None:
         finally:
             hook.remove()
         (slopes,) = torch.autograd.grad(logits[0, label], seen)
-        maps = (slopes.mean((2, 3), keepdim=True) * seen[0]).sum(1, keepdim=True).relu()
+        slopes, found = map(_channels_first, (slopes, seen[0]))
+        maps = (slopes.mean((2, 3), keepdim=True) * found).sum(1, keepdim=True).relu()
     size = (image.shape[1], image.shape[2])
     found = F.interpolate(maps.detach().float().cpu(), size, mode="bilinear")[0, 0]
     found = found - found.min()
     return found / found.max().clamp_min(1e-7)
+
+
+def _channels_first(maps: Tensor) -> Tensor:
+    """Maps (1, C, H, W) of what may be (1, H, W, C): an image is square, and so are its maps."""
+    _, first, second, last = maps.shape
+    return maps.permute(0, 3, 1, 2) if first == second != last else maps
 
 
 def _last_map(network: nn.Module, batch: Tensor) -> nn.Module | None:
@@ -179,7 +196,7 @@ def _last_map(network: nn.Module, batch: Tensor) -> nn.Module | None:
     last = None
     for part, found in outputs.items():
         shape = getattr(found[0], "shape", ())
-        if len(shape) == 4 and min(shape[2:]) > 1 and len(found) == 1:
+        if len(shape) == 4 and min(_channels_first(found[0]).shape[2:]) > 1 and len(found) == 1:
             last = part
         elif len(shape) == 3:
             last = None
@@ -232,8 +249,14 @@ def _accuracy(facts: Mapping[str, Any]) -> float | None:
     return float(accuracy) if isinstance(accuracy, int | float) else None
 
 
-@functools.lru_cache(maxsize=8)
 def _load(name: str) -> nn.Module:
+    """The network of this name, or of a file, which may change while the page is open."""
+    found = find_any(name)
+    return _load_once(name, found.path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _load_once(name: str, _written: int) -> nn.Module:
     found = find_any(name)
     network = (
         create_model(found.model, pretrained=found.tag) if found.model else load_model(found.path)
@@ -256,7 +279,7 @@ def _answer(refuse: type[Exception], name: str, photo: Any) -> tuple[Any, Any, s
         image = prepare(photo)
         network = _load(name)
         shares = probabilities(network, image.pixels[None])[0]
-    except InputError as error:
+    except CifarZooError as error:
         raise refuse(str(error)) from error
     outputs = len(shares)
     classes = names_of_outputs(get_card(network).classes, outputs) or [*map(str, range(outputs))]

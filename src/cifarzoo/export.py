@@ -15,7 +15,8 @@ from cifarzoo.errors import ArgumentError, MissingExtraError
 from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import write_bytes
 from cifarzoo.names import check_count, whole_number
-from cifarzoo.zoo.card import Preprocessing, get_card
+from cifarzoo.zoo.builds import describe
+from cifarzoo.zoo.card import ModelCard, Preprocessing
 
 __all__ = ["export_onnx", "export_program"]
 
@@ -46,7 +47,8 @@ def export_onnx(
     Raises:
         InputError: The network takes images of another size.
         MissingExtraError: The export packages are not installed.
-        ArgumentError: The file cannot be written for this ``opset``.
+        ArgumentError: The file cannot be written for this ``opset``, or an option of the network
+            is no plain data.
         OutputError: The file cannot be written.
     """
     try:
@@ -55,7 +57,7 @@ def export_onnx(
     except ImportError as error:
         raise MissingExtraError("ONNX export needs: pip install 'cifarzoo[export]'") from error
     wanted = _check_opset(opset, onnx.defs.onnx_opset_version())
-    card = get_card(model)
+    card, text = _describe(model)
     with evaluating(_WithNormalization(model, card.preprocessing)) as whole:
         program = torch.onnx.export(
             whole,
@@ -75,7 +77,7 @@ def export_onnx(
             f"torch cannot write this network for opset {wanted}, only for {found}; pass "
             f"opset={found}, or leave it out"
         )
-    proto.metadata_props.add(key="card", value=json.dumps(card.to_dict()))
+    proto.metadata_props.add(key="card", value=text)
     return write_bytes(path, proto.SerializeToString())
 
 
@@ -98,7 +100,8 @@ def export_program(model: nn.Module, path: str | Path, *, image_size: int = 32) 
 
     Raises:
         InputError: The network takes images of another size.
-        ArgumentError: The name does not end in ``.pt2``, by which torch knows such files.
+        ArgumentError: The name does not end in ``.pt2``, by which torch knows such files, or an
+            option of the network is no plain data.
         OutputError: The file cannot be written.
 
     Example:
@@ -112,14 +115,26 @@ def export_program(model: nn.Module, path: str | Path, *, image_size: int = 32) 
         raise ArgumentError(
             f"the name of a program of torch.export ends in .pt2; got {str(path)!r}"
         )
-    card = get_card(model)
+    card, text = _describe(model)
     with evaluating(_WithNormalization(model, card.preprocessing)) as whole:
         program = torch.export.export(
             whole, _example(whole, image_size), dynamic_shapes=_any_batch(), strict=False
         )
     content = io.BytesIO()
-    torch.export.save(program, content, extra_files={"card": json.dumps(card.to_dict())})
+    torch.export.save(program, content, extra_files={"card": text})
     return write_bytes(path, content.getvalue())
+
+
+def _describe(model: nn.Module) -> tuple[ModelCard, str]:
+    """What the network is now, and as it is stored; its last layer may have been replaced."""
+    card = describe(model)
+    try:
+        return card, json.dumps(card.to_dict())
+    except TypeError as error:
+        raise ArgumentError(
+            f"the options of {card.name!r} must be plain data, as JSON holds it, to be stored: "
+            f"{error}"
+        ) from error
 
 
 def _example(network: nn.Module, image_size: int) -> tuple[Tensor]:

@@ -12,6 +12,7 @@ from cifarzoo.compute.seeding import as_seed, own_generator
 from cifarzoo.errors import ArgumentError, UnknownNameError
 from cifarzoo.models.input import check_input
 from cifarzoo.names import check_options
+from cifarzoo.plain import shorten
 from cifarzoo.zoo.card import (
     CIFAR10_CLASSES,
     CIFAR10_PREPROCESSING,
@@ -117,6 +118,10 @@ def create_model(
         check_build(spec.builder, card, content, is_said=is_said, new_head=new_head)
     with own_generator(seed):
         model = spec.builder(num_classes=num_classes, **options)
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(
+            f"the builder of {name!r} must return a torch module; it returned {shorten(model)}"
+        )
     check_input(model, spec.image_size)
     attach_card(model, card)
     if content is not None:

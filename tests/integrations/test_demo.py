@@ -19,11 +19,11 @@ from browser import find_chromium, miss, open_browser
 from captum.attr import LayerGradCam
 from kinds import KINDS, create_short
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 import cifarzoo
-from cifarzoo.demo import _last_map, grad_cam
-from cifarzoo.errors import MissingExtraError
+from cifarzoo.demo import _answer, _last_map, grad_cam
+from cifarzoo.errors import ArgumentError, MissingExtraError
 from cifarzoo.zoo.about import mean_accuracy
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +57,58 @@ def test_the_heat_map_is_captums(name: str) -> None:
     fine = F.interpolate(coarse.detach().relu(), (32, 32), mode="bilinear")[0, 0]
     fine = fine - fine.min()
     torch.testing.assert_close(found, fine / fine.max().clamp_min(1e-7), rtol=0, atol=1e-3)
+
+
+class ChannelsLast(nn.Module):
+    """A network whose last maps have their channels last, as some of timm have them."""
+
+    def __init__(self, *, turned: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(3, 24, 5, stride=4)
+        self.mixed = nn.Linear(24, 24)
+        self.turned = nn.Identity() if turned else None
+        self.head = nn.Linear(24, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.mixed(self.first(images).permute(0, 2, 3, 1))
+        if self.turned is None:
+            logits: Tensor = self.head(maps.mean((1, 2)))
+        else:
+            logits = self.head(self.turned(maps.permute(0, 3, 1, 2)).mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("label", [0, 8])
+def test_maps_with_their_channels_last_are_read_as_such(label: int) -> None:
+    image = cifarzoo.load_sample("test").images[0]
+    found, expected = (grad_cam(ChannelsLast(turned=each), image, label) for each in (False, True))
+    assert found is not None
+    assert expected is not None
+    torch.testing.assert_close(found, expected)
+
+
+def test_an_ensemble_has_no_maps_of_its_own() -> None:
+    together = cifarzoo.ensemble([create_short("resnet20"), create_short("simple")])
+    with pytest.raises(ArgumentError, match="each member of an ensemble has maps of its own"):
+        grad_cam(together, cifarzoo.load_sample("test").images[0], 3)
+
+
+def test_a_file_that_is_written_again_is_loaded_again(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    image = cifarzoo.load_sample("test").images[0].permute(1, 2, 0).numpy()
+    answers = []
+    for seed in (1, 2):
+        cifarzoo.save_weights(cifarzoo.create_model("simple", seed=seed), path)
+        answers.append(_answer(RuntimeError, str(path), image)[0])
+    assert answers[0] != answers[1]
+
+
+def test_a_network_that_nobody_can_build_is_explained(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    cifarzoo.save_weights(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), path)
+    with pytest.raises(RuntimeError, match="'Sequential'"):
+        _answer(RuntimeError, str(path), cifarzoo.load_sample("test").images[0].numpy())
 
 
 def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +153,9 @@ def test_a_dropped_image_is_answered(width: int, address: str, tmp_path: Path) -
     image = cifarzoo.load_sample("test").images[3]
     photo = tmp_path / "photo.png"
     Image.fromarray(image.permute(1, 2, 0).numpy()).resize((480, 320)).save(photo)
+    deep = tmp_path / "deep.png"
+    gray = image.float().mean(0).mul(257).numpy().astype("uint16")
+    Image.fromarray(gray).save(deep)
     models = {
         name: cifarzoo.create_model(name, pretrained=True) for name in ("resnet20", "airbench94")
     }
@@ -133,6 +188,11 @@ def test_a_dropped_image_is_answered(width: int, address: str, tmp_path: Path) -
         expect(page.get_by_text(about["airbench94"])).to_be_visible()
         expect(page.get_by_text(shown["airbench94"])).to_be_visible(timeout=60_000)
         expect(answer).to_have_text(expected["airbench94"].label)
+        # 16 bits and transparent parts reach the network as `predict` reads them
+        page.get_by_label("Remove").or_(page.get_by_label("Clear")).first.click()
+        page.locator("input[type=file]").first.set_input_files(deep)
+        expect(page.get_by_text("scaled from 16 bits to 8")).to_be_visible(timeout=60_000)
+        expect(answer).to_have_text(cifarzoo.predict(models["airbench94"], deep).label)
         too_wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
         assert not page.evaluate(too_wide)
         if folder := os.environ.get("CIFARZOO_SCREENSHOTS"):

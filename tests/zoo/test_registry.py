@@ -83,6 +83,29 @@ def test_builder_parameters_must_be_keyword_only() -> None:
         register("bad", lambda width=1, *, num_classes=10: nn.Identity())
 
 
+def test_a_builder_must_return_a_network() -> None:
+    register("bad", lambda *, num_classes=10: None)
+    with pytest.raises(ArgumentError, match=r"of 'bad' must return .* it returned None"):
+        cifarzoo.create_model("bad")
+
+
+def test_the_command_line_takes_images_of_the_size_that_a_model_is_made_for() -> None:
+    @cifarzoo.register_model(
+        name="large",
+        description="L.",
+        source="Me.",
+        parameters=122_890,
+        macs=122_880,
+        image_size=64,
+    )
+    def large(*, num_classes: int = 10) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, num_classes))
+
+    result = CliRunner().invoke(cli.app, ["summary", "large"])
+    assert result.exit_code == 0, result.output
+    assert "122,890" in result.output
+
+
 def test_unknown_option_names_the_allowed() -> None:
     register("tiny", tiny)
     with pytest.raises(ArgumentError, match=r"did you mean 'width'\? allowed: width"):

@@ -51,6 +51,7 @@ __all__ = [
     "is_given",
     "load_set",
     "load_test",
+    "made_for",
     "name_data",
     "open_weights",
     "print_error",
@@ -226,6 +227,14 @@ def _options(
             raise ArgumentError(f"module {module!r} cannot be imported: {error}") from error
         finally:
             sys.path.pop(0)
+
+
+def made_for(model: str) -> int:
+    """Height and width of the images that a model of this name takes, as it is registered."""
+    try:
+        return cifarzoo.get_model_info(model).image_size or 32
+    except ArgumentError:  # of a network that the zoo did not build
+        return 32
 
 
 def load_set(

@@ -22,13 +22,14 @@ from cifarzoo.cli.application import (
     Weights,
     app,
     choose_data,
+    is_given,
     load_set,
     load_test,
     open_weights,
     print_json,
     tell_apart,
 )
-from cifarzoo.errors import ArgumentError, DataError, WeightsError
+from cifarzoo.errors import ArgumentError, DataError, OutputError, WeightsError
 from cifarzoo.files.paths import command_line, user_path
 from cifarzoo.files.progress import count_bar
 from cifarzoo.files.writing import make_directory
@@ -181,6 +182,8 @@ def report(
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"--output must be an .html file; got {output}")
+    if not is_given(context, "output") and output.exists() and not _is_page(output):
+        raise OutputError(f"{output} is no page of cifarzoo; replace it, or name another, by -o")
     weights = _leave_out_what_has_no_weights(weights)
     make_directory(output.parent)
     opened = [open_weights(each) for each in weights]
@@ -205,6 +208,14 @@ def report(
     for entry in entries:
         typer.echo(f"{entry.report.model}: {entry.report.accuracy:.2%}")
     typer.echo(f"written: {write_page(output, entries, test_set)}")
+
+
+def _is_page(path: Path) -> bool:
+    """Whether `report` wrote the file, and may replace it."""
+    try:
+        return b'name="generator" content="cifarzoo"' in path.read_bytes()[:1000]
+    except OSError:
+        return False
 
 
 def _measure(

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 import cifarzoo
-from cifarzoo.cli.application import Weights, app, open_weights
-from cifarzoo.errors import ArgumentError
+from cifarzoo.cli.application import Weights, app, made_for, open_weights
+from cifarzoo.errors import ArgumentError, OutputError
 from cifarzoo.files.writing import make_directory
 
 __all__ = ["export"]
@@ -29,7 +29,12 @@ def export(
             "[default: MODEL.onnx, or MODEL-TAG.onnx]",
         ),
     ] = None,
-    image_size: Annotated[int, typer.Option(help="Height and width of the images in pixels.")] = 32,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Height and width of the images in pixels. [default: 32, or what the model takes]",
+        ),
+    ] = None,
     opset: Annotated[
         int | None,
         typer.Option(help="Version of the ONNX operators; older runtimes need a lower one."),
@@ -44,13 +49,17 @@ def export(
     is_program = output is not None and output.suffix.lower() == ".pt2"
     if is_program and opset is not None:
         raise ArgumentError("--opset applies to .onnx files only; leave it out")
-    if image_size < 1:
+    if image_size is not None and image_size < 1:
         raise ArgumentError(f"--image-size must be at least 1; got {image_size}")
     opened = open_weights(weights)
     network, card = opened.network, cifarzoo.get_card(opened.network)
     named = f"{card.name}-{opened.tag}" if opened.tag not in ("", "default") else card.name
     path = output or Path(f"{named.replace(':', '-')}.onnx")
+    if output is None and path.exists():
+        raise OutputError(f"{path} is there already; replace it, or name another, by --output")
     make_directory(path.parent)
+    if image_size is None:
+        image_size = made_for(card.name)
     if is_program:
         path = cifarzoo.export_program(network, path, image_size=image_size)
     else:

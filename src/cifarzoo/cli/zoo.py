@@ -18,6 +18,7 @@ from cifarzoo.cli.application import (
     app,
     complete_model,
     load_set,
+    made_for,
     print_json,
 )
 
@@ -92,7 +93,8 @@ def summary(
 
     Each has its output shape, its parameters and its multiply-accumulates (MACs).
     """
-    typer.echo(str(cifarzoo.summary(cifarzoo.create_model(model, num_classes=num_classes))))
+    network = cifarzoo.create_model(model, num_classes=num_classes)
+    typer.echo(str(cifarzoo.summary(network, image_size=made_for(model))))
 
 
 @app.command(

@@ -55,5 +55,5 @@ def _check_images(network: nn.Module, images: Tensor) -> None:
     if not torch.is_autocast_enabled(images.device.type):
         raise InputError(
             f"expected images of the network's dtype {dtype}; got {images.dtype}: "
-            "convert one of them, or run under torch.autocast"
+            "model.float() makes it float32; or convert the images, or run under torch.autocast"
         )

@@ -6,6 +6,7 @@ import dataclasses
 import fnmatch
 import importlib
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -149,10 +150,19 @@ class ModelSpec:
             "macs": self.macs,
             "image_size": self.image_size,
             "stated_accuracy": self.stated_accuracy,
-            "options": self.options,
+            "options": {name: _plain(value) for name, value in self.options.items()},
             "recipes": {name: recipe.to_dict() for name, recipe in self.recipes.items()},
             "weights": {tag: info.sha256 for tag, info in self.weights.items()},
         }
+
+
+def _plain(value: Any) -> Any:
+    """A default of an option, as JSON can hold it: classes and functions by their names."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return getattr(value, "__name__", repr(value))
+    return value
 
 
 _SPECS: dict[str, ModelSpec] = {}
