@@ -284,7 +284,7 @@ def _answer(refuse: type[Exception], name: str, photo: Any) -> tuple[Any, Any, s
     outputs = len(shares)
     classes = names_of_outputs(get_card(network).classes, outputs) or [*map(str, range(outputs))]
     places = grad_cam(network, image.pixels, int(shares.argmax()))
-    note = f"The image was {image.note}." if image.note else ""
+    note = f"The image: {image.note}." if image.note else ""
     if places is None:
         note += " This network works on tokens, not on maps: there is no heat map."
     answer = dict(zip(classes, shares.tolist(), strict=True))
