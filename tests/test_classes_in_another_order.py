@@ -94,9 +94,9 @@ def test_a_page_shows_absent_classes_without_a_share(
     assert "airplane taken for ship: 0 of 0" in page
 
 
-def test_calibrate_takes_labels_by_name(model: nn.Module, few: ImageSet) -> None:
-    plain = cifarzoo.calibrate(model, few, **CPU)
-    assert cifarzoo.calibrate(model, reversed_classes(few), **CPU) == plain
+def test_calibrate_takes_labels_by_name(model: nn.Module, sample_test: ImageSet) -> None:
+    plain = cifarzoo.calibrate(model, sample_test, **CPU)
+    assert cifarzoo.calibrate(model, reversed_classes(sample_test), **CPU) == plain
 
 
 def test_robustness_takes_labels_by_name(model: nn.Module, few: ImageSet) -> None:

@@ -662,7 +662,8 @@ def test_what_is_normalized_here_may_lie_anywhere(few: ImageSet) -> None:
     assert evaluate(model, few).num_images == len(few)
     batches = make_batches(few)
     assert evaluate(model, batches).predicted == evaluate(model, few).predicted
-    assert evaluate(model, Loader(few, batch_size=50)).num_images == len(few)
+    loader = Loader(few, batch_size=50, preprocessing=plain.preprocessing)
+    assert evaluate(model, loader).num_images == len(few)
     Trainer(create_model("simple"), PLAIN).fit(batches, batches)
     grey = torch.full((10, 3, 32, 32), 150, dtype=torch.uint8)
     assert evaluate(create_model("simple"), [(grey, torch.arange(10))]).num_images == 10

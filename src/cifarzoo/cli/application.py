@@ -82,7 +82,7 @@ class _Commands(TyperGroup):
             command = self.get_command(ctx, ctx.invoked_subcommand or "")
             slip: Any = error  # perhaps an unknown option, whose class typer does not export
             field = getattr(slip, "option_name", "").lstrip("-").replace("-", "_")
-            if field in _fields(command):
+            if field and field in _fields(command):
                 slip.message += f"; set the recipe's field: --set {field}=VALUE"
             raise
 

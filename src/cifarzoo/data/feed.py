@@ -298,7 +298,7 @@ class Feed:
         """Let the source continue where ``state`` was taken."""
         if state is not None and self.is_stateful:
             self.source.load_state_dict(state)  # type: ignore[union-attr]  # checked
-        elif state is not None:
+        elif state is not None and self._generators():
             for generator, each in zip(self._generators(), state["generators"], strict=True):
                 generator.set_state(each)
 

@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 
 from cifarzoo.compute.machine import computes_bfloat16
 from cifarzoo.errors import ArgumentError
-from cifarzoo.names import check_count
 from cifarzoo.plain import shorten
 
 __all__ = ["MuonSGD", "orthogonalize"]
@@ -54,7 +53,6 @@ class MuonSGD(Optimizer):
     ) -> None:
         if not isinstance(dense, bool):
             raise ArgumentError(f"dense must be True or False; got {shorten(dense)}")
-        check_count("steps", steps)
         defaults = {
             "lr": lr,
             "momentum": momentum,
