@@ -69,10 +69,14 @@ def test_normalize_equals_torchvision(preprocessing: Preprocessing, images: Imag
     torch.testing.assert_close(normalized, reference(images.images), rtol=1e-6, atol=5e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int64])
-def test_only_bytes_are_normalized(dtype: torch.dtype) -> None:
-    with pytest.raises(InputError, match=f"takes uint8 images in 0..255; got {dtype}"):
-        CIFAR10_PREPROCESSING.normalize(torch.ones(1, 3, 2, 2, dtype=dtype))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_floats_are_normalized_where_they_lie_in_0_to_255(dtype: torch.dtype) -> None:
+    pixels = torch.tensor([0, 7, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    expected = CIFAR10_PREPROCESSING.normalize(pixels)
+    torch.testing.assert_close(CIFAR10_PREPROCESSING.normalize(pixels.to(dtype)), expected)
+    for wrong in (pixels / 255, expected):
+        with pytest.raises(InputError, match=r"takes images in 0\.\.255, best uint8; the largest"):
+            CIFAR10_PREPROCESSING.normalize(wrong.to(dtype))
 
 
 def test_normalize_keeps_the_layout() -> None:

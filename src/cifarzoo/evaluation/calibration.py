@@ -65,8 +65,7 @@ def calibrate(
         precision: "auto" takes bfloat16 where the device computes it natively.
 
     Raises:
-        InputError: There are no images, a label has no output, or the model does not know a class;
-            or it recognizes every image, so that no temperature is the best.
+        InputError: The images are not as `evaluate` takes them, or all of them are recognized.
 
     Example:
         >>> from cifarzoo import create_model, load_sample

@@ -68,8 +68,7 @@ def compare_with_humans(
 
     Raises:
         ArgumentError: The temperature is no positive number of float32.
-        InputError: ``humans`` has not a row for each image or not a column for each class, or a row
-            is no distribution.
+        InputError: ``humans`` is no distribution over the classes for each image.
 
     Example:
         >>> import torch

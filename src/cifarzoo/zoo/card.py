@@ -45,6 +45,7 @@ CIFAR10_CLASSES = (
 )
 
 
+_BLACK = 4  # of 255: floats below it are in 0..1, or normalized
 _MOST_CLASSES = 100_000  # a last layer of some 200 MB; a slip of the finger asks for terabytes
 
 
@@ -95,14 +96,18 @@ class Preprocessing:
     def normalize(self, images: Tensor) -> Tensor:
         """Normalize uint8 (B, 3, H, W) in 0..255 to float32 of the same shape and layout.
 
+        Floats in 0..255 are taken too, such as those of images that were resized.
+
         Raises:
-            InputError: ``images`` are no bytes; floats may be in 0..1, or normalized already.
+            InputError: Floats lie in 0..1, or are normalized already.
         """
-        if images.dtype != torch.uint8:
-            raise InputError(
-                f"normalize() takes uint8 images in 0..255; got {images.dtype}: of floats in 0..1, "
-                "(255 * images).round().to(torch.uint8) makes them"
-            )
+        if images.is_floating_point() and images.numel():
+            largest = float(images.abs().max())
+            if 0 < largest < _BLACK:
+                raise InputError(
+                    f"normalize() takes images in 0..255, best uint8; the largest of these floats "
+                    f"is {largest:.3g}: multiply those in 0..1 by 255, and leave normalized ones"
+                )
         scale, bias = (x.to(images.device).view(3, 1, 1) for x in self.scale_and_bias())
         return torch.addcmul(bias, images, scale)
 
