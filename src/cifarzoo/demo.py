@@ -17,6 +17,7 @@ from cifarzoo.data.sets.registry import load_dataset
 from cifarzoo.errors import ArgumentError, CifarZooError, MissingExtraError
 from cifarzoo.evaluation.inference import probabilities
 from cifarzoo.factory import create_model, load_model
+from cifarzoo.files.paths import home_path
 from cifarzoo.models.ensemble import Ensemble
 from cifarzoo.zoo.about import mean_accuracy, trained_on
 from cifarzoo.zoo.card import get_card, names_of_outputs, unwrap
@@ -149,7 +150,9 @@ def grad_cam(model: nn.Module, image: Tensor, label: int) -> Tensor | None:
         ArgumentError: The network is an ensemble, whose members have maps of their own.
     """
     if isinstance(unwrap(model), Ensemble):
-        raise ArgumentError("each member of an ensemble has maps of its own; ask one by one")
+        raise ArgumentError(
+            "each member of an ensemble has maps of its own: call grad_cam(member, ...)"
+        )
     with evaluating(model) as network, torch.enable_grad():
         device = next(network.parameters()).device
         batch = get_card(model).preprocessing.normalize(image[None].to(device))
@@ -250,9 +253,9 @@ def _accuracy(facts: Mapping[str, Any]) -> float | None:
 
 
 def _load(name: str) -> nn.Module:
-    """The network of this name, or of a file, which may change while the page is open."""
-    found = find_any(name)
-    return _load_once(name, found.path.stat().st_mtime_ns)
+    """The network of this name, or of a file or folder, which may change meanwhile."""
+    path = home_path(name)
+    return _load_once(name, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 @functools.lru_cache(maxsize=8)

@@ -183,7 +183,10 @@ def report(
     if output.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"--output must be an .html file; got {output}")
     if not is_given(context, "output") and output.exists() and not _is_page(output):
-        raise OutputError(f"{output} is no page of cifarzoo; replace it, or name another, by -o")
+        raise OutputError(
+            f"{output} is there, and is no page of cifarzoo: to replace it, or name another file, "
+            "pass -o"
+        )
     weights = _leave_out_what_has_no_weights(weights)
     make_directory(output.parent)
     opened = [open_weights(each) for each in weights]
@@ -213,7 +216,8 @@ def report(
 def _is_page(path: Path) -> bool:
     """Whether `report` wrote the file, and may replace it."""
     try:
-        return b'name="generator" content="cifarzoo"' in path.read_bytes()[:1000]
+        with path.open("rb") as file:
+            return b'name="generator" content="cifarzoo"' in file.read(1000)
     except OSError:
         return False
 

@@ -56,7 +56,7 @@ def export(
     named = f"{card.name}-{opened.tag}" if opened.tag not in ("", "default") else card.name
     path = output or Path(f"{named.replace(':', '-')}.onnx")
     if output is None and path.exists():
-        raise OutputError(f"{path} is there already; replace it, or name another, by --output")
+        raise OutputError(f"{path} is there: to replace it, or name another file, pass --output")
     make_directory(path.parent)
     if image_size is None:
         image_size = made_for(card.name)

@@ -298,23 +298,25 @@ class Feed:
         """Let the source continue where ``state`` was taken."""
         if state is not None and self.is_stateful:
             self.source.load_state_dict(state)  # type: ignore[union-attr]  # checked
-        elif state is not None and self._generators():
-            for generator, each in zip(self._generators(), state["generators"], strict=True):
+        elif state is not None and (generators := self._generators()):
+            for generator, each in zip(generators, state["generators"], strict=True):
                 generator.set_state(each)
 
     def _generators(self) -> list[torch.Generator]:
-        """Those that a DataLoader and its samplers draw from, besides torch's global one."""
-        if self._fixed_steps is not None:  # a pass goes on from one epoch to the next
+        """Those that a DataLoader and its samplers draw from, besides torch's global one.
+
+        None of a source that keeps a state itself, or whose pass goes on from epoch to epoch.
+        """
+        if self.is_stateful or self._fixed_steps is not None:
             return []
-        batches = getattr(self.source, "batch_sampler", None)
-        holders = (self.source, getattr(self.source, "sampler", None), batches)
-        drawn = (
-            getattr(each, "generator", None)
-            for each in (*holders, getattr(batches, "sampler", None))
-        )
-        return list(
-            {id(each): each for each in drawn if isinstance(each, torch.Generator)}.values()
-        )
+        source, batches = self.source, getattr(self.source, "batch_sampler", None)
+        found: dict[int, torch.Generator] = {}  # each once
+        for sampler in (source, getattr(source, "sampler", None), batches):
+            for holder in (sampler, getattr(sampler, "sampler", None)):
+                generator = getattr(holder, "generator", None)
+                if isinstance(generator, torch.Generator):
+                    found[id(generator)] = generator
+        return list(found.values())
 
     @property
     def is_stateful(self) -> bool:

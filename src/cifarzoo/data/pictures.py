@@ -67,16 +67,13 @@ def find_images(folder: str | os.PathLike[str]) -> tuple[list[Path], int]:
     files: list[Path] = []
     closed: list[Path] = []
     seen = {os.path.realpath(folder)}
-
-    def is_new(path: str) -> bool:
-        before = len(seen)
-        seen.add(os.path.realpath(path))
-        return len(seen) > before
-
-    tell = lambda error: closed.append(Path(error.filename))  # noqa: E731
-    for place, folders, names in os.walk(folder, onerror=tell, followlinks=True):
-        visible = sorted(name for name in folders if not name.startswith("."))
-        folders[:] = [name for name in visible if is_new(os.path.join(place, name))]
+    for place, folders, names in os.walk(
+        folder, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True
+    ):
+        visible = [name for name in sorted(folders) if not name.startswith(".")]
+        new = {os.path.realpath(os.path.join(place, name)): name for name in visible}
+        folders[:] = [name for path, name in new.items() if path not in seen]
+        seen |= new.keys()
         files += [Path(place, name) for name in names if not name.startswith(".")]
     found = [file for file in files if file.suffix.lower() in suffixes]
     return sorted([*found, *closed]), len(files) - len(found)

@@ -89,14 +89,14 @@ def compare_with_humans(
             f"humans must be {expected}, a distribution for each image of {images.name}; "
             f"got {tuple(humans.shape)}"
         )
-    if not are_shares(humans.double()):
+    humans = humans.double()
+    if not are_shares(humans):
         raise InputError(
             "each row of humans must hold shares of people, which are in 0..1 and one altogether: "
             "divide counts by their sum, counts / counts.sum(1, keepdim=True)"
         )
     place = Place.find(device, precision, model=model)
     logits, labels = collect_logits(model, images, tta=tta, place=place)
-    humans = humans.double()
     known = names_of_outputs(get_card(model).classes, logits.shape[1])
     numbers = class_numbers(images.classes, known)
     if numbers is not None:  # their columns too are the images' classes

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cifarzoo.data.batches import check_labels
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.names import registering
 from cifarzoo.plain import shorten
@@ -103,11 +104,8 @@ def confusion_matrix(labels: Tensor, predicted: Tensor, num_classes: int) -> Ten
                 [1, 1]])
     """
     for numbers in (labels, predicted):
-        if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < num_classes:
-            raise InputError(
-                f"labels must be in 0..{num_classes - 1}; got {int(numbers.min())}.."
-                f"{int(numbers.max())}"
-            )
+        if len(numbers):
+            check_labels(numbers, num_classes)
     pairs = labels.long() * num_classes + predicted.long()
     return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
 

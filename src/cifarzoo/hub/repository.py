@@ -136,7 +136,9 @@ def save_pretrained(
     old = folder / _PAGE
     if old.exists() and file_digest(old) != before.get("page_sha256"):
         logging.getLogger("cifarzoo").warning(
-            "%s stays as it is, for somebody has changed it; remove it to get a new one", old
+            "%s stays: save_pretrained did not write it, or somebody has changed it; remove it to "
+            "get a new one",
+            old,
         )
     else:
         write_text(old, page)
@@ -293,16 +295,14 @@ def push_to_hub(
     """
     client = hub_client(api)
     facts: dict[str, Any] = {"report": report, "metadata": metadata, "license": license}
-    ready = None if isinstance(model, nn.Module) else home_path(model)
-    if ready is None or not _settings_in(ready):
-        ready = None
-    elif given := [name for name, value in facts.items() if value is not None]:
-        raise ArgumentError(
-            f"the page in {ready} is sent as it is, so {given[0]} has no place; give it to "
-            "save_pretrained"
-        )
-    else:
-        weights_in_folder(ready)
+    ready = None
+    if not isinstance(model, nn.Module) and _settings_in(home_path(model)):
+        ready = weights_in_folder(home_path(model)).parent
+        if given := [name for name, value in facts.items() if value is not None]:
+            raise ArgumentError(
+                f"the page in {ready} is sent as it is, so {given[0]} has no place; give it to "
+                "save_pretrained"
+            )
     with tempfile.TemporaryDirectory() as made:
         folder = ready or save_pretrained(model, made, **facts, repo_id=repo_id)
         try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_run"]
 
-_ROLES = ("data", "val")
+_KNOWN = ("model", "data_name", "data_images", "val_name", "val_images")  # better than by metadata
 
 
 def describe_run(trainer: Trainer, data: Data) -> dict[str, Any]:
@@ -62,11 +62,11 @@ def describe_run(trainer: Trainer, data: Data) -> dict[str, Any]:
             "only_in_python": [name for name, is_so in alone.items() if is_so],
         },
     }
-    for name in ("model", *(f"{role}_{fact}" for role in _ROLES for fact in ("name", "images"))):
+    for name in _KNOWN:
         if name in facts and trainer.metadata.get(name, facts[name]) != facts[name]:
             raise ArgumentError(
                 f"metadata says that {name} is {shorten(trainer.metadata[name])}, and it is "
-                f"{facts[name]!r}; call what you mean otherwise"
+                f"{facts[name]!r}; give your fact another name"
             )
     return {**facts, **trainer.metadata}
 

@@ -105,8 +105,9 @@ class Preprocessing:
             largest = float(images.abs().max())
             if 0 < largest < _BLACK:
                 raise InputError(
-                    f"normalize() takes images in 0..255, best uint8; the largest of these floats "
-                    f"is {largest:.3g}: multiply those in 0..1 by 255, and leave normalized ones"
+                    "normalize() takes images in 0..255, best uint8; the largest of these floats "
+                    f"is {largest:.3g}: multiply those in 0..1 by 255, and leave normalized ones "
+                    "as they are"
                 )
         scale, bias = (x.to(images.device).view(3, 1, 1) for x in self.scale_and_bias())
         return torch.addcmul(bias, images, scale)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cifarzoo.errors import ArgumentError, InputError, MissingExtraError
-from cifarzoo.names import check_kind, one_line, texts, whole_number, whole_numbers
+from cifarzoo.display.panels import in_a_line, panels
+from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.names import check_kind, texts, whole_number, whole_numbers
 from cifarzoo.plain import shorten
 
 if TYPE_CHECKING:
@@ -115,12 +117,12 @@ def plot_history(histories: Any, *, title: str = "", columns: int = 3) -> Figure
         raise InputError("a history needs at least one epoch to be drawn")
     across = _side_by_side(columns, 3)
     width, height = (4.9, 2.6) if across == 1 else (4.0, 3.6)
-    figure, (loss, accuracy, rate) = _subplots(
+    figure, (loss, accuracy, rate) = panels(
         3, width=width * across, height=height * -(-3 // across), columns=across
     )
-    for (name, history), colour in zip(runs.items(), _repeat(_COLOURS), strict=False):
+    for (name, history), colour in zip(runs.items(), itertools.cycle(_COLOURS), strict=False):
         epochs = [record["epoch"] for record in history]
-        name = _plain(name)
+        name = in_a_line(name)
         prefix = f"{name} " if name else ""
         marker = "o" if len(epochs) == 1 else None  # a line of one point is not seen
         for axis, kind, factor in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
@@ -143,7 +145,7 @@ def plot_history(histories: Any, *, title: str = "", columns: int = 3) -> Figure
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
     loss.legend()
-    figure.suptitle(_plain(title))
+    figure.suptitle(in_a_line(title))
     return figure
 
 
@@ -159,7 +161,7 @@ def plot_reliability(report: EvaluationReport) -> Figure:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    figure, (upper, lower) = _subplots(2, width=5.0, height=5.6, columns=1, ratios=(3, 1))
+    figure, (upper, lower) = panels(2, width=5.0, height=5.6, columns=1, ratios=(3, 1))
     width = 1 / len(report.reliability)
     middles = [(place + 0.5) * width for place in range(len(report.reliability))]
     filled = [(x, b) for x, b in zip(middles, report.reliability, strict=True) if b.count]
@@ -181,7 +183,7 @@ def plot_reliability(report: EvaluationReport) -> Figure:
     upper.plot([0, 1], [0, 1], "--", color="#888888", linewidth=1)
     upper.set_ylabel("accuracy")
     upper.set_title(
-        _plain(f"{report.model} on {report.data}: ECE {report.expected_calibration_error:.3f}"),
+        in_a_line(f"{report.model} on {report.data}: ECE {report.expected_calibration_error:.3f}"),
         fontsize=10,
     )
     upper.legend(loc="upper left")
@@ -229,12 +231,12 @@ def plot_predictions(
         return None
     columns = min(columns, len(chosen))
     rows = -(-len(chosen) // columns)
-    figure, axes = _subplots(len(chosen), width=1.35 * columns, height=1.65 * rows, columns=columns)
+    figure, axes = panels(len(chosen), width=1.35 * columns, height=1.65 * rows, columns=columns)
     for axis, index in zip(axes, chosen, strict=True):
         label, predicted = report.labels[index], report.predicted[index]
         axis.imshow(images.images[index].permute(1, 2, 0).numpy(), interpolation="nearest")
         axis.set_axis_off()
-        names = [_plain(score.name) for score in report.classes]
+        names = [in_a_line(score.name) for score in report.classes]
         text = f"{names[predicted]} {report.confidence[index]:.0%}"
         if label != predicted:
             text = f"{names[label]}\n{text}"
@@ -257,7 +259,7 @@ def plot_comparison(comparisons: Comparison | Sequence[Comparison]) -> Figure:
     pairs = [*comparisons] if isinstance(comparisons, Sequence) else [comparisons]
     if not pairs:
         raise InputError("there is no comparison to be drawn")
-    figure, (axes,) = _subplots(1, width=4.9, height=1.3 + 0.6 * len(pairs))
+    figure, (axes,) = panels(1, width=4.9, height=1.3 + 0.6 * len(pairs))
     places = range(len(pairs))
     differences = [100 * each.difference for each in pairs]
     ends = [[100 * end for end in each.difference_interval] for each in pairs]
@@ -269,7 +271,7 @@ def plot_comparison(comparisons: Comparison | Sequence[Comparison]) -> Figure:
     axes.errorbar(differences, places, xerr=sides, fmt="o", color=_COLOURS[0], capsize=4)
     names = [
         "\nminus ".join(
-            _plain(f"{name} {share:.2%}")
+            in_a_line(f"{name} {share:.2%}")
             for name, share in zip(each.names, each.accuracy, strict=True)
         )
         for each in pairs
@@ -297,17 +299,15 @@ def plot_robustness(reports: RobustnessReport | Sequence[RobustnessReport]) -> F
         raise InputError("robustness is drawn of one or more reports with the same corruptions")
     columns = min(5, len(names))
     rows = -(-len(names) // columns)
-    figure, axes = _subplots(
-        len(names), width=2.4 * columns, height=2 * rows + 0.6, columns=columns
-    )
+    figure, axes = panels(len(names), width=2.4 * columns, height=2 * rows + 0.6, columns=columns)
     for axis, name in zip(axes, names, strict=True):
-        for report, colour in zip(reports, _repeat(_COLOURS), strict=False):
+        for report, colour in zip(reports, itertools.cycle(_COLOURS), strict=False):
             severities = [0, *report.severities]
             values = [100 * a for a in (report.clean_accuracy, *report.accuracies[name])]
             axis.plot(
-                severities, values, "o-", color=colour, markersize=3, label=_plain(report.model)
+                severities, values, "o-", color=colour, markersize=3, label=in_a_line(report.model)
             )
-        axis.set_title(_plain(name.replace("_", " ")), fontsize=9)
+        axis.set_title(in_a_line(name.replace("_", " ")), fontsize=9)
         axis.set_ylim(0, 100)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7)
@@ -321,7 +321,7 @@ def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], tit
     has_numbers = count <= _MOST_NUMBERS
     side = max(_NARROW, (0.34 if has_numbers else 0.16) * count + 1.5)
     # the scale of the colours stands below, so that the cells have all of the width
-    figure, axes = _subplots(2, width=side, height=side * 1.12, columns=1, ratios=(30, 1))
+    figure, axes = panels(2, width=side, height=side * 1.12, columns=1, ratios=(30, 1))
     shares = [[n / max(sum(row), 1) for n in row] for row in confusion]
     image = axes[0].imshow(shares, cmap="Blues", vmin=0, vmax=1)
     # a count is as large as its cell allows: a cell is about 0.7 of the side divided by the classes
@@ -333,7 +333,7 @@ def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], tit
             if n:
                 colour = "white" if shares[row][column] > 0.5 else "#222222"
                 axes[0].text(column, row, str(n), color=colour, **middle)
-    names = [_plain(name) for name in classes]
+    names = [in_a_line(name) for name in classes]
     axes[0].set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
     labels = [
         name if any(row) else f"{name} (no images)"
@@ -344,7 +344,7 @@ def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], tit
         axes[0].tick_params(labelsize=7)
     axes[0].set_xlabel("predicted")
     axes[0].set_ylabel("true")
-    axes[0].set_title(_plain(title))
+    axes[0].set_title(in_a_line(title))
     label = "share of the true class"
     figure.colorbar(image, cax=axes[1], orientation="horizontal", label=label)
     return figure
@@ -360,11 +360,6 @@ def _records(history: Any) -> Sequence[Mapping[str, Any]]:
     return records
 
 
-def _plain(text: str) -> str:
-    """``text`` as it is, in a line: matplotlib takes what stands between $ for mathematics."""
-    return one_line(text).replace("$", r"\$")
-
-
 def _side_by_side(columns: Any, most: int | None = None) -> int:
     """``columns``, if it is a number of panels."""
     number = whole_number(columns)
@@ -372,31 +367,3 @@ def _side_by_side(columns: Any, most: int | None = None) -> int:
         allowed = f"in 1..{most}" if most else "of at least 1"
         raise ArgumentError(f"columns must be a whole number {allowed}; got {columns!r}")
     return number
-
-
-def _subplots(
-    count: int,
-    *,
-    width: float,
-    height: float,
-    columns: int | None = None,
-    ratios: Sequence[float] | None = None,
-) -> tuple[Figure, list[Any]]:
-    """An empty figure with its panels."""
-    try:
-        import matplotlib.figure  # noqa: F401  (what follows would say less about what is missing)
-    except ImportError as error:
-        raise MissingExtraError(
-            "pictures need matplotlib: pip install 'cifarzoo[plots]'"
-        ) from error
-    from cifarzoo.display.figures import ShownFigure
-
-    figure = ShownFigure(figsize=(width, height), layout="constrained")
-    across = columns or count
-    grid = figure.add_gridspec(-(-count // across), across, height_ratios=ratios)
-    return figure, [figure.add_subplot(grid[place]) for place in range(count)]
-
-
-def _repeat(items: Sequence[str]) -> Any:
-    while True:
-        yield from items
