@@ -13,6 +13,7 @@ from cifarzoo.errors import ArgumentError, UnknownNameError
 from cifarzoo.models.input import check_input
 from cifarzoo.names import check_options
 from cifarzoo.plain import shorten
+from cifarzoo.zoo.builds import check_outputs
 from cifarzoo.zoo.card import (
     CIFAR10_CLASSES,
     CIFAR10_PREPROCESSING,
@@ -122,6 +123,8 @@ def create_model(
         raise ArgumentError(
             f"the builder of {name!r} must return a torch module; it returned {shorten(model)}"
         )
+    if num_classes != 10:
+        check_outputs(spec.builder, model, card)
     check_input(model, spec.image_size)
     attach_card(model, card)
     if content is not None:

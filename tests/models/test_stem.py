@@ -123,6 +123,13 @@ def test_what_a_stride_cannot_undo_is_refused_and_nothing_is_changed(
     assert model.pool is pool
 
 
+def test_strides_that_differ_down_and_across_are_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, (2, 1), 1), nn.Conv2d(8, 8, 3, (1, 2), 1))
+    with pytest.raises(ArgumentError, match=r"'0' has the stride \(2, 1\)"):
+        adapt_stem(model)
+    assert (model[0].stride, model[1].stride) == ((2, 1), (1, 2))
+
+
 def test_a_network_that_fails_on_small_images_is_given_back_as_it_was() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=16, padding=1), nn.Flatten(), nn.LazyLinear(10))
     model(torch.zeros(1, 3, 256, 256))

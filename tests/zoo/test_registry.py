@@ -89,6 +89,16 @@ def test_a_builder_must_return_a_network() -> None:
         cifarzoo.create_model("bad")
 
 
+def test_a_builder_must_heed_the_number_of_classes() -> None:
+    def deaf(*, num_classes: int = 10) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+
+    register("deaf", deaf)
+    assert cifarzoo.create_model("deaf") is not None
+    with pytest.raises(ArgumentError, match=r"for num_classes=7 it returned one of 10"):
+        cifarzoo.create_model("deaf", num_classes=7)
+
+
 def test_the_command_line_takes_images_of_the_size_that_a_model_is_made_for() -> None:
     @cifarzoo.register_model(
         name="large",

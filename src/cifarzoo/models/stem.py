@@ -58,7 +58,8 @@ def adapt_stem(model: nn.Module, *, size: int = 32) -> nn.Module:
     Raises:
         ArgumentError: ``model`` is no network, ``size`` is below 1, the network cuts images into
             patches, or its maps are made smaller by what is neither a convolution nor a pooling
-            layer, or by a layer that stands in several places. The network is left as it was.
+            layer, by a layer that stands in several places, or by one whose stride is another down
+            than across. The network is left as it was.
 
     Example:
         >>> import torchvision
@@ -68,6 +69,7 @@ def adapt_stem(model: nn.Module, *, size: int = 32) -> nn.Module:
     """
     check_model(model)
     size = check_count("size", size, advice="the height and width of the images in pixels")
+    _refuse_uneven_strides(model)
     passes = _trace(model)
     if any(isinstance(p.layer, nn.Linear) for p in passes):  # on tokens, whose sides are not seen
         _refuse_patches(model)
@@ -223,6 +225,15 @@ def _refuse_patches(model: nn.Module) -> None:
                 f"{_named(model)} cannot be adapted: {name!r} cuts images into patches of "
                 f"{side}x{side} pixels, and with another stride they would overlap; build the "
                 "network with smaller patches"
+            )
+
+
+def _refuse_uneven_strides(model: nn.Module) -> None:
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d) and layer.stride[0] != layer.stride[1]:
+            raise ArgumentError(
+                f"{_named(model)} cannot be adapted: {name!r} has the stride {layer.stride}, and "
+                "only maps that stay square are known; change its strides by hand"
             )
 
 

@@ -18,6 +18,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
 from cifarzoo.compute.twin import evaluating
+from cifarzoo.errors import ArgumentError
 from cifarzoo.frozen import FrozenDict
 from cifarzoo.names import keyword_options
 from cifarzoo.zoo.card import ModelCard, get_card, names_of_outputs, unwrap
@@ -26,6 +27,7 @@ __all__ = [
     "BUILDERS",
     "Builder",
     "Plan",
+    "check_outputs",
     "describe",
     "find_builder",
     "load_models",
@@ -193,6 +195,22 @@ def describe(model: nn.Module) -> ModelCard:
         return card
     classes = names_of_outputs(card.classes, count)
     return dataclasses.replace(card, num_classes=count, classes=classes)
+
+
+def check_outputs(builder: Builder, model: nn.Module, card: ModelCard) -> None:
+    """Refuse a new network whose builder has left ``num_classes`` unheeded."""
+    tensors = model.state_dict()
+    if any(t.ndim and len(t) == card.num_classes for t in tensors.values()):
+        return
+    planned = plan(builder, card.options)
+    if planned is not None and planned.head:
+        return
+    found = _count_outputs(model, tensors)
+    if found is not None and found != card.num_classes:
+        raise ArgumentError(
+            f"the builder of {card.name!r} must return a network of num_classes outputs; for "
+            f"num_classes={card.num_classes} it returned one of {found}"
+        )
 
 
 def other_sizes(builder: Builder) -> dict[str, int]:
