@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.compute.cpu import cpu_kernels, keep_freed_memory
+from cifarzoo.compute.cpu import cpu_kernels, keep_freed_memory, needs_contiguous
 from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.data import ImageSet
@@ -70,12 +70,22 @@ def answering(
         # the layout that the kernels for float32 take
         turns = place.kernels and place.device.type == "cpu" and place.precision == torch.float32
 
-        def answer(images: Tensor) -> Tensor:
+        def pass_through(images: Tensor) -> Any:
             seen.clear()
+            with torch.inference_mode(), place.autocast():
+                return network(images)
+
+        def answer(images: Tensor) -> Tensor:
+            nonlocal turns
             if turns:
                 images = images.contiguous(memory_format=torch.channels_last)
-            with torch.inference_mode(), place.autocast():
-                found = network(images)
+            try:
+                found = pass_through(images)
+            except RuntimeError as error:
+                if images.is_contiguous() or not needs_contiguous(error):
+                    raise
+                turns = False
+                found = pass_through(images.contiguous())
             if layer is not None:
                 if len(seen) != 1:
                     raise InputError(f"layer {layer!r} is used {len(seen)} times for an image")

@@ -115,7 +115,7 @@ class Conv2d(nn.Conv2d, StandIn):
 
     def _way(self, x: Tensor) -> Way:
         """How to compute: compilers, other devices and all that is not plain have torch's way."""
-        if x.device.type != "cpu" or x.ndim != 4 or not native.is_eager():
+        if x.device.type != "cpu" or not self._suits(x) or not native.is_eager():
             return "torch"
         if self.groups > 1 and self._is_depthwise() and native.takes(x) and self._fits_into(x):
             return "depthwise" if _dtype(x) in native.NAMES else "torch"
@@ -158,6 +158,20 @@ class Conv2d(nn.Conv2d, StandIn):
         patch = self.weight[0].numel()
         fits = patch > self.in_channels and len(x) * height * width * patch <= _FEW_COLUMNS
         return "product" if dtype == torch.bfloat16 and fits else "torch"
+
+    def _suits(self, x: Tensor) -> bool:
+        """Whether ``x`` has the channels, and the filters the sizes, that this layer states.
+
+        Otherwise torch says what is wrong; the layers in C would read beyond what is shorter.
+        """
+        inputs, outputs, size = self.in_channels, self.out_channels, self.kernel_size
+        filters, bias = self.weight, self.bias
+        return (
+            x.ndim == 4
+            and x.shape[1] == inputs
+            and filters.shape == (outputs, inputs // self.groups, *size)
+            and (bias is None or (bias.shape == (outputs,) and bias.dtype == filters.dtype))
+        )
 
     def _is_of_pixels(self, x: Tensor) -> bool:
         """Whether each output pixel is a dense layer of one pixel, which lie in rows."""
@@ -203,7 +217,8 @@ class Conv2d(nn.Conv2d, StandIn):
     def _takes_late(self, late: Tensor) -> bool:
         """Whether it computes a normalized, activated map that is nowhere written."""
         is_mixed = torch.is_autocast_enabled("cpu")
-        return not is_mixed and self._is_depthwise() and self._fits_into(late)
+        is_plain = not is_mixed and self._suits(late)
+        return is_plain and self._is_depthwise() and self._fits_into(late)
 
     def _fits_into(self, x: Tensor) -> bool:
         """Whether the taps of one that `_is_depthwise` span no more than the padded map.
@@ -265,8 +280,8 @@ def _views(size: int, kernel: int, stride: int, padding: int) -> list[tuple[slic
     starts = range(-padding, size + padding - kernel + 1, stride)
     return [
         (
-            slice(max(start, 0), min(start + kernel, size)),
-            slice(max(-start, 0), min(size - start, kernel)),
+            slice(max(start, 0), max(0, min(start + kernel, size))),  # empty within the padding
+            slice(max(-start, 0), max(0, min(size - start, kernel))),
         )
         for start in starts
     ]

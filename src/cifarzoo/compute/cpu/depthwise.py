@@ -62,6 +62,7 @@ def activated_depthwise_conv2d(
 ) -> Tensor:
     """The same of a normalized, activated map that is nowhere written."""
     late._check()
+    late._is_passed = True
     norm = late._input, late._weight, late._bias
     y: Tensor = _ActivatedDepthwise.apply(*norm, weight, bias, late._of, late._kind, steps)
     return y
@@ -192,7 +193,9 @@ def _convolved(
     norm = (None, None) if of is None else (of.scale, of.shift)
     ways = (steps.dilation, steps.stride, 1, steps.padding)
     settings = (native.ACTIVATIONS.index(kind), *_sizes(y, x), kernel, *ways)
-    native.call("depthwise_apply", x, x, _taps(weight), bias, y, *norm, *settings)
+    native.call(
+        "depthwise_apply", x, x, _taps(weight), native.in_order(bias), y, *norm, *settings
+    )
     return y
 
 

@@ -43,6 +43,8 @@ class Late(Tensor):
     _value: Tensor | None  # the numbers, once they are needed
     _now: Tensor | None  # what stands for it since an operation has met it
     _version_of_now: int
+    _node: Any  # of the graph, that its numbers belong to; somebody's Function may put it elsewhere
+    _is_passed: bool  # an operation was computed together with it, past its place in the graph
 
     @classmethod
     def __torch_function__(
@@ -50,6 +52,8 @@ class Late(Tensor):
     ) -> Any:
         """Compute an activation or addition in one pass; all else meets an ordinary tensor."""
         kwargs = kwargs or {}
+        if func in _ASKS:
+            replace(Late, _check_asked, (args, kwargs))
         if func in _LOOKS and args[0]._now is None:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
@@ -83,6 +87,7 @@ class Late(Tensor):
         if torch.is_grad_enabled() and now.requires_grad:
             with torch._C.DisableTorchFunctionSubclass():
                 _Become.apply(self, now)
+            self._node = _node(self)
 
     def _compute(self) -> Tensor:
         if self._value is None:
@@ -119,6 +124,7 @@ def normalize_late(
     late: Late = _Begin.apply(x, weight, bias, of, kind)
     late._input, late._weight, late._bias = x, weight, bias
     late._kind, late._is_kept = kind, is_kept
+    late._node = _node(late)
     return late
 
 
@@ -127,7 +133,7 @@ def activated(x: Any) -> Late | None:
     if type(x) is not Late:
         return None
     x = _end(x)
-    return x if x._now is None and x._kind != "none" else None
+    return x if x._now is None and x._kind != "none" and _is_in_place(x) else None
 
 
 def settled(x: Any) -> Any:
@@ -135,10 +141,13 @@ def settled(x: Any) -> Any:
     if type(x) is not Late:
         return x
     x = _end(x)
-    if x._now is None:
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):  # or the numbers would be of no use outside of it
+            return _numbers(x)
+    if x._now is None or not _is_in_place(x):
         with torch.set_grad_enabled(_has_gradient(x)):  # it may be used once more
             x._now = _Settle.apply(x)
-        x._version_of_now = x._now._version
+        x._version_of_now, x._node = x._now._version, _node(x)
     elif not torch.is_grad_enabled():
         _check_unchanged(x)  # this may be an autograd.Function
     return x._now
@@ -159,6 +168,31 @@ def _check_unchanged(x: Late) -> None:
         )
 
 
+def _check_asked(x: Late) -> Late:
+    """Refuse to promise a gradient that will not come by."""
+    if _end(x)._is_passed:
+        raise RuntimeError(
+            "the gradient of a normalized map is not known after an activation or addition has "
+            "used the map, for both are computed together; register the hook, or call "
+            "retain_grad(), before that, or train with Trainer(kernels=False)"
+        )
+    return x
+
+
+def _node(x: Late) -> Any:
+    with torch._C.DisableTorchFunctionSubclass():
+        return x.grad_fn
+
+
+def _is_in_place(x: Late) -> bool:
+    """Whether it has the place in the graph that its numbers were computed for.
+
+    Reentrant checkpoints, and other Functions, compute without a graph and put what they return
+    behind a node of their own. Its numbers are right then, and what it was computed from is not.
+    """
+    return _node(x) is x._node
+
+
 def _has_gradient(x: Late) -> bool:
     with torch._C.DisableTorchFunctionSubclass():
         return x.requires_grad
@@ -176,7 +210,8 @@ def _wrap(like: Tensor, of: Statistics) -> Late:
     )
     late._of = of
     late._plus = late._value = late._now = None
-    late._kind, late._is_kept = "none", False
+    late._kind, late._is_kept, late._is_passed = "none", False, False
+    late._node = None
     late._versions, late._version_of_now = (like._version, 0), 0
     return late
 
@@ -184,6 +219,8 @@ def _wrap(like: Tensor, of: Statistics) -> Late:
 def _activate(x: Late, kind: Activation, *, inplace: bool = False) -> Tensor | None:
     """The map behind an activation, if it can be computed together with the normalization."""
     if x._now is not None or x._kind != "none" or (x._plus is not None and kind != "relu"):
+        return None
+    if not _is_in_place(x):
         return None
     if inplace and not torch.is_grad_enabled() and _has_gradient(x):
         return None  # the numbers change, the gradient does not
@@ -196,6 +233,8 @@ def _activate(x: Late, kind: Activation, *, inplace: bool = False) -> Tensor | N
         y = normalize_late(*norm, kind) if x._is_kept else activate(*norm, kind)
     if inplace:
         x._become(y)
+    else:
+        x._is_passed = True
     return y
 
 
@@ -222,7 +261,12 @@ def _add(x: Any, other: Any, *, alpha: float = 1, out: None = None) -> Tensor | 
     x._check()
     other = settled(other)
     late: Late = _Add.apply(x, other, False)
-    late._input, late._weight, late._bias = x._input, x._weight, x._bias
+    parts = x._input, x._weight, x._bias
+    if not torch.is_grad_enabled():  # nor is there a gradient when it is used later
+        parts = tuple(t if t is None else t.detach() for t in parts)
+    late._input, late._weight, late._bias = parts
+    late._node = _node(late)
+    x._is_passed = True
     _set_plus(late, other)
     return late
 
@@ -233,10 +277,13 @@ def _add_in_place(x: Any, other: Any, *, alpha: float = 1) -> Tensor | None:
         return None
     if not torch.is_grad_enabled() and _has_gradient(x):
         return None  # the numbers change, the gradient does not
+    if type(other) is Late and _end(other) is _end(x):
+        return None  # to be added to itself, it needs its numbers
     x._check()
     other = settled(other)
     with torch._C.DisableTorchFunctionSubclass():
         _Add.apply(x, other, True)
+    x._node = _node(x)
     _set_plus(x, other)
     late: Late = x
     return late
@@ -259,7 +306,8 @@ def _is_like(other: Any, x: Late) -> bool:
 
 def _is_open(x: Any) -> bool:
     """Whether it is a normalized map that something can be added to."""
-    return type(x) is Late and x._now is None and x._plus is None and x._kind == "none"
+    is_bare = type(x) is Late and x._now is None and x._plus is None and x._kind == "none"
+    return is_bare and _is_in_place(x)
 
 
 _FUSED: dict[Any, Callable[..., Tensor | None]] = {
@@ -271,6 +319,7 @@ _FUSED: dict[Any, Callable[..., Tensor | None]] = {
     **dict.fromkeys((torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__), _add),
     **dict.fromkeys((Tensor.add_, Tensor.__iadd__), _add_in_place),
 }
+_ASKS = {Tensor.register_hook, Tensor.retain_grad, torch.autograd.grad}
 _LOOKS = {
     *(
         getattr(Tensor, name).__get__
@@ -329,7 +378,7 @@ class _Settle(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Late) -> Tensor:
-        return x._compute()
+        return x._compute() if x._now is None else x._now.detach().clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:

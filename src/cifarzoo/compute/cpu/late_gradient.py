@@ -31,6 +31,8 @@ class LateGradient(Tensor):
     _of: Statistics
     _plan: Tensor
     _kind: Activation
+    _versions: tuple[int, int]  # of what it is computed from
+    _value: Tensor | None  # the numbers, once somebody has asked for them
 
     @classmethod
     def of(
@@ -42,14 +44,15 @@ class LateGradient(Tensor):
         )
         late._grad_behind, late._input, late._of = grad, x, of
         late._plan, late._kind = plan, kind
+        late._versions, late._value = (grad._version, x._version), None
         return late
 
     @classmethod
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Hooks meet an ordinary tensor."""
-        args, kwargs = (replace(cls, LateGradient.compute, a) for a in (args, kwargs or {}))
+        """Hooks meet an ordinary tensor, always the same one: it may be changed in place."""
+        args, kwargs = (replace(cls, LateGradient.settled, a) for a in (args, kwargs or {}))
         return func(*args, **kwargs)
 
     @classmethod
@@ -59,13 +62,24 @@ class LateGradient(Tensor):
         """Add to another gradient in one pass; all else meets an ordinary tensor."""
         if func is torch.ops.aten.add.Tensor and not kwargs and len(args) == 2:
             late, more = args if type(args[0]) is cls else args[::-1]
-            if type(more) is Tensor and _are_pixels(more, late._input):
+            if late._value is None and type(more) is Tensor and _are_pixels(more, late._input):
                 return late.compute(more)
-        args, kwargs = (replace(cls, LateGradient.compute, a) for a in (args, kwargs or {}))
+        args, kwargs = (replace(cls, LateGradient.settled, a) for a in (args, kwargs or {}))
         return func(*args, **kwargs)
+
+    def settled(self) -> Tensor:
+        """The ordinary tensor that it has become."""
+        if self._value is None:
+            self._value = self.compute()
+        return self._value
 
     def compute(self, more: Tensor | None = None) -> Tensor:
         """The numbers, added to those of another map."""
+        if (self._grad_behind._version, self._input._version) != self._versions:
+            raise RuntimeError(
+                "a map, or the gradient behind its normalization, was changed in place before the "
+                "map's own gradient was used; copy it first, or train with Trainer(kernels=False)"
+            )
         parts = self._grad_behind, self._input, self._of, self._plan, self._kind
         return native.norm_gradient(*parts, more)
 
@@ -80,9 +94,12 @@ def replace(kind: type[Any], change: Callable[[Any], Tensor], value: Any) -> Any
     """``value`` with each tensor of the class ``kind`` in it changed."""
     if type(value) is kind:
         return change(value)
-    if type(value) is tuple or type(value) is list:
-        return type(value)([replace(kind, change, each) for each in value])
-    if type(value) is dict:
+    if isinstance(value, tuple | list):
+        changed = [replace(kind, change, each) for each in value]
+        if all(new is old for new, old in zip(changed, value, strict=True)):
+            return value
+        return tuple(changed) if isinstance(value, tuple) else changed
+    if isinstance(value, dict):
         return {key: replace(kind, change, each) for key, each in value.items()}
     return value
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from cifarzoo.compute.cpu import library
 
@@ -28,7 +29,9 @@ __all__ = [
     "conv_weight",
     "filled",
     "has_tiles",
+    "in_order",
     "is_eager",
+    "is_row",
     "new_map",
     "norm_add_backward",
     "norm_apply",
@@ -64,8 +67,14 @@ def reads(x: Tensor) -> bool:
 
 
 def takes(x: Tensor) -> bool:
-    """Whether they take ``x`` as a map: channels_last (B, C, H, W)."""
-    return reads(x) and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    """Whether they take ``x`` as a map: channels_last (B, C, H, W) with at least one number."""
+    last = torch.channels_last
+    return reads(x) and x.ndim == 4 and x.numel() > 0 and x.is_contiguous(memory_format=last)
+
+
+def is_row(x: Tensor, size: int) -> bool:
+    """Whether ``x`` has a float32 for each of so many channels, one behind the other."""
+    return x.dtype == torch.float32 and x.shape == (size,) and x.is_contiguous()
 
 
 def is_eager() -> bool:
@@ -74,6 +83,7 @@ def is_eager() -> bool:
         torch.compiler.is_compiling()
         or torch._C._is_tracing()
         or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
     )
 
 
@@ -215,7 +225,7 @@ def winograd_apply(
     size = height + 2 * padding - 2, width + 2 * padding - 2
     y = new_map(x, batch, outputs, *size)
     of_x = (batch, height, width, channels)
-    call("winograd_apply", x, x, filters, bias, y, *of_x, *size, outputs, padding)
+    call("winograd_apply", x, x, filters, in_order(bias), y, *of_x, *size, outputs, padding)
     return y
 
 
@@ -252,7 +262,7 @@ def winograd_pixels(parts: Tensor, bias: Tensor | None, y: Tensor, tiles: range)
     """Write the pixels of some tiles of ``y`` (B, K, H, W) from their parts (36, tiles, K)."""
     _, channels, height, width = y.shape
     sizes = (height, width, channels, tiles.start, len(tiles))
-    call("winograd_pixels", y, parts, bias, y, *sizes)
+    call("winograd_pixels", y, parts, in_order(bias), y, *sizes)
 
 
 def pixels_takes(x: Tensor, outputs: int) -> bool:
@@ -264,9 +274,14 @@ def pixels_apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Multiply the pixels of float32 (B, C, H, W) by weight (C, K), and add a bias (K,)."""
     inputs, outputs = weight.shape
     y = new_map(x, len(x), outputs, *x.shape[2:])
-    offset = torch.zeros(outputs) if bias is None else bias
+    offset = torch.zeros(outputs) if bias is None else bias.contiguous()
     call("pixels_apply", x, x, weight.contiguous(), offset, y, rows(x)[0], inputs, outputs)
     return y
+
+
+def in_order(x: Tensor | None) -> Tensor | None:
+    """``x`` with its numbers one behind the other, as the layers in C read them."""
+    return x if x is None else x.contiguous()
 
 
 def filled(channels: int) -> int:

@@ -36,21 +36,20 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             return F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
         running = self.running_mean
         y: Tensor
-        if self.training and self._counts() and native.takes(x):
+        if self.training and native.takes(x) and self._counts(x.shape[1]):
             assert running is not None
             assert self.running_var is not None
             assert self.momentum is not None
-            assert self.num_batches_tracked is not None
             of = native.norm_statistics(
                 x, self.weight, self.bias, (running, self.running_var), self.momentum, self.eps
             )
-            self.num_batches_tracked.add_(1)
+            self._count_batch()
             waits_for = self.__dict__.get("waits_for")
             is_kept = waits_for == "depthwise" and depthwise_pays(x, fills_registers=True)
             y = normalize_late(x, self.weight, self.bias, of, is_kept=is_kept)
             return y if self._may_wait() else settled(y)
         group = _group_size(x) if self.training and not self.affine else 1
-        if self.momentum is None or running is None or running.dtype != torch.float32:
+        if not self._counts(x.shape[1]):
             group = 1  # the statistics are counted in float32
         if group == 1:
             return super().forward(x)
@@ -62,25 +61,33 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         """Whether what comes next may compute the map together with its own."""
         return "waits_for" in self.__dict__ and not torch.is_inference_mode_enabled()
 
-    def _counts(self) -> bool:
-        """Whether statistics and parameters are those of an ordinary layer in float32."""
+    def _counts(self, channels: int) -> bool:
+        """Whether it is an ordinary layer in float32 for so many channels, and keeps statistics.
+
+        The layers in C get addresses, and would read or write beyond what is shorter.
+        """
         tensors = (self.running_mean, self.running_var, self.weight, self.bias)
         return (
             self.momentum is not None
             and self.running_mean is not None
-            and all(t is None or (t.dtype == torch.float32 and t.is_contiguous()) for t in tensors)
+            and self.running_var is not None
+            and self.track_running_stats
+            and all(t is None or native.is_row(t, channels) for t in tensors)
             and native.is_eager()
         )
+
+    def _count_batch(self) -> None:
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
 
     @torch.no_grad()
     def _move_running_statistics(self, mean: Tensor, variance: Tensor, *, count: int) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.num_batches_tracked is not None
         assert self.momentum is not None
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
-        self.num_batches_tracked.add_(1)
+        self._count_batch()
 
 
 class _GroupedBatchNorm(torch.autograd.Function):

@@ -7,7 +7,10 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-__all__ = ["StandIn"]
+__all__ = ["NOTES", "StandIn"]
+
+NOTES = ("keeps_contiguous", "waits_for")
+"""What is noted on a layer for the time of a block, and is nothing of its copies'."""
 
 
 class StandIn:
@@ -17,4 +20,5 @@ class StandIn:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # what object does in protocol 0, which names the class where later ones look at the object
-        return copyreg._reconstructor, (self.stock, object, None), self.__dict__  # type: ignore[attr-defined]
+        own = {name: value for name, value in self.__dict__.items() if name not in NOTES}
+        return copyreg._reconstructor, (self.stock, object, None), own  # type: ignore[attr-defined]
