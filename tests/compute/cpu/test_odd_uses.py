@@ -1,0 +1,236 @@
+"""What users do to layers and their maps: within `cpu_kernels` it ends as with torch's layers."""
+
+from __future__ import annotations
+
+import copy
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from cifarzoo.compute.cpu import cpu_kernels, fast_layout
+
+pytestmark = pytest.mark.usefixtures("built")
+
+Use = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Pair = namedtuple("Pair", "first second")
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator).contiguous(memory_format=torch.channels_last)
+
+
+def outcome(layer: nn.Module, use: Use, x: Tensor, *, ours: bool) -> Any:
+    """What ``use`` returns and what is learned; or torch's error."""
+    network = nn.Sequential(copy.deepcopy(layer))
+    images = x.clone().requires_grad_()
+    with cpu_kernels(network, enabled=ours):
+        try:
+            y = use(network[0], images, drawn(*x.shape, seed=1))
+            if y.requires_grad:
+                (y * drawn(*y.shape, seed=2) if y.ndim == 4 else y.square()).sum().backward()
+        except (RuntimeError, ValueError) as error:
+            return str(error)
+    found = {name: p.grad for name, p in network.named_parameters()}
+    return {"y": y.detach(), "x": images.grad, **found, **dict(network.named_buffers())}
+
+
+def assert_alike(layer: nn.Module, use: Use, x: Tensor) -> None:
+    ours, torchs = (outcome(layer, use, x, ours=each) for each in (True, False))
+    if isinstance(torchs, str):
+        assert ours == torchs
+    else:
+        torch.testing.assert_close(ours, torchs, rtol=1e-3, atol=5e-3)
+
+
+LAYERS = {
+    "norm": nn.BatchNorm2d(16),
+    "3x3": nn.Conv2d(16, 16, 3, padding=1),
+    "1x1": nn.Conv2d(16, 16, 1),
+    "depthwise": nn.Conv2d(16, 16, 3, padding=1, groups=16),
+}
+
+
+@pytest.mark.parametrize("channels", [8, 16, 32])
+@pytest.mark.parametrize("name", LAYERS)
+def test_other_channels_than_the_layers_are_refused_as_by_torch(name: str, channels: int) -> None:
+    assert_alike(LAYERS[name], lambda layer, x, _: layer(x), drawn(64, channels, 8, 8))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_batch_may_be_empty(name: str) -> None:
+    assert_alike(LAYERS[name], lambda layer, x, _: layer(x), drawn(0, 16, 8, 8))
+
+
+def with_bias(bias: Tensor) -> Use:
+    def use(layer: nn.Module, x: Tensor, _: Tensor) -> Tensor:
+        layer.bias = nn.Parameter(bias)
+        y: Tensor = layer(x)
+        return y
+
+    return use
+
+
+@pytest.mark.parametrize("name", ["3x3", "1x1", "depthwise"])
+@pytest.mark.parametrize(
+    "bias",
+    [drawn(16, 2, 1, 1)[:, 0, 0, 0], torch.ones(1).expand(16), torch.zeros(16).double()],
+    ids=["a column", "expanded", "double"],
+)
+def test_any_bias_is_added_or_refused_as_by_torch(name: str, bias: Tensor) -> None:
+    assert_alike(LAYERS[name], with_bias(bias), drawn(64, 16, 8, 8))
+
+
+def test_a_window_may_lie_wholly_in_the_padding() -> None:
+    layer = nn.Conv2d(4, 4, 1, stride=9, padding=3)
+    assert_alike(layer, lambda layer, x, _: layer(x), drawn(2, 4, 3, 3))
+
+
+def without_tracking(norm: nn.Module, x: Tensor, _: Tensor) -> Tensor:
+    norm.track_running_stats = False  # type: ignore[assignment]
+    y: Tensor = norm(x)
+    return y
+
+
+def without_counter(norm: nn.Module, x: Tensor, _: Tensor) -> Tensor:
+    norm.num_batches_tracked = None  # type: ignore[assignment]
+    y: Tensor = norm(x)
+    return y
+
+
+def added_to_itself(norm: nn.Module, x: Tensor, _: Tensor) -> Tensor:
+    y: Tensor = norm(x)
+    y += y
+    return y
+
+
+def added_without_gradient(norm: nn.Module, x: Tensor, other: Tensor) -> Tensor:
+    y = norm(x)
+    with torch.no_grad():
+        total = y + other
+    return F.relu(total) + F.relu(y)
+
+
+def within_a_checkpoint(norm: nn.Module, x: Tensor, _: Tensor) -> Tensor:
+    return F.relu(checkpoint(norm, x, use_reentrant=True))
+
+
+class Doubled(torch.autograd.Function):
+    """An operation in place that is the user's own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        x.mul_(2)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return 2 * grad
+
+
+def changed_by_a_function(norm: nn.Module, x: Tensor, _: Tensor) -> Tensor:
+    y: Tensor = Doubled.apply(norm(x))
+    return y.relu()
+
+
+def looked_at_in_inference_mode(norm: nn.Module, x: Tensor, _: Tensor) -> Tensor:
+    y = norm(x)
+    with torch.inference_mode():
+        assert y.abs().mean() > 0
+    return F.relu(y)
+
+
+def within_a_named_tuple(norm: nn.Module, x: Tensor, other: Tensor) -> Tensor:
+    return torch.cat(Pair(norm(x), other), 1)
+
+
+def kept_gradient(norm: nn.Module, x: Tensor, other: Tensor) -> Tensor:
+    y = F.relu_(norm(x))
+    (grad,) = torch.autograd.grad((y * other).sum(), y)
+    return grad
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        without_tracking,
+        without_counter,
+        added_to_itself,
+        added_without_gradient,
+        within_a_checkpoint,
+        changed_by_a_function,
+        looked_at_in_inference_mode,
+        within_a_named_tuple,
+        kept_gradient,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*use_reentrant")
+def test_a_normalized_map_may_be_used_so(use: Use) -> None:
+    assert_alike(nn.BatchNorm2d(16), use, drawn(8, 16, 6, 6))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda y, loss: y.register_hook(lambda grad: grad),
+        lambda y, loss: y.retain_grad(),
+        lambda y, loss: torch.autograd.grad(loss, y),
+    ],
+    ids=["hook", "kept", "asked for"],
+)
+def test_a_gradient_that_will_not_come_by_is_refused(ask: Callable[[Tensor, Tensor], Any]) -> None:
+    network = nn.Sequential(nn.BatchNorm2d(16))
+    with cpu_kernels(network):
+        y = network[0](drawn(8, 16, 6, 6))
+        loss = F.relu(y).sum()
+        with pytest.raises(RuntimeError, match=r"before that, or train with Trainer\(kernels="):
+            ask(y, loss)
+
+
+def late_gradient(network: nn.Module) -> tuple[Tensor, Tensor]:
+    x = drawn(16, 32, 64, 64).requires_grad_()
+    shared = x * 1 + x
+    (grad,) = torch.autograd.grad(F.relu(network(shared)).square().sum(), shared)
+    return grad, shared
+
+
+def test_a_late_gradient_may_be_changed_in_place() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(32))
+    with cpu_kernels(network):
+        grad, _ = late_gradient(network)
+        assert grad.abs().sum() > 0
+        grad.mul_(0)
+        assert grad.abs().sum() == 0
+
+
+def test_a_late_gradient_whose_map_was_changed_is_refused() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(32))
+    with cpu_kernels(network):
+        grad, shared = late_gradient(network)
+        with torch.no_grad():
+            shared.zero_()
+        with pytest.raises(RuntimeError, match="was changed in place before"):
+            grad.sum()
+
+
+def test_copies_keep_no_note_of_the_block() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 512, 3, stride=8), nn.BatchNorm2d(512))
+    with cpu_kernels(network), fast_layout(network, 32):
+        assert network[0].__dict__["keeps_contiguous"]
+        copied = copy.deepcopy(network)
+    assert not {"keeps_contiguous", "waits_for"} & {*copied[0].__dict__, *copied[1].__dict__}
+
+
+def test_filters_that_share_their_memory_stay_together() -> None:
+    network = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
+    network[1].weight.data = network[0].weight.data
+    with fast_layout(network, 32):
+        network[0].weight.data.mul_(2)
+        assert torch.equal(network[0].weight, network[1].weight)
