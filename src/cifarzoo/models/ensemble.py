@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.errors import ArgumentError
+from cifarzoo.compute.cpu.native import is_eager
+from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.models.input import check_input
 from cifarzoo.names import first_difference
 from cifarzoo.plain import shorten
 from cifarzoo.zoo.builds import describe
@@ -19,6 +21,7 @@ __all__ = ["Ensemble", "ensemble"]
 
 # its images are pixels from 0 to 1: each member normalizes them as it was trained
 _PIXELS = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+_BEYOND = 0.5
 
 
 class Ensemble(nn.Module):
@@ -42,12 +45,28 @@ class Ensemble(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logarithms (B, num_classes) of the mean probabilities; pixels (B, 3, H, W) in 0..1."""
+        """Logarithms (B, num_classes) of the mean probabilities; pixels (B, 3, H, W) in 0..1.
+
+        Raises:
+            InputError: The images are normalized, or in 0..255.
+        """
+        if is_eager() and images.numel():
+            _check_pixels(images)
         logarithms = [
             F.log_softmax(member((images - mean) / std), 1)
             for member, mean, std in zip(self.members, self.means, self.stds, strict=True)
         ]
         return torch.logsumexp(torch.stack(logarithms), 0) - math.log(len(logarithms))
+
+
+def _check_pixels(images: Tensor) -> None:
+    """Refuse what is far outside of 0..1: a resized or disturbed image may be a little outside."""
+    low, high = (float(value) for value in images.detach().aminmax())
+    if low < -_BEYOND or high > 1 + _BEYOND:
+        raise InputError(
+            "an ensemble takes pixels in 0..1, which each of its networks normalizes by itself; got "
+            f"{low:.3g} to {high:.3g}: divide values in 0..255 by 255, and leave out normalization"
+        )
 
 
 def ensemble(models: Sequence[nn.Module]) -> Ensemble:
@@ -64,7 +83,8 @@ def ensemble(models: Sequence[nn.Module]) -> Ensemble:
         The ensemble in evaluation mode, with a card. Its outputs are logarithms of probabilities.
 
     Raises:
-        ArgumentError: It is no list, there is no network in it, or their classes differ.
+        ArgumentError: It is no list, there is no network in it, or their classes, dtypes or devices
+            differ.
 
     Example:
         >>> from cifarzoo import create_model, evaluate, load_sample
@@ -93,11 +113,22 @@ def ensemble(models: Sequence[nn.Module]) -> Ensemble:
                 "the networks of an ensemble must have the same classes in the same order: "
                 + _difference(first, card)
             )
+    kinds = {
+        (tensor.dtype, str(tensor.device)): member
+        for member in members
+        if (tensor := next(member.parameters(), None)) is not None
+    }
+    if len(kinds) > 1:
+        raise ArgumentError(
+            "the networks of an ensemble must have parameters of one dtype on one device; got "
+            + " and ".join(f"{dtype} on {device}" for dtype, device in kinds)
+        )
     together = Ensemble(members, [card.preprocessing for card in cards]).eval()
     parameter = next(together.parameters(), None)
     if parameter is not None:
         together.means = together.means.to(parameter)
         together.stds = together.stds.to(parameter)
+    check_input(together, None)
     attach_card(together, ModelCard("Ensemble", first.num_classes, {}, _PIXELS, first.classes))
     return together
 

@@ -28,11 +28,15 @@ def check_input(network: nn.Module, size: int | None) -> None:
 
 
 def _check(module: nn.Module, input: tuple[Tensor]) -> None:  # noqa: A002  (torch's own word)
-    if not is_scripting():
+    if not is_scripting() and input:  # images that are given by name are torch's to refuse
         _check_images(module, input[0])
 
 
 def _check_images(network: nn.Module, images: Tensor) -> None:
+    if not isinstance(images, Tensor):
+        raise InputError(
+            f"expected a tensor of images (batch, 3, height, width); got a {type(images).__name__}"
+        )
     if images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
             f"expected images of shape (batch, 3, height, width); got {tuple(images.shape)}"
@@ -44,9 +48,10 @@ def _check_images(network: nn.Module, images: Tensor) -> None:
             f"got {images.shape[2]}x{images.shape[3]}: resize them, or use a network with "
             "global pooling such as 'resnet18_cifar'"
         )
-    dtype = next(network.parameters()).dtype
-    if images.dtype == dtype:
+    parameter = next(network.parameters(), None)
+    if parameter is None or images.dtype == parameter.dtype:
         return
+    dtype = parameter.dtype
     if not images.is_floating_point():
         raise InputError(
             f"expected normalized images of dtype {dtype}; got {images.dtype}: "

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
-from cifarzoo.zoo.card import attach_card, get_card
+from cifarzoo.models.input import check_input
+from cifarzoo.zoo.builds import describe, find_builder
+from cifarzoo.zoo.card import attach_card, unwrap
 from cifarzoo.zoo.foreign import Layout
 from cifarzoo.zoo.known import register_family
 
@@ -71,6 +73,21 @@ class RepVGGBlock(nn.Module):
         if self.identity is not None:
             y = y + self.identity(x)
         return F.relu_(y)
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """That of both convolutions.
+
+        Raises:
+            ArgumentError: It was changed, and they differ.
+        """
+        dense, pointwise = self.dense.conv.stride, self.pointwise.conv.stride
+        if dense != pointwise or (self.identity is not None and dense != (1, 1)):
+            raise ArgumentError(
+                f"a block whose branches have the strides {dense} and {pointwise} is no single "
+                "convolution; give both one stride"
+            )
+        return dense[0], dense[1]
 
     @torch.no_grad()
     def fused(self) -> tuple[Tensor, Tensor]:
@@ -159,13 +176,14 @@ def fuse_branches(model: RepVGG) -> RepVGG:
     """Copy a network with single convolutions, which give the same logits with less work.
 
     Args:
-        model: A RepVGG with branches; it is not changed.
+        model: A RepVGG with branches, which may be wrapped; it is not changed.
 
     Returns:
         The copy in evaluation mode. Its logits equal those of ``model.eval()`` except for rounding.
 
     Raises:
-        ArgumentError: The network has no branches.
+        ArgumentError: The network has no branches, or those of a block have other strides than one
+            convolution can have.
 
     Example:
         >>> import cifarzoo
@@ -173,6 +191,7 @@ def fuse_branches(model: RepVGG) -> RepVGG:
         >>> sum(p.numel() for p in fuse_branches(model).parameters())
         7041194
     """
+    wrapped, model = model, unwrap(model)  # type: ignore[assignment]  # checked below
     if not isinstance(model, RepVGG) or model.form == "plain":
         raise ArgumentError(
             f"fuse_branches takes a RepVGG with branches; got {type(model).__name__}"
@@ -184,12 +203,23 @@ def fuse_branches(model: RepVGG) -> RepVGG:
     plain.fc.load_state_dict(model.fc.state_dict())
     for name, block in model.named_modules():
         if isinstance(block, RepVGGBlock):
+            one = plain.get_submodule(name)
+            assert isinstance(one, _PlainBlock)
+            one.conv.stride = block.stride  # it may have been changed, as by adapt_stem
             weight, bias = block.fused()
-            plain.get_parameter(f"{name}.conv.weight").copy_(weight)
-            plain.get_parameter(f"{name}.conv.bias").copy_(bias)
-    card = get_card(model)
-    attach_card(plain, dataclasses.replace(card, options={**card.options, "form": "plain"}))
+            one.conv.weight.copy_(weight)
+            _bias(one.conv).copy_(bias)
+    card = describe(wrapped)
+    if find_builder(card.name) is not None:  # and not one that no builder could have built
+        card = dataclasses.replace(card, options={**card.options, "form": "plain"})
+    attach_card(plain, card)
+    check_input(plain, None)
     return plain
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
 
 
 def _scaled(kernel: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -74,14 +74,40 @@ def adapt_stem(model: nn.Module, *, size: int = 32) -> nn.Module:
     if any(isinstance(p.layer, nn.Linear) for p in passes):  # on tokens, whose sides are not seen
         _refuse_patches(model)
     passes = [p for p in passes if not isinstance(p.layer, nn.Linear)]
-    changes: dict[str, int] = {}  # what each layer's stride is to be
+    for least in range(_LEAST, 2 * _LEAST + 1):  # maps without padding end smaller than planned
+        changes = _plan(model, passes, size, least)
+        strides = {name: _stride(model.get_submodule(name)) for name in changes}
+        layers = {name: model.get_submodule(name) for name in changes}
+        for name, stride in changes.items():
+            _replace(model, name, layers[name], (stride, stride))
+        problem, cause = "", None
+        try:
+            last = _last_side(_passes(model, _images(model, size)))
+        except Exception as error:
+            problem, cause = f"with other strides it answers {type(error).__name__}: {error}", error
+        else:
+            if last >= _LEAST:
+                return model
+            problem = f"its last map has {last}x{last} pixels"
+        for name, old in strides.items():
+            _replace(model, name, layers[name], old)
+        if cause is not None:
+            break
+    raise ArgumentError(
+        f"{_named(model)} cannot be adapted to {size}x{size} images: {problem}"
+    ) from cause
+
+
+def _plan(model: nn.Module, passes: list[_Pass], size: int, least: int) -> dict[str, int]:
+    """What each layer's stride is to be, that the last map has ``least`` pixels a side."""
+    changes: dict[str, int] = {}
     first, last = passes[0].before, _last_side(passes)
     for side in sorted({p.before for p in passes if 1 < p.after < p.before}, reverse=True):
-        if size * last >= _LEAST * first:
+        if size * last >= least * first:
             break
         step = [p for p in passes if p.before == side and 1 < p.after < side]
         whole = max(round(side / p.after) for p in step)
-        wanted = max(1, whole * size * last // (_LEAST * first))
+        wanted = max(1, whole * size * last // (least * first))
         for each in step:
             changes[each.name] = _checked(model, each, wanted)
             if sum(p.name == each.name for p in passes) > 1:
@@ -90,25 +116,12 @@ def adapt_stem(model: nn.Module, *, size: int = 32) -> nn.Module:
                     "places, and another stride would be that of all; give each a layer of its own"
                 )
         last = last * whole // wanted
-    if size * last < _LEAST * first:
+    if size * last < least * first:
         raise ArgumentError(
             f"{_named(model)} cannot be adapted to {size}x{size} images: even without its strides "
             f"its last map would be smaller than {_LEAST}x{_LEAST} pixels"
         )
-    layers = {name: (model.get_submodule(name), stride) for name, stride in changes.items()}
-    for name, (layer, stride) in layers.items():
-        _replace(model, name, layer, stride)
-    try:
-        _passes(model, _images(model, size))
-    except Exception as error:
-        for each in passes:
-            if each.layer is not None and each.name in layers:
-                _replace(model, each.name, each.layer, each.before // each.after)
-        raise ArgumentError(
-            f"{_named(model)} cannot be adapted to {size}x{size} images: with other strides it "
-            f"answers {type(error).__name__}: {error}"
-        ) from error
-    return model
+    return changes
 
 
 def _trace(model: nn.Module) -> list[_Pass]:
@@ -237,13 +250,19 @@ def _refuse_uneven_strides(model: nn.Module) -> None:
             )
 
 
-def _replace(model: nn.Module, name: str, layer: nn.Module, stride: int) -> None:
+def _stride(layer: nn.Module) -> tuple[int, ...]:
+    """Of a convolution; that of a pooling layer stays its own, as it is taken out."""
+    return layer.stride if isinstance(layer, nn.Conv2d) else ()
+
+
+def _replace(model: nn.Module, name: str, layer: nn.Module, stride: tuple[int, ...]) -> None:
     """Give the convolution its stride; have the pooling layer, or nothing for stride 1."""
     if isinstance(layer, nn.Conv2d):
-        layer.stride = (stride, stride)
+        layer.stride = stride
         return
     parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, nn.Identity() if stride == 1 else layer)
+    own = nn.Identity() if stride == (1, 1) else layer
+    setattr(model.get_submodule(parent), child, own)
 
 
 def _named(model: nn.Module) -> str:
