@@ -14,6 +14,8 @@ from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 from cifarzoo.plain import shorten
 
 __all__ = [
+    "TIMM_PREFIX",
+    "check_choice",
     "check_count",
     "check_factory",
     "check_kind",
@@ -32,6 +34,9 @@ __all__ = [
     "whole_number",
     "whole_numbers",
 ]
+
+TIMM_PREFIX = "cifarzoo_"
+"""What stands before a model's name in timm's registry."""
 
 _Item = TypeVar("_Item")
 _LIKE = 0.75  # by the ratio of difflib: "densenet121" is 0.7 like "resnet110"
@@ -166,6 +171,14 @@ def check_kind(name: str, value: Any, kind: type, advice: str = "") -> None:
         article = "an" if what[0] in "AEIOU" else "a"
         hint = f": {advice}" if advice else ""
         raise ArgumentError(f"{name} must be {article} {what}; got {shorten(value)}{hint}")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Raise ArgumentError unless the argument ``name`` is one of some words."""
+    allowed = [*choices]
+    if value not in allowed:
+        *some, last = map(repr, allowed)
+        raise ArgumentError(f"{name} must be {', '.join(some)} or {last}; got {shorten(value)}")
 
 
 def check_count(name: str, value: Any, *, most: int | None = None, advice: str = "") -> int:

@@ -34,6 +34,7 @@ __all__ = ["register"]
 default_cfgs: dict[str, DefaultCfg] = {}
 """Where timm looks for what is known of a model."""
 
+_registered: dict[str, ModelSpec] = {}
 # what timm's programs pass to every model: those of the zoo are so in any case
 _NEUTRAL = {"in_chans": 3, "drop_rate": 0.0, "drop_path_rate": 0.0}
 
@@ -69,6 +70,9 @@ def register(name: str) -> None:
         _describe_to_timm(model, found)
         return model
 
+    if _registered.get(name) is spec:
+        return  # timm would warn that it is replaced
+    _registered[name] = spec
     entry.__name__ = entry.__qualname__ = f"{TIMM_PREFIX}{name}"
     entry.__doc__ = spec.description
     default_cfgs[entry.__name__] = _known(spec)
@@ -150,7 +154,9 @@ def _describe_to_timm(model: nn.Module, found: PretrainedCfg) -> None:
         num_classes=card.num_classes,
         label_names=card.classes,
         classifier=head,
-        first_conv=next(n for n, part in model.named_modules() if isinstance(part, nn.Conv2d)),
+        first_conv=next(
+            (n for n, part in model.named_modules() if isinstance(part, nn.Conv2d)), None
+        ),
     ).to_dict()
     layer = model.get_submodule(head)
     about = {

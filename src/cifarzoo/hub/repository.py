@@ -23,7 +23,7 @@ from cifarzoo.factory import create_model, load_model
 from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import digest, file_digest, make_directory, write_bytes, write_text
 from cifarzoo.hub.page import write_page
-from cifarzoo.names import check_kind
+from cifarzoo.names import TIMM_PREFIX, check_kind
 from cifarzoo.version import __version__
 from cifarzoo.zoo.addresses import hub_client, said_by_hub
 from cifarzoo.zoo.builds import describe
@@ -44,9 +44,6 @@ __all__ = [
     "save_pretrained",
     "weights_in_folder",
 ]
-
-TIMM_PREFIX = "cifarzoo_"
-"""What stands before a model's name in timm's registry."""
 
 _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"

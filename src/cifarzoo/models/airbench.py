@@ -101,7 +101,8 @@ class AirBench(nn.Module):
 
     Raises:
         ArgumentError: ``widths`` are not three whole numbers from 24 on, or one is smaller than the
-            one before; or there is no group of a number in ``early_pooling``.
+            one before; or ``depth`` is another number, or there is no group of a number in
+            ``early_pooling``.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (MUON_LAYOUT, SEQUENTIAL_LAYOUT)
@@ -123,6 +124,8 @@ class AirBench(nn.Module):
                 f"widths must be three numbers of channels, each at least the one before and the "
                 f"first at least {whitened}; got {widths!r}"
             )
+        if depth not in (2, 3):
+            raise ArgumentError(f"depth must be 2 or 3 convolutions in a group; got {depth!r}")
         early = whole_numbers(early_pooling)
         if early is None or not set(early) <= {1, 2, 3}:
             raise ArgumentError(

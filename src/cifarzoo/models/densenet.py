@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifarzoo.errors import ArgumentError
 from cifarzoo.zoo.foreign import Layout
 from cifarzoo.zoo.known import register_family
 
@@ -81,12 +82,17 @@ class DenseNet(nn.Module):
         depth: Layers, 6 n + 4.
         growth: Channels that a layer adds, the paper's k.
         num_classes: Size of the output.
+
+    Raises:
+        ArgumentError: ``depth`` is another number.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (PYTORCHCV,)
 
     def __init__(self, depth: int, growth: int, *, num_classes: int = 10) -> None:
         super().__init__()
+        if depth < 10 or (depth - 4) % 6:
+            raise ArgumentError(f"depth must be 6 n + 4 layers, as 40 or 100; got {depth!r}")
         layers, channels = (depth - 4) // 6, 2 * growth
         self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
         self.block1 = _block(channels, layers, growth)

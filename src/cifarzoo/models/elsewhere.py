@@ -9,6 +9,7 @@ from torch import nn
 
 from cifarzoo.compute.seeding import own_generator
 from cifarzoo.models.stem import adapt_stem
+from cifarzoo.names import TIMM_PREFIX
 from cifarzoo.zoo.known import read_recipe
 from cifarzoo.zoo.registry import ModelSpec, register_source
 
@@ -20,8 +21,8 @@ _WITH_FURTHER_LOGITS = ("googlenet", "inception_v3")
 def _timm_names() -> list[str]:
     import timm
 
-    names: list[str] = timm.list_models()
-    return names
+    # those of this zoo are timm's too, once cifarzoo.timm is imported
+    return [name for name in timm.list_models() if not name.startswith(TIMM_PREFIX)]
 
 
 def _timm(name: str) -> Callable[..., nn.Module]:

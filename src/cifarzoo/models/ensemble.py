@@ -64,8 +64,8 @@ def _check_pixels(images: Tensor) -> None:
     low, high = (float(value) for value in images.detach().aminmax())
     if low < -_BEYOND or high > 1 + _BEYOND:
         raise InputError(
-            "an ensemble takes pixels in 0..1, which each of its networks normalizes by itself; got "
-            f"{low:.3g} to {high:.3g}: divide values in 0..255 by 255, and leave out normalization"
+            "an ensemble takes pixels in 0..1, which each of its networks normalizes by itself; "
+            f"got {low:.3g} to {high:.3g}: divide values in 0..255 by 255, and normalize nothing"
         )
 
 

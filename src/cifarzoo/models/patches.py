@@ -193,7 +193,7 @@ class CCT(nn.Module):
         super().__init__()
         self.tokenizer = ConvTokenizer(width)
         self.positions = nn.Parameter(torch.empty(1, 256, width))
-        drops = [0.1 * number / (depth - 1) for number in range(depth)]
+        drops = [0.1 * number / max(depth - 1, 1) for number in range(depth)]
         self.blocks = nn.Sequential(*(EncoderBlock(width, heads, hidden, p) for p in drops))
         self.norm = nn.LayerNorm(width)
         self.pool = nn.Linear(width, 1)

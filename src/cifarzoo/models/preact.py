@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
 from cifarzoo.models.resnet import STAGES
-from cifarzoo.names import real_number
+from cifarzoo.names import check_choice, real_number
 from cifarzoo.zoo.foreign import Layout
 from cifarzoo.zoo.known import register_family
 
@@ -147,7 +147,7 @@ class PreActResNet(nn.Module):
         num_classes: Size of the output.
 
     Raises:
-        ArgumentError: ``ending`` or ``dropout`` has another value.
+        ArgumentError: ``block``, ``ending`` or ``dropout`` has another value.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (KUANGLIU, XTERNALZ, PYTORCHCV)
@@ -163,8 +163,8 @@ class PreActResNet(nn.Module):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
-        if ending not in ("norm", "plain"):
-            raise ArgumentError(f"ending must be 'norm' or 'plain'; got {ending!r}")
+        check_choice("block", block, ("basic", "bottleneck"))
+        check_choice("ending", ending, ("norm", "plain"))
         probability = real_number(dropout)
         if probability is None or not 0 <= probability < 1:
             raise ArgumentError(f"dropout must be at least 0 and below 1; got {dropout!r}")

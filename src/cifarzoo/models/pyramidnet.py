@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifarzoo.errors import ArgumentError
 from cifarzoo.models.resnet import STAGES
 from cifarzoo.zoo.foreign import Layout
 from cifarzoo.zoo.known import register_family
@@ -72,12 +73,17 @@ class PyramidNet(nn.Module):
         depth: Layers, 6 n + 2.
         growth: Number of channels that all blocks together add, the paper's alpha.
         num_classes: Size of the output.
+
+    Raises:
+        ArgumentError: ``depth`` is another number.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (PYTORCHCV,)
 
     def __init__(self, depth: int, growth: int, *, num_classes: int = 10) -> None:
         super().__init__()
+        if depth < 8 or (depth - 2) % 6:
+            raise ArgumentError(f"depth must be 6 n + 2 layers, as 110; got {depth!r}")
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
 from cifarzoo.models.input import check_input
+from cifarzoo.names import check_choice
 from cifarzoo.zoo.builds import describe, find_builder
 from cifarzoo.zoo.card import attach_card, unwrap
 from cifarzoo.zoo.foreign import Layout
@@ -150,8 +151,7 @@ class RepVGG(nn.Module):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
-        if form not in ("branches", "plain"):
-            raise ArgumentError(f"form must be 'branches' or 'plain'; got {form!r}")
+        check_choice("form", form, ("branches", "plain"))
         self.depths, self.channels, self.form = tuple(depths), tuple(channels), form
         block = RepVGGBlock if form == "branches" else _PlainBlock
         self.stage0 = block(3, channels[0])

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError
+from cifarzoo.names import check_choice
 from cifarzoo.zoo.foreign import Layout
 from cifarzoo.zoo.known import register_family
 
@@ -182,7 +183,7 @@ class ResNet(nn.Module):
         num_classes: Size of the output.
 
     Raises:
-        ArgumentError: ``pool`` has another value.
+        ArgumentError: ``block``, ``stem`` or ``pool`` has another value; ``depths`` are not 4.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (KUANGLIU, PYTORCHCV, WEIAICUNZAI, MMPRETRAIN)
@@ -197,10 +198,13 @@ class ResNet(nn.Module):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
+        check_choice("block", block, ("basic", "bottleneck"))
+        check_choice("stem", stem, ("imagenet", "cifar"))
         if pool is None:
             pool = "max" if stem == "imagenet" else "none"
-        if pool not in ("none", "max"):
-            raise ArgumentError(f"pool must be 'none' or 'max'; got {pool!r}")
+        check_choice("pool", pool, ("none", "max"))
+        if len(depths) != 4:
+            raise ArgumentError(f"depths must be numbers of blocks for 4 stages; got {depths!r}")
         self.conv1 = (
             nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
             if stem == "imagenet"

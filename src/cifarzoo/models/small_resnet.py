@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.errors import ArgumentError
 from cifarzoo.models.resnet import KUANGLIU, PYTORCHCV, BasicBlock, projection
+from cifarzoo.names import check_choice
 from cifarzoo.zoo.foreign import Layout
 from cifarzoo.zoo.known import register_family
 
@@ -98,7 +98,7 @@ class SmallResNet(nn.Module):
         num_classes: Size of the output.
 
     Raises:
-        ArgumentError: ``shortcut`` has another value.
+        ArgumentError: ``block`` or ``shortcut`` has another value.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (KUANGLIU, PYTORCHCV)
@@ -112,8 +112,8 @@ class SmallResNet(nn.Module):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
-        if shortcut not in ("pad", "conv"):
-            raise ArgumentError(f"shortcut must be 'pad' or 'conv'; got {shortcut!r}")
+        check_choice("block", block, ("basic", "se"))
+        check_choice("shortcut", shortcut, ("pad", "conv"))
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         made = BasicBlock if block == "basic" else SEBlock

@@ -74,25 +74,30 @@ def adapt_stem(model: nn.Module, *, size: int = 32) -> nn.Module:
     if any(isinstance(p.layer, nn.Linear) for p in passes):  # on tokens, whose sides are not seen
         _refuse_patches(model)
     passes = [p for p in passes if not isinstance(p.layer, nn.Linear)]
+    problems: list[tuple[str, Exception | None]] = []
     for least in range(_LEAST, 2 * _LEAST + 1):  # maps without padding end smaller than planned
-        changes = _plan(model, passes, size, least)
-        strides = {name: _stride(model.get_submodule(name)) for name in changes}
+        try:
+            changes = _plan(model, passes, size, least)
+        except ArgumentError:
+            if not problems:
+                raise
+            break
         layers = {name: model.get_submodule(name) for name in changes}
+        before = {name: _stride(layer) for name, layer in layers.items()}
         for name, stride in changes.items():
             _replace(model, name, layers[name], (stride, stride))
-        problem, cause = "", None
         try:
             last = _last_side(_passes(model, _images(model, size)))
         except Exception as error:
-            problem, cause = f"with other strides it answers {type(error).__name__}: {error}", error
+            told = f"with other strides it answers {type(error).__name__}: {error}"
+            problems.append((told, error))
         else:
             if last >= _LEAST:
                 return model
-            problem = f"its last map has {last}x{last} pixels"
-        for name, old in strides.items():
+            problems.append((f"its last map has {last}x{last} pixels", None))
+        for name, old in before.items():
             _replace(model, name, layers[name], old)
-        if cause is not None:
-            break
+    problem, cause = problems[0]
     raise ArgumentError(
         f"{_named(model)} cannot be adapted to {size}x{size} images: {problem}"
     ) from cause

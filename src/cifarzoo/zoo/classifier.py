@@ -156,6 +156,11 @@ def _replace(
 
 def _widened(layer: nn.Module, count: int) -> nn.Module:
     """A layer like ``layer``, with ``count`` outputs and new parameters."""
+    if "weight" not in layer._parameters:
+        raise InputError(
+            f"the last layer, {type(layer).__name__}, computes its weight from other parameters, "
+            "as by weight_norm or spectral_norm; replace it by hand, or remove that before"
+        )
     new = copy.deepcopy(layer)
     assert isinstance(new, _LAYERS)
     setattr(new, "out_features" if isinstance(new, nn.Linear) else "out_channels", count)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.errors import WeightsError
+from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.names import keyword_options
 from cifarzoo.zoo.builds import Builder, describe, find_builder, plan, sketch, variants
 from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card, get_card, unwrap
 from cifarzoo.zoo.content import Content, list_some, not_finite
-from cifarzoo.zoo.foreign import Reading, is_average
+from cifarzoo.zoo.foreign import Reading
+from cifarzoo.zoo.telling import left_over, tell, warn_of_another, written_call
 
 __all__ = ["check_build", "check_fit", "choose_options", "fill"]
-
-_log = logging.getLogger("cifarzoo")
 
 
 def fill(
@@ -41,28 +39,31 @@ def fill(
     """
     is_said = preprocessing is not None
     reading, tensors = check_fit(model, content, is_said=is_said, new_head=new_head)
-    inner, made_by = unwrap(model), content.card
+    inner, made_by, card = unwrap(model), content.card, get_card(model)
     state = inner.state_dict()
+    if any(isinstance(tensor, Tensor) and tensor.is_meta for tensor in state.values()):
+        raise ArgumentError(
+            'this network is on the device "meta", which holds no numbers; build it elsewhere, or '
+            'call model.to_empty(device="cpu") first'
+        )
     inner.load_state_dict({**state, **tensors})
-    attach_card(model, _new_card(get_card(model), made_by, preprocessing, new_head=new_head))
+    is_known = is_as_built and made_by is not None and _is_same_build(card, made_by)
+    otherwise = made_by is not None and not is_known and _acts_otherwise(inner, card, made_by)
+    attach_card(
+        model, _new_card(card, made_by, preprocessing, new_head=new_head, otherwise=otherwise)
+    )
     if not is_as_built:
         attach_card(model, describe(model))
     is_said = made_by is not None or preprocessing is not None
-    if made_by is not None and _acts_otherwise(inner, get_card(model), made_by):
-        made = _arguments(made_by.name, made_by.options)
-        _log.warning(
-            "%s was made by create_model(%s), and this network computes something else: train it "
-            "further, or build that",
-            content.name,
-            made,
-        )
-    _tell(content, reading, get_card(model), is_said=is_said)
+    if made_by is not None and otherwise:
+        warn_of_another(content.name, made_by)
+    tell(content, reading, get_card(model), is_said=is_said)
     return {
         **content.facts,
         "chosen": reading.prefix.removesuffix("."),
         "layout": reading.layout.peer if reading.layout and reading.renamed else None,
         "renamed": reading.renamed,
-        "left": _left(content, reading),
+        "left": left_over(content, reading),
     }
 
 
@@ -91,7 +92,7 @@ def check_build(
     try:
         network = sketch(builder, num_classes=card.num_classes, **card.options)
     except Exception as error:  # whatever a builder does with what it does not expect
-        made = _arguments(card.name, {**card.options, "num_classes": card.num_classes})
+        made = written_call(card.name, {**card.options, "num_classes": card.num_classes})
         raise WeightsError(
             f"{content.name} asks for create_model({made}), which cannot be built: {error}"
         ) from error
@@ -115,7 +116,7 @@ def check_fit(
     reading = content.read(inner)
     tensors = reading.tensors(content.tensors)
     if new_head:
-        tensors |= _heads(state, tensors, describe(model).num_classes)
+        tensors |= _heads(model, state, tensors)
     problems = _problems(reading, tensors, state)
     if problems:
         under = f", read under {reading.prefix!r}" if reading.prefix else ""
@@ -162,9 +163,23 @@ def choose_options(
 
 
 def _heads(
-    state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], num_classes: int
+    model: nn.Module, state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The model's own tensors for whatever has an entry for each of the file's classes."""
+    """The model's own tensors for whatever has an entry for each of the file's classes.
+
+    Shapes tell which those are, unless file and model have as many classes.
+    """
+    card = describe(model)
+    if all(tensors[each].shape == state[each].shape for each in tensors):
+        builder = find_builder(card.name)
+        planned = plan(builder, card.options) if builder is not None else None
+        if planned is None or not planned.head:
+            raise WeightsError(
+                "new_head=True keeps the last layer, and which one it is cannot be told where file "
+                "and model have as many classes; call reset_classifier after loading"
+            )
+        return {each: state[each] for each in planned.head if each in tensors}
+    num_classes = card.num_classes
     other = [each for each in tensors if tensors[each].shape != state[each].shape]
     sizes = {(tensors[each].shape[:1], state[each].shape[:1]) for each in other}
     alike = all(tensors[each].shape[1:] == state[each].shape[1:] for each in other)
@@ -210,7 +225,7 @@ def _advice(content: Content, card: ModelCard) -> str:
     if made_by is not None:
         differ = (made_by.name, made_by.options) != (card.name, card.options)
         if differ and find_builder(made_by.name) is not None:
-            return f"; build it by create_model({_arguments(made_by.name, made_by.options)})"
+            return f"; build it by create_model({written_call(made_by.name, made_by.options)})"
         return (
             "; build it with the options on the file's card, or, for other classes, by "
             "create_model(name, pretrained=..., num_classes=...)"
@@ -226,7 +241,7 @@ def _advice(content: Content, card: ModelCard) -> str:
     elif options == dict(card.options):  # the same network, with something wrong
         return ""
     return (
-        f"; it is one of create_model({_arguments(card.name, options)}). Build that, or let "
+        f"; it is one of create_model({written_call(card.name, options)}). Build that, or let "
         f"create_model({card.name!r}, pretrained=...) find it out"
     )
 
@@ -274,7 +289,7 @@ def _check_foreign(
     if other:
         raise WeightsError(
             f"{content.name} fits this model by its names and shapes, but its numbers are those of "
-            f"create_model({_arguments(card.name, {**card.options, **other})}); build that"
+            f"create_model({written_call(card.name, {**card.options, **other})}); build that"
         )
     left = [each for each in content.tensors if each not in reading.read]
     values = {
@@ -314,11 +329,15 @@ def _new_card(
     preprocessing: Preprocessing | None,
     *,
     new_head: bool,
+    otherwise: bool,
 ) -> ModelCard:
-    """The model's card once it has the weights: the file's, as far as there is one."""
+    """The model's card once it has the weights: the file's, as far as there is one.
+
+    A network that acts ``otherwise`` than the file's keeps its own name and options.
+    """
     if made_by is not None:
         is_zoo = find_builder(made_by.name) is not None  # another name says nothing of this model
-        same = made_by if is_zoo and made_by.name != card.name else card
+        same = made_by if is_zoo and made_by.name != card.name and not otherwise else card
         head = card if new_head else made_by
         card = dataclasses.replace(
             made_by,
@@ -332,65 +351,14 @@ def _new_card(
     return card
 
 
+def _is_same_build(card: ModelCard, made_by: ModelCard) -> bool:
+    return (card.name, card.options) == (made_by.name, made_by.options)
+
+
 def _acts_otherwise(network: nn.Module, card: ModelCard, made_by: ModelCard) -> bool:
-    """Whether other options than the file's were asked for, and change what is computed."""
-    builder = find_builder(card.name)
-    if builder is None or made_by.name != card.name or made_by.options == card.options:
+    """Whether a network of the zoo computes something else than the one the file was made from."""
+    builder = find_builder(made_by.name)
+    if builder is None or find_builder(card.name) is None:
         return False
     planned = plan(builder, made_by.options)
     return planned is not None and not planned.is_structure_of(network)
-
-
-def _left(content: Content, reading: Reading) -> list[str]:
-    """What else a file holds: the beginnings of the names that were not read."""
-    used = {
-        name[:end]
-        for name in reading.read
-        for end in (i for i, letter in enumerate(name) if letter == ".")
-    }
-    left: dict[str, None] = {}  # in order, each once
-    for name in content.tensors:
-        if name not in reading.read:
-            parts = name.split(".")
-            beginnings = (".".join(parts[: end + 1]) for end in range(len(parts)))
-            left[next((each for each in beginnings if each not in used), name)] = None
-    return list(left)
-
-
-def _tell(content: Content, reading: Reading, card: ModelCard, *, is_said: bool) -> None:
-    """Log what was decided that the file does not say."""
-    parts, is_sure = [], is_said
-    made_by = content.card
-    if made_by is not None and made_by.name != card.name and find_builder(made_by.name) is None:
-        is_sure = False
-        parts.append(
-            f"made from {made_by.name!r}, which the zoo did not build: names and shapes fit "
-            f"{card.name!r}, but whether strides, activations and the like are the same is not "
-            "in it"
-        )
-    if reading.prefix and (made_by is None or is_average(reading.prefix, content.tensors)):
-        parts.append(f"found under {reading.prefix.removesuffix('.')!r}")
-    if is_average(reading.prefix, content.tensors):
-        is_sure = False
-        parts.append("an average, taken before the plain weights")
-    elif content.key is None:
-        for each in _left(content, reading):
-            if is_average(f"{each}.", content.tensors):
-                is_sure = False
-                parts.append(f"{each!r} is no whole network, and was left")
-    if reading.renamed:
-        peer = f" as {reading.layout.peer} has them" if reading.layout else ""
-        parts.append(f"{len(reading.renamed)} names translated{peer}")
-    if not is_said:
-        mean, std = card.preprocessing.mean, card.preprocessing.std
-        parts.append(
-            f"how its images were normalized is not in it: mean {mean} and std {std} are assumed, "
-            "unless you say it by preprocessing="
-        )
-    if parts:
-        level = logging.INFO if is_sure else logging.WARNING
-        _log.log(level, "%s: %s", content.name, "; ".join(parts))
-
-
-def _arguments(name: str, options: Mapping[str, Any]) -> str:
-    return ", ".join((repr(name), *(f"{key}={value!r}" for key, value in options.items())))

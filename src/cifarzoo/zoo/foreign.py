@@ -28,6 +28,9 @@ _COUNTER = "num_batches_tracked"
 _AVERAGE_WORDS = frozenset(
     {"ema", "swa", "avg", "average", "averaged", "averages", "polyak", "lookahead"}
 )
+_OTHER_WORDS = frozenset(
+    {"exp", "no", "non", "not", "raw", "without"}
+)  # Adam's moments; none at all
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,10 @@ def read_names(
 def is_average(prefix: str, found: Mapping[str, Tensor]) -> bool:
     """Whether what lies under ``prefix`` is an average of weights, by its own words."""
     parent = prefix.removesuffix("module.")
-    return f"{parent}n_averaged" in found or bool(_AVERAGE_WORDS & {*re.split("[._]", prefix)})
+    if f"{parent}n_averaged" in found:
+        return True
+    keys = [{*re.split("[_-]", key.lower())} for key in prefix.split(".")]
+    return any(words & _AVERAGE_WORDS and not words & _OTHER_WORDS for words in keys)
 
 
 def _leaves(content: Any, path: tuple[Any, ...]) -> Iterator[tuple[str, Tensor]]:

@@ -24,6 +24,7 @@ from cifarzoo.names import (
     one_line,
     unknown_name,
 )
+from cifarzoo.plain import shorten
 from cifarzoo.zoo.about import about, as_text
 from cifarzoo.zoo.builds import BUILDERS, load_models
 
@@ -257,7 +258,9 @@ def register_model(
     """
 
     def register(builder: _Builder) -> _Builder:
-        model_name = builder.__name__ if name is None else name
+        model_name = getattr(builder, "__name__", None) if name is None else name
+        if model_name is None:
+            raise ArgumentError(f"{shorten(builder)} has no name of its own; pass name=")
         check_name("model", model_name)
         if model_name in _specs(model_name):
             raise DuplicateNameError(f"model {model_name!r} is already registered; choose another")

@@ -54,7 +54,8 @@ def summary(model: nn.Module, *, batch_size: int = 1, image_size: int = 32) -> M
     from cifarzoo.zoo.layer_table import LayerTable
 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    images = torch.zeros(count, 3, side, side)  # torchinfo would draw some
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    images = torch.zeros(count, 3, side, side, dtype=like.dtype)  # torchinfo would draw some
     try:
         # the twin gets hooks, which would be in other threads' way
         with evaluating(model) as network, _AttentionProducts() as attention:

@@ -17,7 +17,7 @@ from cifarzoo.compute.machine import library_versions
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files.paths import command_line, user_path
 from cifarzoo.files.writing import write_bytes
-from cifarzoo.plain import parse_json, problem_of
+from cifarzoo.plain import parse_json, problem_of, shorten
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, Preprocessing, unwrap
 from cifarzoo.zoo.content import Content, check_reading, list_some, not_finite, parse_card
@@ -42,6 +42,7 @@ WEIGHTS_NAME = "weights.safetensors"
 
 _log = logging.getLogger("cifarzoo")
 _FORMAT = 2
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _HEADER = {"format", "card", "sha256", "versions", "metadata"}
 _COVER = "facts_sha256"  # over all other facts; files of format 1 have none
 _CHECKPOINT = {"format", "card", "recipe", "learner"}  # what a checkpoint of a run has, and more
@@ -78,8 +79,10 @@ def save_weights(
     """
     from safetensors.torch import save
 
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ArgumentError(f"dtype must be a floating-point torch.dtype; got {dtype!r}")
+    if dtype is not None and dtype not in _DTYPES:
+        raise ArgumentError(
+            f"dtype must be one of {', '.join(map(str, _DTYPES))}; got {shorten(dtype)}"
+        )
     from cifarzoo.zoo.facts import check_metadata
 
     about = check_metadata(metadata)
@@ -103,6 +106,8 @@ def save_weights(
 def _tensors(model: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
     """What a file holds of a network, if it can be loaded again."""
     state: dict[str, Any] = model.state_dict()
+    if any(isinstance(value, Tensor) and value.is_meta for value in state.values()):
+        raise ArgumentError('this network is on the device "meta", which holds no numbers')
     if odd := [name for name, value in state.items() if not isinstance(value, Tensor)]:
         raise ArgumentError(
             f"weights files hold tensors alone, and {list_some(odd)} of this network is none; "
@@ -149,10 +154,11 @@ def load_weights(
         source: The file, the folder of a finished run, or a state dict in memory.
         preprocessing: Normalization that the weights were trained with. Unless given, it is that of
             the file's card; for a foreign file, which has none, it is that of the model's card.
-        new_head: Whether the model has other classes than the file. Its last layer then keeps its
-            values, and its card keeps its classes.
+        new_head: Whether the model has other classes than the file, also if there are as many. Its
+            last layer then keeps its values, and its card keeps its classes.
         key: Where in the file the weights lie, such as ``"model_ema"`` or ``"state_dict.net"``.
-        rename: Names in the file, or their beginnings, and the model's names for them.
+        rename: Names in the file, or their beginnings, and the model's names for them. What all
+            names begin with, such as ``state_dict.module.``, is left out.
 
     Returns:
         What `read_metadata` returns, and how the file was read: ``chosen``, where in the file the

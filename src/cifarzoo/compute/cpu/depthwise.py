@@ -193,9 +193,7 @@ def _convolved(
     norm = (None, None) if of is None else (of.scale, of.shift)
     ways = (steps.dilation, steps.stride, 1, steps.padding)
     settings = (native.ACTIVATIONS.index(kind), *_sizes(y, x), kernel, *ways)
-    native.call(
-        "depthwise_apply", x, x, _taps(weight), native.in_order(bias), y, *norm, *settings
-    )
+    native.call("depthwise_apply", x, x, _taps(weight), native.in_order(bias), y, *norm, *settings)
     return y
 
 

@@ -36,10 +36,10 @@ def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
     and gradients are equal except for rounding. In training, a batch of one value per channel is
     normalized by the running statistics, where torch raises an error. Also in training, a
     normalization may return a tensor of a special class. Its numbers are computed when they are
-    used, in the same pass as an activation behind it. It can be used like any other tensor, with two
-    exceptions that raise an error: a hook on it must be registered before an activation or addition
-    uses it, and a map that was added to it must stay as it is until the sum is used. Some layers are
-    left alone: subclasses, layers with hooks, layers that stand in several places of the
+    used, in the same pass as an activation behind it. It can be used like any other tensor, with
+    two exceptions that raise an error: a hook on it must be registered before an activation or
+    addition uses it, and a map that was added to it must stay as it is until the sum is used. Some
+    layers are left alone: subclasses, layers with hooks, layers that stand in several places of the
     network, and layers on other devices.
 
     Blocks may be nested and overlap, also from several threads. The last one that ends puts the

@@ -261,14 +261,19 @@ def _add(x: Any, other: Any, *, alpha: float = 1, out: None = None) -> Tensor | 
     x._check()
     other = settled(other)
     late: Late = _Add.apply(x, other, False)
-    parts = x._input, x._weight, x._bias
-    if not torch.is_grad_enabled():  # nor is there a gradient when it is used later
-        parts = tuple(t if t is None else t.detach() for t in parts)
-    late._input, late._weight, late._bias = parts
+    late._input, late._weight, late._bias = _parts(x)
     late._node = _node(late)
     x._is_passed = True
     _set_plus(late, other)
     return late
+
+
+def _parts(x: Late) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Its input, weight and bias, for what is made of it now."""
+    if torch.is_grad_enabled():
+        return x._input, x._weight, x._bias
+    weight, bias = (t if t is None else t.detach() for t in (x._weight, x._bias))
+    return x._input.detach(), weight, bias  # nor is there a gradient when it is used later
 
 
 def _add_in_place(x: Any, other: Any, *, alpha: float = 1) -> Tensor | None:

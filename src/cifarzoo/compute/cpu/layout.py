@@ -105,9 +105,7 @@ def _put_back(strides: Mapping[Tensor, tuple[int, ...]]) -> None:
             each.data = _with_strides(each.data, stride)
 
 
-def _takes_channels_last(
-    model: nn.Module, image_size: int | None, narrow: list[nn.Conv2d]
-) -> bool:
+def _takes_channels_last(model: nn.Module, image_size: int | None, narrow: list[nn.Conv2d]) -> bool:
     """Whether a network answers to images in channels_last; unknown counts as yes.
 
     Args:
