@@ -150,13 +150,15 @@ def main() -> None:
     if arguments.output:
         from machine import describe_machine
 
+        from cifarzoo.files.writing import write_text
+
         described = {
             "machine": describe_machine(),
             "commit": arguments.commit,
             "precision": arguments.precision,
             "time": time.strftime("%Y-%m-%d %H:%M"),
         }
-        arguments.output.write_text(json.dumps({**described, **found}, indent=1) + "\n")
+        write_text(arguments.output, json.dumps({**described, **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from machine import build_layers, describe_machine
 from throughput import few, interleave, our_training, plain_training, show, tuned_training
 
 import cifarzoo
+from cifarzoo.files.writing import write_text
 
 RESULTS = Path(__file__).parent / "results" / "every_family.json"
 MODELS = (
@@ -54,7 +55,7 @@ def main() -> None:
         steps = min(MOST, max(1, round(WORK / info.macs)))
         column.setdefault("networks", {})[name] = measure(name, steps, arguments.rounds, precision)
         show(f"{name}, {precision}", {name: column["networks"][name]})
-        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+        write_text(arguments.output, json.dumps(results, indent=1) + "\n")
 
 
 def measure(name: str, steps: int, rounds: int, precision: str) -> dict[str, Any]:

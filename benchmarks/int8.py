@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 import cifarzoo
 from cifarzoo import ImageSet
+from cifarzoo.files.writing import write_text
 
 RESULTS = Path(__file__).parent / "results" / "int8.json"
 CALIBRATION = 1000  # training images
@@ -165,14 +166,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    names = arguments.models.split(",")
+    for name in names:  # before a minute is spent
+        cifarzoo.get_model_info(name).get_weights("default")
     torch.set_num_threads(1)
     build_layers()
     train, test = (cifarzoo.load_cifar10(part, download=False) for part in ("train", "test"))
     results: dict[str, Any] = {"machine": describe_machine(), "models": {}}
-    for name in arguments.models.split(","):
+    for name in names:
         results["models"][name] = measure(name, train, test, arguments.rounds)
         print(name, json.dumps(results["models"][name], indent=1), flush=True)
-    arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+        write_text(arguments.output, json.dumps(results, indent=1) + "\n")
     print(f"written: {arguments.output}")
 
 

@@ -45,6 +45,7 @@ from cifarzoo import CIFAR10_PREPROCESSING, Augmentation, ImageSet, Loader, Reci
 from cifarzoo.compute.machine import computes_bfloat16
 from cifarzoo.compute.place import Precision
 from cifarzoo.data.sets.cifar import data_root
+from cifarzoo.files.writing import write_text
 
 BATCH = 128
 WARMUP = 8  # batches before the clock starts: workers come up, kernels are chosen
@@ -88,7 +89,7 @@ def main() -> None:
         results[name] = sections[name](arguments.rounds)
         show(name, results[name])
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+        write_text(arguments.output, json.dumps(results, indent=1) + "\n")
     Console().print(f"written: {arguments.output}")
 
 

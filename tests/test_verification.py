@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,9 @@ def test_accuracy_is_measured_in_the_precision_it_was_stated_in(
         ({"history": [RECORD, RECORD]}, "has a history of 2 of 1 epochs"),
         ({"model": "deep_bn"}, "was trained as 'deep_bn'"),
         ({"machine": None, "command": ""}, "does not state its machine, command"),
+        ({"sample_accuracy": {"none": math.nan}}, "states nan% on cifar10 sample test, reaches"),
+        ({"sample_accuracy": {"flip": 0.1}}, "does not state its accuracy in one view"),
+        ({"recipe": {"field_of_a_newer_version": 1}}, "has a recipe that cannot be read"),
     ],
 )
 def test_what_does_not_hold_is_named(

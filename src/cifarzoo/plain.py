@@ -69,10 +69,13 @@ def bounds_problem(value: Any) -> str:
         >>> bounds_problem(knot)
         'it is nested more than 64 times, or holds itself'
     """
+    too_many = f"it holds more than {_PARTS:,} parts, or {_VALUES:,} numbers"
     waiting, parts, values = [(value, 0)], 0, 0
     while waiting:
         value, depth = waiting.pop()
         parts += 1
+        if parts > _PARTS:
+            return too_many
         if depth > _DEPTH:
             return f"it is nested more than {_DEPTH} times, or holds itself"
         if type(value) is str:
@@ -85,8 +88,8 @@ def bounds_problem(value: Any) -> str:
             continue
         values += len(value)
         # a few lists that hold each other again and again are enough for that
-        if values > _VALUES or parts > _PARTS:
-            return f"it holds more than {_PARTS:,} parts, or {_VALUES:,} numbers"
+        if values > _VALUES:
+            return too_many
         held: Iterable[Any] = value
         if isinstance(value, Mapping):  # a pickle may hang an "items" of its own on a dict
             pairs = dict.items(value) if isinstance(value, dict) else value.items()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from cifarzoo.compute.place import Device, Precision
+from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet, get_dataset_info
 from cifarzoo.errors import ArgumentError, CifarZooError, UnknownNameError
 from cifarzoo.evaluation.evaluate import evaluate
@@ -111,10 +111,12 @@ def verify_weights(
         ArgumentError: The weights state no accuracy for such images.
     """
     check_kind("images", images, ImageSet, "load_cifar10('test') returns one")
+    Place.find(device or "cpu", precision)
     spec = get_model_info(model)
     start = time.perf_counter()
     stated = accuracy = None
     problems: list[str] = []
+    spec.get_weights(tag)  # or the error that there is none
     try:
         path = locate_weights(spec, tag)
         facts = read_metadata(path)
@@ -129,9 +131,11 @@ def verify_weights(
             precision = "float32"  # in bfloat16 a small network may differ by more than TOLERANCE
         accuracy = evaluate(network, images, device=device, precision=precision).accuracy
         stated = metadata.get(key, {}).get("none")
-        if stated is not None and abs(stated - accuracy) > tolerance(len(images)):
+        if stated is None:
+            problems.append(f"does not state its accuracy in one view on {images.name}")
+        elif not abs(stated - accuracy) <= tolerance(len(images)):  # so that NaN fails too
             problems.append(f"states {stated:.2%} on {images.name}, reaches {accuracy:.2%}")
-    except ArgumentError:
+    except _NotStatedError:
         raise
     except CifarZooError as error:
         problems.append(str(error))
@@ -154,6 +158,10 @@ def sets_to_verify_on(data: str) -> dict[str, str]:
     return {data: "test_accuracy", **({"sample": "sample_accuracy"} if data == "cifar10" else {})}
 
 
+class _NotStatedError(ArgumentError):
+    """Weights state no accuracy for the images that somebody gave."""
+
+
 def _stated_for(images: ImageSet, metadata: Mapping[str, Any]) -> str:
     """The field of ``metadata`` with the accuracy on ``images``.
 
@@ -165,13 +173,13 @@ def _stated_for(images: ImageSet, metadata: Mapping[str, Any]) -> str:
     names = {f"{_set_name(each)} test": field for each, field in known.items()}
     if images.name not in names:
         calls = (f"load_dataset({each!r}, 'test')" for each in known)
-        raise ArgumentError(
+        raise _NotStatedError(
             f"the weights state their accuracy on {' and '.join(names)}; got {images.name!r}: pass "
             f"{' or '.join(calls)}"
         )
     size = _SIZES.get(images.name)
     if size is not None and len(images) != size:
-        raise ArgumentError(
+        raise _NotStatedError(
             f"the accuracy on {images.name} is that on all {size:,} images; got {len(images):,}: "
             "pass the whole set"
         )
@@ -198,7 +206,10 @@ def _check_provenance(metadata: Mapping[str, Any], model: str) -> list[str]:
     problems = []
     if metadata["model"] != model:
         problems.append(f"was trained as {metadata['model']!r}")
-    epochs = Recipe.from_dict(metadata["recipe"]).epochs
+    try:
+        epochs = Recipe.from_dict(metadata["recipe"]).epochs
+    except ArgumentError as error:  # of a newer version, say
+        return [*problems, f"has a recipe that cannot be read: {error}"]
     if len(metadata["history"]) != epochs:
         problems.append(f"has a history of {len(metadata['history'])} of {epochs} epochs")
     return problems

@@ -6,6 +6,7 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from file_server import FileServer, Served
@@ -335,6 +336,15 @@ def test_more_than_the_file_may_have_is_refused(
     )
     assert target.read_bytes() == CONTENT[:HALF]
     assert max(done) <= HALF + 1
+
+
+def test_a_file_that_is_there_needs_no_lock(server: FileServer, target: Path) -> None:
+    target.parent.mkdir(parents=True)
+    target.write_bytes(CONTENT)
+    with mock.patch("cifarzoo.files.downloads.held", side_effect=OutputError("read-only")):
+        assert download([server.add("a", Served(b""))], target, checksum=MD5) == target
+        with pytest.raises(OutputError):
+            download([server.add("a", Served(b""))], target, checksum=md5_of(b"other"))
 
 
 def test_a_full_disk_is_no_failure_of_the_address(server: FileServer, target: Path) -> None:

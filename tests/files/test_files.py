@@ -308,6 +308,25 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
             write_bytes(tmp_path / name, b"new")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has none")
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, "/dev/stdout", "/dev/null"):
+        with pytest.raises(OutputError, match="is a device or a pipe"):
+            write_bytes(path, b"new")
+    assert pipe.is_fifo()
+
+
+def test_a_lock_in_a_folder_that_was_replaced_is_left_alone(tmp_path: Path) -> None:
+    lock = tmp_path / "folder" / "lock"
+    with held(lock):
+        lock.parent.rename(tmp_path / "moved")
+        lock.parent.mkdir()
+        lock.write_text("of another process")
+    assert lock.read_text() == "of another process"
+
+
 HOLDER = """
 import sys, time
 from cifarzoo.files.locking import held

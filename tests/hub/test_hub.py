@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from huggingface_hub import HfApi
 from torch import nn
 
 import cifarzoo
+import cifarzoo.hub.repository
 from cifarzoo import ModelCard, Preprocessing
 from cifarzoo.errors import (
     ArgumentError,
@@ -119,6 +121,28 @@ def test_weights_and_settings_of_another_library_are_never_replaced(tmp_path: Pa
     assert files(tmp_path) == before
 
 
+def test_a_folder_that_was_only_begun_is_completed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write = cifarzoo.hub.repository.write_text
+    for left in ("README.md", "config.json"):
+        folder = tmp_path / left
+
+        def fail(path: Path, text: str, left: str = left) -> Path:
+            if path.name == left:
+                raise OutputError("no space left")
+            return write(path, text)
+
+        with (
+            mock.patch("cifarzoo.hub.repository.write_text", fail),
+            pytest.raises(OutputError, match="no space left"),
+        ):
+            cifarzoo.save_pretrained("simple", folder)
+        cifarzoo.save_pretrained("simple", folder)
+        assert list(files(folder)) == FILES
+    assert not caplog.text
+
+
 def test_a_saved_folder_is_pushed_as_it_is(
     saved: Path, hub: HubServer, api: HfApi, tmp_path: Path
 ) -> None:
@@ -131,6 +155,17 @@ def test_a_saved_folder_is_pushed_as_it_is(
     assert pushed["README.md"] == b"my own words"
     with pytest.raises(ArgumentError, match="license has no place"):
         cifarzoo.push_to_hub(mine, "me/mine", license="mit", api=api)
+
+
+def test_odd_words_break_no_table(tmp_path: Path) -> None:
+    network = cifarzoo.create_model("simple", num_classes=2)
+    cifarzoo.reset_classifier(network, 2, classes=["a|b", "c\nd"])
+    folder = cifarzoo.save_pretrained(
+        network, tmp_path / "made", metadata={"recipe": {"steps": [1, None]}}
+    )
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert r"| classes | a\|b, c d |" in page
+    assert "steps = [\n    1,\n]" in page
 
 
 def test_settings_tell_what_others_need(model: nn.Module, tmp_path: Path) -> None:

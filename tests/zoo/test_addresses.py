@@ -102,6 +102,17 @@ def test_half_a_file_without_a_checksum_is_not_taken(
     assert served.requests == [None]
 
 
+def test_an_answer_that_is_no_weights_file_is_not_kept(
+    model: nn.Module, content: bytes, server: FileServer, cache: Path
+) -> None:
+    served = Served(b"<!DOCTYPE html><html><body>Log in</body></html>")
+    address = server.add("simple.safetensors", served)
+    with pytest.raises(WeightsError, match="HTML"):
+        cifarzoo.create_model("simple", pretrained=address)
+    served.content = content
+    assert is_same(cifarzoo.create_model("simple", pretrained=address), model)
+
+
 @pytest.mark.parametrize(
     ("address", "problem"),
     [
@@ -110,6 +121,10 @@ def test_half_a_file_without_a_checksum_is_not_taken(
         ("https://example.org/w.pt#sha256=12", "must be sha256= and 64 hexadecimal digits"),
         ("https://example.org/", "names no file"),
         ("https:///w.pt", "names no file"),
+        ("https://example.org/a b.pt", "names no file"),
+        ("https://example.org/nul%00.pt", "names no file"),
+        ("https://[::1/w.pt", "is no address"),
+        ("https://example.org:port/w.pt", "is no address"),
         ("hf://owner/name", "names no file of the hub; write hf://owner/name/file"),
         ("hf://name", "names no file of the hub"),
     ],

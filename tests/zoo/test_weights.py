@@ -312,20 +312,65 @@ def test_weights_with_an_address_are_fetched_once(
     served = Served(weights.read_bytes())
     url = server.add("simple-large.safetensors", served)
     cache = weights.parent / "cache"
-    monkeypatch.setattr("cifarzoo.zoo.locate.cache_directory", lambda: cache)
+    monkeypatch.setattr("cifarzoo.zoo.about.cache_directory", lambda: cache)
     info = WeightsInfo(Path("simple-large.safetensors"), file_digest(weights), url)
     give_weights("simple", large=info)
     # what an interrupted download left is continued
-    part = cache / "weights" / "simple-large.safetensors.part"
+    kept = cache / "weights" / info.sha256[:16] / "simple-large.safetensors"
+    part = kept.with_name("simple-large.safetensors.part")
     part.parent.mkdir(parents=True)
     part.write_bytes(served.content[:1000])
     for _ in range(2):
         assert equal(cifarzoo.create_model("simple", pretrained="large"), model)
     assert served.requests == ["bytes=1000-"]
     # a file that was damaged later is fetched again
-    (cache / "weights" / "simple-large.safetensors").write_bytes(b"half")
+    kept.write_bytes(b"half")
     assert equal(cifarzoo.create_model("simple", pretrained="large"), model)
     assert len(served.requests) == 2
+
+
+def test_files_of_one_name_from_two_addresses_are_two_files(
+    model: nn.Module,
+    server: FileServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    give_weights: Callable[..., None],
+) -> None:
+    monkeypatch.setattr("cifarzoo.zoo.about.cache_directory", lambda: tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    known, served = {}, []
+    for tag, seed in (("one", 1), ("two", 2)):
+        made = cifarzoo.create_model("simple", seed=seed)
+        path = cifarzoo.save_weights(made, tmp_path / tag, metadata={"data": "my cats"})
+        served.append(Served(path.read_bytes()))
+        url = server.add(f"{tag}/w.safetensors", served[-1])
+        known[tag] = WeightsInfo(Path("w.safetensors"), file_digest(path), url)
+    give_weights("simple", **known)
+    # a file in the working folder is none of them
+    cifarzoo.save_weights(model, "w.safetensors", metadata={"data": "strange"})
+    assert "strange" not in str(cifarzoo.get_model_info("simple"))
+    for tag, seed in (("one", 1), ("two", 2), ("one", 1)):
+        found = cifarzoo.create_model("simple", pretrained=tag)
+        assert equal(found, cifarzoo.create_model("simple", seed=seed))
+    assert [len(each.requests) for each in served] == [1, 1]
+    assert "trained on my cats" in str(cifarzoo.get_model_info("simple"))
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"folds": {1: "a", "1": "b"}},
+        {"notes": ["a"] * 600_000},
+        {"note": "a" * 60_000_000},
+    ],
+    ids=["a key twice", "too many parts", "too long"],
+)
+def test_facts_that_could_not_be_read_again_are_refused(
+    metadata: dict[str, Any], model: nn.Module, tmp_path: Path
+) -> None:
+    with pytest.raises(ArgumentError, match=r"could not be read again|more than"):
+        cifarzoo.save_weights(model, tmp_path / "w.safetensors", metadata=metadata)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_half_precision_is_for_parameters_alone(tmp_path: Path) -> None:
@@ -373,7 +418,7 @@ def test_a_network_may_have_a_part_called_module(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.int8, "float16"])
 def test_parameters_are_stored_as_floats(model: nn.Module, dtype: Any, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="dtype must be a floating-point"):
+    with pytest.raises(ArgumentError, match="dtype must be one of"):
         cifarzoo.save_weights(model, tmp_path / "x.safetensors", dtype=dtype)
     assert not list(tmp_path.iterdir())
 

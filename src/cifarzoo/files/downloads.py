@@ -86,8 +86,10 @@ def download(
         OutputError: The folder cannot be written, or the disk is full.
     """
     target = Path(target)
+    wanted = _Wanted(target, checksum, algorithm, limit, advance)
+    if target.is_file() and not wanted.problem_of(target):
+        return target  # also from a folder that nobody can write
     with held(target.with_name(target.name + ".lock")):  # two would spoil each other's part
-        wanted = _Wanted(target, checksum, algorithm, limit, advance)
         if not target.is_file() or wanted.problem_of(target):
             _fetch_first(urls, wanted, pace)
     return target

@@ -35,9 +35,21 @@ def held(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[None]:
         raise
     except OSError as error:
         raise cannot_write(path, error) from error
+    ours = _identity(path)
     try:
         yield
     finally:
+        # before it is free, or the file of the next one would go; another folder may be there now
         with contextlib.suppress(OSError):
-            path.unlink()  # before it is free, or the file of the next one would go
+            if _identity(path) == ours:
+                path.unlink()
         lock.release()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """The file that is there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

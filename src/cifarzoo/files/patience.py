@@ -76,6 +76,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         fp.close()
         if not newurl.lower().startswith(("http:", "https:")):
             raise OSError(f"sends on to {newurl[:200]}, which is neither http nor https")
+        if req.full_url.lower().startswith("https:") and newurl.lower().startswith("http:"):
+            raise OSError(f"sends on to {newurl[:200]}, where others could change the file")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -33,6 +33,7 @@ __all__ = [
 
 
 _numbers = itertools.count()  # threads of a process write different parts
+_OPEN_FILES = re.compile(r"/dev/(std(in|out|err)|fd/)|/proc/")  # they may be files, with lines
 _PART = re.compile(r"\.\d+(-\d+)?\.part\..")
 
 
@@ -49,8 +50,8 @@ def atomic_path(path: str | os.PathLike[str], *, replace: bool = True) -> Iterat
         replace: Whether a file that is there already may be replaced.
 
     Raises:
-        OutputError: The folder cannot be written, there is no space left, or the file is there
-            and may not be replaced.
+        OutputError: The folder cannot be written, there is no space left, the path is a device, or
+            the file is there and may not be replaced.
     """
     target = home_path(path)
     try:
@@ -61,6 +62,10 @@ def atomic_path(path: str | os.PathLike[str], *, replace: bool = True) -> Iterat
         raise cannot_write(target, error) from error
     if is_folder:
         raise OutputError(f"cannot write {target}: it is a folder; name a file in it")
+    if _OPEN_FILES.match(str(path)) or (target.exists() and not target.is_file()):
+        raise OutputError(
+            f"cannot write {path}: it is a device or a pipe, which a file would replace"
+        )
     _remove_remains(make_directory(target.parent))
     try:
         part, own = _new_part(target)

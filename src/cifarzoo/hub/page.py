@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 from torch import nn
 
+from cifarzoo.names import one_line
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard
 from cifarzoo.zoo.registry import get_model_info, list_models
@@ -138,13 +139,17 @@ def _about(card: ModelCard, parameters: int) -> list[str]:
         else f"{card.num_classes}, without names",
         "normalization": f"pixels in 0..1, minus the mean {mean}, divided by {std}",
     }
-    bar = r"\|"  # a plain one would end its cell
-    table = "\n".join(f"| {key} | {value.replace('|', bar)} |" for key, value in rows.items())
+    table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows.items())
     lead = f"{known.description} " if known else ""
     return [
         f"{lead}An image classifier, made with [cifarzoo]({_ADDRESS}).",
         f"| | |\n| :-- | :-- |\n{table}",
     ]
+
+
+def _cell(text: str) -> str:
+    """``text`` for a table: a bar or a line break would end its cell."""
+    return one_line(text).replace("|", r"\|")
 
 
 def _usage(card: ModelCard, source: str) -> str:
@@ -162,7 +167,7 @@ def _accuracy(results: list[EvalResult]) -> list[str]:
     if not results:
         return []
     rows = [
-        f"| {each.metric_name} | "
+        f"| {_cell(each.metric_name)} | "
         + (
             f"{each.metric_value:.2%}"
             if each.metric_type == "accuracy"
@@ -174,7 +179,7 @@ def _accuracy(results: list[EvalResult]) -> list[str]:
     images = "the test images" if results[0].dataset_split else "the images"
     return [
         "## Accuracy",
-        f"Measured on {images} of {results[0].dataset_name}.",
+        f"Measured on {images} of {one_line(results[0].dataset_name)}.",
         "| | |\n| :-- | --: |\n" + "\n".join(rows),
     ]
 
@@ -191,7 +196,7 @@ def _training(facts: Mapping[str, Any]) -> list[str]:
         where = machine.get("processor", "") if isinstance(machine, Mapping) else ""
         parts.append(f"It took {seconds / 60:,.0f} minutes" + (f" on {where}." if where else "."))
     if command := facts.get("command"):
-        parts.append(f"```console\n$ {command}\n```")
+        parts.append(f"```console\n$ {one_line(str(command)).replace('```', '')}\n```")
     return parts
 
 
@@ -199,7 +204,9 @@ def _plain(value: Any) -> Any:
     """``value`` without None, which TOML does not have."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items() if item is not None}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value if item is not None]
+    return value
 
 
 def _citation(card: ModelCard, facts: Mapping[str, Any], data: str) -> str:

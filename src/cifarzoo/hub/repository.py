@@ -98,7 +98,7 @@ def save_pretrained(
     folder, source, facts = home_path(folder), None, dict(metadata or {})
     before = _settings_in(folder)
     taken = [name for name in (_WEIGHTS, _CONFIG) if (folder / name).exists()]
-    if taken and not before:
+    if taken and not before and not _is_half_written(folder, taken):
         raise OutputError(
             f"{folder} holds {' and '.join(taken)}, which save_pretrained did not write; choose "
             "another folder"
@@ -131,7 +131,7 @@ def save_pretrained(
     config = _describe(describe(network), read_metadata(folder / _WEIGHTS)["sha256"])
     config["page_sha256"] = digest(page.encode())
     old = folder / _PAGE
-    if old.exists() and file_digest(old) != before.get("page_sha256"):
+    if old.exists() and file_digest(old) not in (before.get("page_sha256"), config["page_sha256"]):
         logging.getLogger("cifarzoo").warning(
             "%s stays: save_pretrained did not write it, or somebody has changed it; remove it to "
             "get a new one",
@@ -141,6 +141,16 @@ def save_pretrained(
         write_text(old, page)
     write_text(folder / _CONFIG, json.dumps(config, indent=2) + "\n")
     return folder
+
+
+def _is_half_written(folder: Path, taken: list[str]) -> bool:
+    """Whether `save_pretrained` was stopped here after the weights, which came first."""
+    if taken != [_WEIGHTS]:
+        return False
+    try:
+        return "card" in read_metadata(folder / _WEIGHTS)
+    except WeightsError:
+        return False
 
 
 def from_pretrained(

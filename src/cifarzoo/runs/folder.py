@@ -35,6 +35,12 @@ _NOTE_NAME = "run.json"
 _RECIPE_NAME = "recipe.toml"
 _LOCK_NAME = ".lock"
 _RESUMING = "resuming"  # what only the note holds: how the run can go on
+# what a run that goes on has as it began
+_SAME = {
+    "model": "another model",
+    "data_sha256": "other training images",
+    "val_sha256": "other validation images",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +163,8 @@ class RunFolder:
             resumed: Whether it goes on: it then keeps the note that it began with, if there is one.
 
         Raises:
-            CheckpointError: The folder holds another run, or a file that the run would replace.
+            CheckpointError: The folder holds another run, as one with other images, or a file that
+                the run would replace.
             ArgumentError: JSON cannot hold one of the facts.
         """
         if resumed and self.note.exists():
@@ -166,6 +173,12 @@ class RunFolder:
                 raise CheckpointError(
                     f"{self.path} holds a run with another recipe; choose another output folder"
                 )
+            for role, what in _SAME.items():
+                if role in noted and role in facts and noted[role] != facts[role]:
+                    raise CheckpointError(
+                        f"{self.path} holds a run with {what}; continue it with what it began "
+                        "with, or choose another output folder"
+                    )
             yield noted
             return
         written = self._claim(facts, recipe)

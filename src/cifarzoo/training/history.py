@@ -15,6 +15,7 @@ from cifarzoo.errors import InputError
 from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import write_text
 from cifarzoo.frozen import freeze_fields
+from cifarzoo.plain import parse_json, problem_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -187,6 +188,11 @@ class History:
             InputError: There is no such file, or it holds something else.
         """
         try:
-            return cls.from_list(json.loads(home_path(path).read_text(encoding="utf-8")))
+            from cifarzoo.zoo.facts import Record
+
+            records = parse_json(home_path(path).read_bytes())
+            if problem := problem_of(records, list[Record]):
+                raise ValueError(problem)
+            return cls.from_list(records)
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"cannot read a training history from {path}: {error}") from error

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cifarzoo.compute.twin import evaluating
-from cifarzoo.errors import ArgumentError, MissingExtraError
+from cifarzoo.errors import ArgumentError, MissingExtraError, OutputError
 from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import cannot_write, make_directory, write_text
 from cifarzoo.names import whole_number
@@ -269,15 +269,26 @@ class _FileLogger(Logger):
     """Appends to a file; a run that starts anew replaces it, one that continues completes it."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = home_path(path)
+        self.path = home_path(path).absolute()  # the program may go to another folder meanwhile
+        if self.path.is_dir():
+            raise OutputError(f"cannot write {self.path}: it is a folder; name a file in it")
+
+    def is_over(self, history: History) -> bool:
+        """Bring the file to where the run is: a kill may have come between an epoch and its row."""
+        if len(history):
+            self._complete(history)
+        return False
 
     def on_start(self, run: RunStart) -> None:
-        """Bring the file to where the run is: a kill may have come between an epoch and its row."""
+        """Begin the file anew, or complete it."""
         make_directory(self.path.parent)
         if len(run.history):
-            write_text(self.path, self._head() + "".join(map(self._row, run.history.records)))
+            self._complete(run.history)
         else:
             self.path.unlink(missing_ok=True)
+
+    def _complete(self, history: History) -> None:
+        write_text(self.path, self._head() + "".join(map(self._row, history.records)))
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Append the epoch's row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from cifarzoo.zoo.card import ModelCard, attach_card, get_card, names_of_outputs
 
 __all__ = ["Loop"]
 
+_log = logging.getLogger("cifarzoo")
 _PREPARING = 5000  # images
 _SETTLING = 10_000  # images: their statistics are as exact as those of all
 _STEPS_WORTH_BUILDING = 200  # the C compiler takes some seconds, once on a machine
@@ -131,7 +133,10 @@ class Loop:
         finally:
             self.learner.release()
             for logger in self.told:
-                logger.on_end(self.history)
+                try:
+                    logger.on_end(self.history)
+                except Exception:  # the result is worth more, and so is what ended the run
+                    _log.exception("%s failed as the run ended", type(logger).__name__)
 
     @property
     def history(self) -> History:

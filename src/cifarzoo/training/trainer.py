@@ -143,7 +143,8 @@ class Trainer:
         self.compile: bool | Literal["auto"] = compile
         self.loggers = _as_loggers(loggers)
         self._makes_output = output is not None and not user_path(output).exists()
-        self.output = make_directory(output) if output is not None else None
+        # absolute: the program may go to another folder meanwhile
+        self.output = make_directory(output).absolute() if output is not None else None
         self.metadata = check_metadata(metadata)
         self.optimizer: str | OptimizerFactory = optimizer or recipe.optimizer
         self.scheduler: str | SchedulerFactory = scheduler or recipe.scheduler
@@ -354,11 +355,13 @@ class Trainer:
             raise ArgumentError("resume=True needs an output folder; or pass the checkpoint's path")
         found = find_checkpoint(source)
         there = self.checkpoint
-        if there is not None and there.exists() and not found.samefile(there):
-            raise CheckpointError(
-                f"to continue {found} would replace {there}; move that file away, or choose "
-                "another output folder"
-            )
+        for mine in () if self.output is None else (there, RunFolder(self.output).weights):
+            is_own = there is not None and there.exists() and found.samefile(there)
+            if mine is not None and mine.exists() and not is_own:
+                raise CheckpointError(
+                    f"to continue {found} would replace {mine}; move that file away, or choose "
+                    "another output folder"
+                )
         return read_saved(found, describe(self.model), self.recipe)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifarzoo.errors import WeightsError
+from cifarzoo.files.writing import cache_directory
 from cifarzoo.names import one_line
 from cifarzoo.zoo.builds import other_sizes
 
 if TYPE_CHECKING:
     from cifarzoo.zoo.registry import ModelSpec, WeightsInfo
 
-__all__ = ["Group", "about", "as_text", "known_facts", "mean_accuracy", "trained_on"]
+__all__ = ["Group", "about", "as_text", "known_facts", "mean_accuracy", "place_of", "trained_on"]
 
 Group = tuple[str, list[tuple[str, str]]]
 """A heading, and names with what is known under each."""
@@ -76,15 +78,27 @@ def known_facts(info: WeightsInfo) -> Mapping[str, Any]:
 
 def _facts_of_file(info: WeightsInfo) -> Mapping[str, Any]:
     """Of weights that are in no index, which few are; empty where there is no file."""
-    if not info.path.is_file():
+    path = place_of(info)
+    if not path.is_file():
         return {}
     from cifarzoo.zoo.weights import read_metadata
 
     try:
-        metadata: Mapping[str, Any] = read_metadata(info.path).get("metadata", {})
+        metadata: Mapping[str, Any] = read_metadata(path).get("metadata", {})
     except WeightsError:
         return {}
     return metadata
+
+
+def place_of(info: WeightsInfo) -> Path:
+    """Where the file of weights lies, or will lie once it is fetched from its address.
+
+    Two files of one name have a folder each.
+    """
+    path = Path(info.path)
+    if info.url is None or path.parent != Path():
+        return path
+    return cache_directory() / "weights" / info.sha256[:16] / path
 
 
 def trained_on(info: WeightsInfo) -> str:
@@ -108,7 +122,7 @@ def _about_weights(info: WeightsInfo) -> str:
         parts = [f"trained on {data}", *parts]
     if "size" in info.facts:
         parts.append(f"{info.facts['size'] / 1e6:.3g} MB")
-    if info.pack and not info.path.is_file():
+    if info.pack and info.url is None and not info.path.is_file():
         parts.append(f"pip install {info.pack}")
     elif info.pack:
         parts.append(f"from {info.pack}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from cifarzoo.errors import ArgumentError, DownloadError, MissingExtraError, WeightsError
 from cifarzoo.files.writing import cache_directory, digest, file_digest
 from cifarzoo.version import __version__
+from cifarzoo.zoo.torch_files import kind_of_file
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -69,9 +71,13 @@ def _from_web(url: str, checksum: str | None) -> Path:
     from cifarzoo.files.downloads import download
     from cifarzoo.files.progress import byte_bar
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ArgumentError(f"{url} is no address: {error}") from error
     name = Path(unquote(parts.path)).name
-    if not parts.hostname or not name:
+    if not parts.hostname or not name or not name.isprintable() or re.search(r"\s", url):
         raise ArgumentError(f"{url} names no file; write https://host/folder/file.safetensors")
     if checksum is None and parts.scheme.lower() == "http" and parts.hostname not in _NEAR:
         raise ArgumentError(
@@ -83,7 +89,15 @@ def _from_web(url: str, checksum: str | None) -> Path:
         checksum = hashed[1]
     target = cache_directory() / "weights" / digest(url.encode())[:16] / name
     with byte_bar(name) as advance:
-        return download([url], target, checksum=checksum, algorithm="sha256", advance=advance)
+        path = download([url], target, checksum=checksum, algorithm="sha256", advance=advance)
+    if checksum is None:
+        try:
+            kind_of_file(path)
+        except WeightsError:  # an error page, say: the next call asks again
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+    return path
 
 
 def _from_hub(place: str) -> Path:

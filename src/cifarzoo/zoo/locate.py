@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files.paths import user_path
-from cifarzoo.files.writing import cache_directory, file_digest
+from cifarzoo.files.writing import file_digest
 from cifarzoo.names import split_tag
+from cifarzoo.zoo.about import place_of
 from cifarzoo.zoo.addresses import fetch_address, is_address
-from cifarzoo.zoo.packs import find_in_packs
+from cifarzoo.zoo.packs import find_in_packs, is_installed
 from cifarzoo.zoo.registry import ModelSpec, get_model_info, list_models
 from cifarzoo.zoo.weights import find_weights
 
@@ -123,7 +124,7 @@ def locate_weights(spec: ModelSpec, tag: str = "default") -> Path:
         if not path.is_file() and info.pack:
             raise WeightsError(
                 f"the weights {tag!r} of {spec.name!r} come in a package of their own: "
-                f"pip install {info.pack}"
+                f"pip install {'--upgrade ' if is_installed(info.pack) else ''}{info.pack}"
             )
         if not path.is_file():
             raise WeightsError(f"{path} is missing; install cifarzoo again")
@@ -133,8 +134,7 @@ def locate_weights(spec: ModelSpec, tag: str = "default") -> Path:
     from cifarzoo.files.downloads import addresses, download
     from cifarzoo.files.progress import byte_bar
 
-    if path.parent == Path():
-        path = cache_directory() / "weights" / path
+    path = place_of(info)
     if not path.is_file() or file_digest(path) != info.sha256:
         folder, _, name = info.url.rpartition("/")
         urls = addresses([folder], name)

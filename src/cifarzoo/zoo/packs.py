@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cifarzoo.zoo.facts import IndexEntry
 
-__all__ = ["FOLDER", "GROUP", "INDEX_NAME", "find_in_packs", "indexed_weights"]
+__all__ = ["FOLDER", "GROUP", "INDEX_NAME", "find_in_packs", "indexed_weights", "is_installed"]
 
 FOLDER = Path(__file__).parents[1] / "pretrained"
 """Of the weights that come with the package, and their index."""
@@ -77,7 +77,7 @@ def _everything() -> dict[str, dict[str, WeightsInfo]]:
                 known = found.setdefault(model, {})
                 if tag not in known:
                     known[tag] = _info(folder, entry, pack)
-                elif known[tag].sha256 != entry["sha256"]:
+                elif known[tag].sha256 != entry["sha256"].lower():
                     _log.warning(
                         "%s brings other weights of the name %s.%s, which is taken by %s; they are "
                         "left out: load them by the path of their file",
@@ -99,7 +99,7 @@ def _own_index() -> dict[str, dict[str, Any]]:
 def _info(folder: Path, entry: Mapping[str, Any], pack: str | None = None) -> WeightsInfo:
     path = Path(entry["file"]) if "url" in entry else folder / entry["file"]
     facts = {key: value for key, value in entry.items() if key not in ("file", "sha256", "url")}
-    return WeightsInfo(path, entry["sha256"], entry.get("url"), pack, facts)
+    return WeightsInfo(path, entry["sha256"].lower(), entry.get("url"), pack, facts)
 
 
 def _read_pack(pack: str, folder: Path) -> dict[str, dict[str, IndexEntry]]:
@@ -128,12 +128,29 @@ def _folders() -> list[tuple[str, Path]]:
     """Names of the installed packs and where their files lie, in the order of the names."""
     from importlib.metadata import entry_points
 
-    found = {}
+    found: dict[str, Path] = {}
     for entry in entry_points(group=GROUP):
         folder = _folder_of(entry)
-        if folder is not None and entry.dist is not None:
-            found[entry.dist.name] = folder
+        if folder is None or entry.dist is None:
+            continue
+        if found.setdefault(entry.dist.name, folder) != folder:
+            _log.warning(
+                "the pack of weights %s names two packages; %s is left out: give each a pack of "
+                "its own",
+                *map(printable, (entry.dist.name, entry.value)),
+            )
     return sorted(found.items())
+
+
+def is_installed(pack: str) -> bool:
+    """Whether there is a package of this name, of whatever version."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        distribution(pack)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _folder_of(entry: EntryPoint) -> Path | None:

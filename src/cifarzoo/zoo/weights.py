@@ -17,7 +17,7 @@ from cifarzoo.compute.machine import library_versions
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files.paths import command_line, user_path
 from cifarzoo.files.writing import write_bytes
-from cifarzoo.plain import parse_json, problem_of, shorten
+from cifarzoo.plain import bounds_problem, parse_json, problem_of, shorten
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, Preprocessing, unwrap
 from cifarzoo.zoo.content import Content, check_reading, list_some, not_finite, parse_card
@@ -42,6 +42,7 @@ WEIGHTS_NAME = "weights.safetensors"
 
 _log = logging.getLogger("cifarzoo")
 _FORMAT = 2
+_LARGEST_HEADER = 50_000_000  # bytes, of which safetensors reads 100 million
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _HEADER = {"format", "card", "sha256", "versions", "metadata"}
 _COVER = "facts_sha256"  # over all other facts; files of format 1 have none
@@ -100,7 +101,24 @@ def save_weights(
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"metadata must be plain data, as JSON holds it: {error}") from error
     header[_COVER] = json.dumps(facts_sha256(header))
+    _check_readable(header)
     return write_bytes(path, save(tensors, metadata=header))
+
+
+def _check_readable(header: Mapping[str, str]) -> None:
+    """Raise ArgumentError for facts that could be written, and not be read again."""
+    if (size := sum(map(len, header.values()))) > _LARGEST_HEADER:
+        raise ArgumentError(
+            f"metadata of {size / 1e6:,.0f} MB is more than a weights file may have; keep it in a "
+            "file of its own"
+        )
+    for text in header.values():
+        try:
+            problem = bounds_problem(parse_json(text.encode()))
+        except ValueError as error:
+            problem = str(error)
+        if problem:
+            raise ArgumentError(f"metadata could not be read again: {problem}")
 
 
 def _tensors(model: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
