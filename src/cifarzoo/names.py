@@ -14,6 +14,7 @@ from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 from cifarzoo.plain import shorten
 
 __all__ = [
+    "SHORT_NAMES",
     "TIMM_PREFIX",
     "check_choice",
     "check_count",
@@ -39,6 +40,16 @@ TIMM_PREFIX = "cifarzoo_"
 """What stands before a model's name in timm's registry."""
 
 _Item = TypeVar("_Item")
+SHORT_NAMES = {
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+    "bs": "batch_size",
+    "opt": "optimizer",
+    "sched": "scheduler",
+    "smoothing": "label_smoothing",
+}
+"""What other libraries call fields of a recipe."""
+
 _LIKE = 0.75  # by the ratio of difflib: "densenet121" is 0.7 like "resnet110"
 _FEW, _SOME = 12, 6  # names that an error lists; of more, so many are examples
 _TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
@@ -108,7 +119,8 @@ def check_options(kind: str, options: Mapping[str, Any], allowed: Iterable[str])
     for name in options:
         if name not in allowed:
             names = ", ".join(allowed) if allowed else "none"
-            near = near_names(name, allowed)
+            meant = SHORT_NAMES.get(name)
+            near = [meant] if meant in allowed else near_names(name, allowed)
             hint = f"did you mean {_either(near)}? " if near else ""
             raise ArgumentError(f"unknown option {name!r} of {kind}; {hint}allowed: {names}")
 

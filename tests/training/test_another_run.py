@@ -12,6 +12,7 @@ from cifarzoo import CSVLogger, History, ImageSet, JSONLinesLogger, Logger, Reci
 from cifarzoo.errors import CheckpointError, InputError, OutputError
 from cifarzoo.training import loop as run_module
 
+
 @pytest.fixture(autouse=True)
 def every_step_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "_TICK", 0.0)

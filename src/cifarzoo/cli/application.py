@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 
 import cifarzoo
 from cifarzoo.errors import ArgumentError, CifarZooError, WeightsError
-from cifarzoo.names import printable
+from cifarzoo.names import SHORT_NAMES, printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,6 +82,7 @@ class _Commands(TyperGroup):
             command = self.get_command(ctx, ctx.invoked_subcommand or "")
             slip: Any = error  # perhaps an unknown option, whose class typer does not export
             field = getattr(slip, "option_name", "").lstrip("-").replace("-", "_")
+            field = SHORT_NAMES.get(field, field)
             if field and field in _fields(command):
                 slip.message += f"; set the recipe's field: --set {field}=VALUE"
             raise

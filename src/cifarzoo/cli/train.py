@@ -193,6 +193,7 @@ def train(
         f"{chosen}\nrun folder {run.path}",
         err=True,
     )
+    epochs_before = run.epochs_of_result()
     try:
         loggers = [cifarzoo.ConsoleLogger(), cifarzoo.CSVLogger(run.path / "history.csv")]
         if tensorboard:
@@ -217,6 +218,8 @@ def train(
         command = command_line("cifarzoo", "train", "--resume", run.path)
         problem.args = (f"{where}; continue with: {command}",)
         raise
+    if len(history) == epochs_before:
+        typer.echo(f"the run had ended after epoch {len(history)}: nothing was trained", err=True)
     held_out = val_set if facts["val_size"] else None
     reports, kept = _keep_reports(run, network, history, test_set, held_out, place)
     _show_run(reports, history, kept)

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageSet"]
 
+_ONE_BY_ONE = "ImageSet.from_dataset() reads images one by one"
+_GRAY = (
+    "gray images need their channel three times, as images.expand(-1, 3, -1, -1) gives it; where "
+    "there is none, images[:, None] makes one"
+)
+
 _SHOWN = 24  # images in a notebook
 
 
@@ -78,7 +84,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         if images.ndim != 4 or images.shape[1] != 3:
             raise InputError(
                 f"images must be (N, 3, H, W) or (N, H, W, 3); got {tuple(images.shape)}: "
-                "ImageSet.from_dataset() reads images one by one"
+                + (_GRAY if images.ndim == 3 or 1 in images.shape[1:] else _ONE_BY_ONE)
             )
         if labels.shape != images.shape[:1]:
             raise InputError(

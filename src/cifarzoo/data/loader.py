@@ -333,5 +333,5 @@ def _check(
     if drop_last and batch_size > len(images):
         raise ArgumentError(
             f"batch_size {batch_size} with drop_last leaves no batch of {len(images)} images; "
-            f"set batch_size={len(images)} or less, or keep a last batch that is not full"
+            f"set batch_size={len(images)} or less"
         )

@@ -129,7 +129,9 @@ def _name_classes(
     # fewer names than outputs, none of them known: it is not known what the other outputs mean
     numbered = tuple(str(label) for label in range(outputs))
     if found is not None and len(found) <= outputs:
-        return names_of_outputs(found, outputs) or numbered, ""
+        strange = known and not {*map(str.lower, found)} & {*map(str.lower, known)}
+        note = "labels were taken by their numbers: no class has the same name" if strange else ""
+        return names_of_outputs(found, outputs) or numbered, note
     return known or numbered, ""
 
 

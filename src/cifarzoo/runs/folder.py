@@ -122,6 +122,14 @@ class RunFolder:
         """Whether a run was started here."""
         return not {WEIGHTS_NAME, CHECKPOINT_NAME, _NOTE_NAME}.isdisjoint(self.files())
 
+    def epochs_of_result(self) -> int | None:
+        """How many epochs the run had when it ended; None where it has not, or does not tell."""
+        try:
+            records = json.loads((self.path / _HISTORY_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return len(records) if isinstance(records, list) and self.weights.exists() else None
+
     def remove_if_empty(self) -> None:
         """Remove the folder, unless something lies in it."""
         with contextlib.suppress(OSError):

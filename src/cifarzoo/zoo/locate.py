@@ -89,7 +89,11 @@ def find_of_model(spec: ModelSpec, text: bool | str | PathLike[str]) -> Found:
         raise ArgumentError(
             f"model {spec.name!r} has no pretrained weights"
             + ("" if text is True else f" and there is no file {tag!r}")
-            + "; see list_models(pretrained=True)"
+            + (
+                f"; {spec.family}'s own are for large images, and load by the path of their file"
+                if ":" in spec.name
+                else "; see list_models(pretrained=True)"
+            )
         )
     if text is True:
         raise ArgumentError(

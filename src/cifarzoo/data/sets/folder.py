@@ -38,7 +38,8 @@ def load_folder(path: str | Path, split: Literal["train", "test"] | None = None)
         The set of uint8 images (N, 3, 32, 32), sorted by path.
 
     Raises:
-        DataNotFoundError: There is no such folder, or no class in it.
+        DataNotFoundError: There is no such folder, or no class in it, or a single one whose images
+            lie in folders of its own.
         ArgumentError: ``split`` is none of these, or is None where there are parts.
         DataError: A file in it cannot be read.
     """
@@ -51,6 +52,8 @@ def load_folder(path: str | Path, split: Literal["train", "test"] | None = None)
         )
     if split is None:
         _check_parts(classes, folder)
+    if len(classes) == 1:
+        _check_depth(classes[0])
     pixels: list[Tensor] = []
     labels: list[int] = []
     resized = passed_over = 0
@@ -72,6 +75,18 @@ def load_folder(path: str | Path, split: Literal["train", "test"] | None = None)
         log.warning("%s: other files than images were left out: %d", folder, passed_over)
     names = [each.name for each in classes]
     return ImageSet(torch.stack(pixels), torch.tensor(labels), names, folder.name)
+
+
+def _check_depth(only: Path) -> None:
+    """Refuse a single class whose images all lie in folders of its own: those are the classes."""
+    inner = [each for each in _folders(only) if find_images(each)[0]]
+    if len(inner) > 1 and sum(len(find_images(each)[0]) for each in inner) == len(
+        find_images(only)[0]
+    ):
+        raise DataNotFoundError(
+            f"{only.parent} holds a single class, {only.name!r}, whose images lie in "
+            f"{len(inner)} folders; if those are the classes, name {only}"
+        )
 
 
 def _find_part(path: Path, split: str | None) -> Path:
