@@ -325,3 +325,15 @@ def test_a_recipe_for_an_image_set_wants_this_set() -> None:
 def test_a_model_with_a_tag_says_how_python_loads_it() -> None:
     error = run("info", "simple.cifar100", code=1).stderr
     assert "loaded by create_model('simple', pretrained='cifar100')" in error
+
+
+def test_layers_of_weights_are_shown_as_those_of_models() -> None:
+    shown = CliRunner().invoke(app, ["summary", "simple.original"])
+    assert shown.stdout == CliRunner().invoke(app, ["summary", "simple"]).stdout
+    for arguments, problem in (
+        (["summary", "simple.original", "--num-classes", "3"], "have the classes that they have"),
+        (["info", "simple.original"], "info takes the name of a model"),
+    ):
+        found = CliRunner().invoke(app, arguments)
+        assert found.exit_code == 1
+        assert problem in " ".join(found.output.split())

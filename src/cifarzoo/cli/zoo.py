@@ -17,10 +17,15 @@ from cifarzoo.cli.application import (
     Root,
     app,
     complete_model,
+    is_given,
     load_set,
     made_for,
+    open_weights,
     print_json,
 )
+from cifarzoo.errors import ArgumentError
+from cifarzoo.files.paths import user_path
+from cifarzoo.names import split_tag
 
 if TYPE_CHECKING:
     from cifarzoo import ModelSpec
@@ -77,6 +82,11 @@ def models(
 @app.command(epilog="Example: `cifarzoo info deep_bn`")
 def info(model: Model, as_json: AsJson = False) -> None:
     """Show the size, source, recipes and weights of a model."""
+    if _is_weights(model):
+        raise ArgumentError(
+            f"info takes the name of a model; `cifarzoo summary {model}` shows the layers of these "
+            f"weights, and `cifarzoo evaluate {model}` what they were trained on and reach"
+        )
     spec = cifarzoo.get_model_info(model)
     if as_json:
         print_json(spec.to_dict())
@@ -84,17 +94,30 @@ def info(model: Model, as_json: AsJson = False) -> None:
         typer.echo(str(spec))
 
 
-@app.command(epilog="Example: `cifarzoo summary deep_bn`")
+def _is_weights(text: str) -> bool:
+    """Whether it names weights or a run rather than a model."""
+    known, (name, tag) = cifarzoo.list_models(), split_tag(text)
+    return text not in known and (bool(tag and name in known) or user_path(text).exists())
+
+
+@app.command(epilog="Examples: `cifarzoo summary deep_bn`, `cifarzoo summary runs/mine`")
 def summary(
+    context: typer.Context,
     model: Model,
     num_classes: Annotated[int, typer.Option(help="Number of classes of the network.")] = 10,
 ) -> None:
-    """Print the layers of a model.
+    """Print the layers of a model, or of weights or a run.
 
     Each has its output shape, its parameters and its multiply-accumulates (MACs).
     """
-    network = cifarzoo.create_model(model, num_classes=num_classes)
-    typer.echo(str(cifarzoo.summary(network, image_size=made_for(model))))
+    if not _is_weights(model):
+        network = cifarzoo.create_model(model, num_classes=num_classes)
+    elif is_given(context, "num_classes"):
+        raise ArgumentError("--num-classes is for models; weights have the classes that they have")
+    else:
+        network = open_weights(model).network
+    size = made_for(cifarzoo.get_card(network).name)
+    typer.echo(str(cifarzoo.summary(network, image_size=size)))
 
 
 @app.command(

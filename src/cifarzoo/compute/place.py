@@ -120,6 +120,8 @@ def _find_device(device: str | torch.device) -> torch.device:
             raise ValueError("tensors there have shapes and no values")
     except (RuntimeError, AssertionError, ImportError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]  # each backend raises its own
+        if device == "gpu":
+            reason = "torch calls NVIDIA's 'cuda', and Apple's 'mps'"
         raise ArgumentError(
             f"device {str(device)!r} cannot be used here ({reason}); try 'auto' or 'cpu'"
         ) from error

@@ -289,6 +289,11 @@ class Recipe:
             # editors of Windows begin a file with a mark, and its shells write UTF-16
             text = content.decode(json.detect_encoding(content))
             data = parse_json(text) if suffix == ".json" else _parse_toml(text)
+        except FileNotFoundError as error:
+            raise ArgumentError(
+                f"there is no file {path}; Recipe.save() writes one, and so does `cifarzoo recipes "
+                f"MODEL > {path}`"
+            ) from error
         except (OSError, ValueError) as error:
             raise ArgumentError(f"cannot read recipe {path}: {error}") from error
         if not isinstance(data, dict):
