@@ -451,7 +451,7 @@ def test_draws_do_not_depend_on_the_batch_size(augmentation: Augmentation) -> No
     assert torch.equal(small, large)
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(image_sets(max_size=15), augmentations(), st.integers(1, 6), st.data())
 def test_loaded_state_continues_at_any_batch(
     images: ImageSet, augmentation: Augmentation, batch_size: int, data: st.DataObject

@@ -238,6 +238,7 @@ def test_images_may_be_given_by_name(images: Tensor) -> None:
         network([images])
 
 
+@pytest.mark.usefixtures("own_registries")
 def test_a_network_without_parameters_answers(images: Tensor) -> None:
     class Mean(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

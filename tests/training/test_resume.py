@@ -377,7 +377,7 @@ def test_data_of_another_length_is_refused(stopped: Path, train: ImageSet) -> No
     trainer = make_trainer(PLAIN.replace(batch_size=20), output=stopped)
     message = "belongs to another data set: steps_per_epoch was 3, is now 1"
     with pytest.raises(CheckpointError, match=message):
-        trainer.fit(train.subset(range(20)), resume=True)
+        trainer.fit(make_batches(train.subset(range(20)), 20), resume=True)
 
 
 def test_a_missing_checkpoint_is_named(train: ImageSet, tmp_path: Path) -> None:

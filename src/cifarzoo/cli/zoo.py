@@ -82,7 +82,7 @@ def models(
 @app.command(epilog="Example: `cifarzoo info deep_bn`")
 def info(model: Model, as_json: AsJson = False) -> None:
     """Show the size, source, recipes and weights of a model."""
-    if _is_weights(model):
+    if user_path(model).exists() and model not in cifarzoo.list_models():
         raise ArgumentError(
             f"info takes the name of a model; `cifarzoo summary {model}` shows the layers of these "
             f"weights, and `cifarzoo evaluate {model}` what they were trained on and reach"

@@ -82,9 +82,10 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def _check(self) -> None:
         images, labels = self.images, self.labels
         if images.ndim != 4 or images.shape[1] != 3:
+            without = images.ndim == 3 and len(images) == len(labels)
+            advice = _GRAY if without or 1 in images.shape[1:] else _ONE_BY_ONE
             raise InputError(
-                f"images must be (N, 3, H, W) or (N, H, W, 3); got {tuple(images.shape)}: "
-                + (_GRAY if images.ndim == 3 or 1 in images.shape[1:] else _ONE_BY_ONE)
+                f"images must be (N, 3, H, W) or (N, H, W, 3); got {tuple(images.shape)}: {advice}"
             )
         if labels.shape != images.shape[:1]:
             raise InputError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]  # torch does not export it
@@ -28,11 +30,14 @@ def check_input(network: nn.Module, size: int | None) -> None:
 
 
 def _check(module: nn.Module, input: tuple[Tensor]) -> None:  # noqa: A002  (torch's own word)
-    if not is_scripting() and input:  # images that are given by name are torch's to refuse
-        _check_images(module, input[0])
+    if not is_scripting():
+        _check_images(module, input)
 
 
-def _check_images(network: nn.Module, images: Tensor) -> None:
+def _check_images(network: nn.Module, given: tuple[Any, ...]) -> None:
+    if not given:  # by name: they are torch's to refuse
+        return
+    images = given[0]
     if not isinstance(images, Tensor):
         raise InputError(
             f"expected a tensor of images (batch, 3, height, width); got a {type(images).__name__}"

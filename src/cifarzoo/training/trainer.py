@@ -355,11 +355,13 @@ class Trainer:
             raise ArgumentError("resume=True needs an output folder; or pass the checkpoint's path")
         found = find_checkpoint(source)
         there = self.checkpoint
-        for mine in () if self.output is None else (there, RunFolder(self.output).weights):
-            is_own = there is not None and there.exists() and found.samefile(there)
-            if mine is not None and mine.exists() and not is_own:
+        if self.output is not None and there is not None:
+            is_here = found.parent.samefile(self.output)  # one that was renamed is of the same run
+            others = [there] if is_here else [there, RunFolder(self.output).weights]
+            taken = [each for each in others if each.exists() and not found.samefile(each)]
+            if taken:
                 raise CheckpointError(
-                    f"to continue {found} would replace {mine}; move that file away, or choose "
+                    f"to continue {found} would replace {taken[0]}; move that file away, or choose "
                     "another output folder"
                 )
         return read_saved(found, describe(self.model), self.recipe)

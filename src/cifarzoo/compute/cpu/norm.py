@@ -49,9 +49,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             y = normalize_late(x, self.weight, self.bias, of, is_kept=is_kept)
             return y if self._may_wait() else settled(y)
         group = _group_size(x) if self.training and not self.affine else 1
-        if not self._counts(x.shape[1]):
-            group = 1  # the statistics are counted in float32
-        if group == 1:
+        if group == 1 or not self._counts(x.shape[1]):  # which is in float32
             return super().forward(x)
         y, mean, variance = _GroupedBatchNorm.apply(x, group, self.eps)
         self._move_running_statistics(mean, variance, count=x.numel() // x.shape[1])
