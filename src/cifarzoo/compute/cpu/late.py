@@ -52,8 +52,6 @@ class Late(Tensor):
     ) -> Any:
         """Compute an activation or addition in one pass; all else meets an ordinary tensor."""
         kwargs = kwargs or {}
-        if func in _ASKS:
-            replace(Late, _check_asked, (args, kwargs))
         if func in _LOOKS and args[0]._now is None:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
@@ -168,8 +166,12 @@ def _check_unchanged(x: Late) -> None:
         )
 
 
-def _check_asked(x: Late) -> Late:
+def _ask(*args: Any, **kwargs: Any) -> None:
     """Refuse to promise a gradient that will not come by."""
+    replace(Late, _check_asked, (args, kwargs))
+
+
+def _check_asked(x: Late) -> Late:
     if _end(x)._is_passed:
         raise RuntimeError(
             "the gradient of a normalized map is not known after an activation or addition has "
@@ -180,6 +182,8 @@ def _check_asked(x: Late) -> Late:
 
 
 def _node(x: Late) -> Any:
+    if torch.compiler.is_compiling():  # it would look for this by the class's own function again
+        return None
     with torch._C.DisableTorchFunctionSubclass():
         return x.grad_fn
 
@@ -190,7 +194,7 @@ def _is_in_place(x: Late) -> bool:
     Reentrant checkpoints, and other Functions, compute without a graph and put what they return
     behind a node of their own. Its numbers are right then, and what it was computed from is not.
     """
-    return _node(x) is x._node
+    return torch.compiler.is_compiling() or _node(x) is x._node
 
 
 def _has_gradient(x: Late) -> bool:
@@ -323,8 +327,8 @@ _FUSED: dict[Any, Callable[..., Tensor | None]] = {
     F.hardtanh_: functools.partial(_hardtanh, inplace=True),
     **dict.fromkeys((torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__), _add),
     **dict.fromkeys((Tensor.add_, Tensor.__iadd__), _add_in_place),
+    **dict.fromkeys((Tensor.register_hook, Tensor.retain_grad, torch.autograd.grad), _ask),
 }
-_ASKS = {Tensor.register_hook, Tensor.retain_grad, torch.autograd.grad}
 _LOOKS = {
     *(
         getattr(Tensor, name).__get__
