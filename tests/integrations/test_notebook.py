@@ -86,7 +86,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch, FileServer().running() as server:
         patch.setenv("PYTHONPATH", os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]))
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        address = server.add("w.safetensors", Served(bytes(300_000)))
+        content = (2).to_bytes(8, "little") + b"{}" + bytes(300_000)  # looks like weights
+        address = server.add("w.safetensors", Served(content))
         return Run({k: v.replace("{address!r}", repr(address)) for k, v in CELLS.items()}, folder)
 
 
