@@ -113,11 +113,8 @@ def ensemble(models: Sequence[nn.Module]) -> Ensemble:
                 "the networks of an ensemble must have the same classes in the same order: "
                 + _difference(first, card)
             )
-    kinds = {
-        (tensor.dtype, str(tensor.device)): member
-        for member in members
-        if (tensor := next(member.parameters(), None)) is not None
-    }
+    firsts = [next(member.parameters(), None) for member in members]
+    kinds = dict.fromkeys((p.dtype, str(p.device)) for p in firsts if p is not None)
     if len(kinds) > 1:
         raise ArgumentError(
             "the networks of an ensemble must have parameters of one dtype on one device; got "

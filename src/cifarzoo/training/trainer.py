@@ -24,7 +24,7 @@ from cifarzoo.errors import ArgumentError, CheckpointError
 from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import make_directory
 from cifarzoo.frozen import thaw
-from cifarzoo.names import one_line
+from cifarzoo.names import check_choice, one_line
 from cifarzoo.recipe import Recipe
 from cifarzoo.recipe.optimizers import OptimizerFactory
 from cifarzoo.recipe.schedulers import SchedulerFactory
@@ -135,8 +135,7 @@ class Trainer:
         self.place = Place.find(device, precision, model=model)
         check_loss(loss, recipe)
         self.loss, self.transform = loss, transform
-        if keep not in ("last", "best"):
-            raise ArgumentError(f"keep must be 'last' or 'best'; got {keep!r}")
+        check_choice("keep", keep, ("last", "best"))
         self.keep: Literal["last", "best"] = keep
         if compile not in (True, False, "auto"):
             raise ArgumentError(f"compile must be True, False or 'auto'; got {compile!r}")

@@ -116,9 +116,7 @@ def normalize_late(
 
     With ``is_kept``, an activation is not computed either, but by what comes next.
     """
-    if not torch.is_grad_enabled():  # nor is there a gradient when it is used later
-        x = x.detach()
-        weight, bias = (t if t is None else t.detach() for t in (weight, bias))
+    x, weight, bias = _parts(x, weight, bias)
     late: Late = _Begin.apply(x, weight, bias, of, kind)
     late._input, late._weight, late._bias = x, weight, bias
     late._kind, late._is_kept = kind, is_kept
@@ -265,19 +263,21 @@ def _add(x: Any, other: Any, *, alpha: float = 1, out: None = None) -> Tensor | 
     x._check()
     other = settled(other)
     late: Late = _Add.apply(x, other, False)
-    late._input, late._weight, late._bias = _parts(x)
+    late._input, late._weight, late._bias = _parts(x._input, x._weight, x._bias)
     late._node = _node(late)
     x._is_passed = True
     _set_plus(late, other)
     return late
 
 
-def _parts(x: Late) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Its input, weight and bias, for what is made of it now."""
+def _parts(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """What a `Late` that is made now is computed from."""
     if torch.is_grad_enabled():
-        return x._input, x._weight, x._bias
-    weight, bias = (t if t is None else t.detach() for t in (x._weight, x._bias))
-    return x._input.detach(), weight, bias  # nor is there a gradient when it is used later
+        return x, weight, bias
+    weight, bias = (t if t is None else t.detach() for t in (weight, bias))
+    return x.detach(), weight, bias  # nor is there a gradient when it is used later
 
 
 def _add_in_place(x: Any, other: Any, *, alpha: float = 1) -> Tensor | None:

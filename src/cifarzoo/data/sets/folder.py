@@ -79,13 +79,11 @@ def load_folder(path: str | Path, split: Literal["train", "test"] | None = None)
 
 def _check_depth(only: Path) -> None:
     """Refuse a single class whose images all lie in folders of its own: those are the classes."""
-    inner = [each for each in _folders(only) if find_images(each)[0]]
-    if len(inner) > 1 and sum(len(find_images(each)[0]) for each in inner) == len(
-        find_images(only)[0]
-    ):
+    counts = [count for each in _folders(only) if (count := len(find_images(each)[0]))]
+    if len(counts) > 1 and sum(counts) == len(find_images(only)[0]):
         raise DataNotFoundError(
             f"{only.parent} holds a single class, {only.name!r}, whose images lie in "
-            f"{len(inner)} folders; if those are the classes, name {only}"
+            f"{len(counts)} folders; if those are the classes, name {only}"
         )
 
 
