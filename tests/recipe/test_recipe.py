@@ -217,11 +217,16 @@ def test_a_recipe_cannot_be_changed() -> None:
         Recipe().epochs = 3  # type: ignore[misc]  # what the test is about
 
 
-@pytest.mark.parametrize("name", ["absent.toml", "absent.json", "folder.toml"])
-def test_a_file_that_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
-    (tmp_path / "folder.toml").mkdir()
-    with pytest.raises(ArgumentError, match=f"cannot read recipe .*{name}: ."):
+@pytest.mark.parametrize("name", ["absent.toml", "absent.json"])
+def test_a_file_that_is_not_there_is_named_with_the_way_to_one(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=f"there is no file .*{name}; .*Recipe.save()"):
         Recipe.load(tmp_path / name)
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(ArgumentError, match="cannot read recipe .*folder.toml: ."):
+        Recipe.load(tmp_path / "folder.toml")
 
 
 @pytest.mark.parametrize(
