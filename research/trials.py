@@ -23,7 +23,7 @@ __all__ = ["run_if_missing", "training_flops"]
 def run_if_missing(
     name: str, model: str, recipe: Recipe, *, held_out: int, views: tuple[str, ...], output: Path
 ) -> None:
-    """Train on the larger part of the training images, measure on ``held_out`` others, save.
+    """Train on the training images but ``held_out``, measure on those, save.
 
     A run that ``output`` holds already is not made again, and one that was interrupted goes on. The
     test images are not read.

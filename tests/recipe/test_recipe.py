@@ -219,13 +219,13 @@ def test_a_recipe_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("name", ["absent.toml", "absent.json"])
 def test_a_file_that_is_not_there_is_named_with_the_way_to_one(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=f"there is no file .*{name}; .*Recipe.save()"):
+    with pytest.raises(ArgumentError, match=rf"there is no file .*{name}; .*Recipe.save\(\)"):
         Recipe.load(tmp_path / name)
 
 
 def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
-    with pytest.raises(ArgumentError, match="cannot read recipe .*folder.toml: ."):
+    with pytest.raises(ArgumentError, match=r"cannot read recipe .*folder.toml: ."):
         Recipe.load(tmp_path / "folder.toml")
 
 
