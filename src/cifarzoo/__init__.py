@@ -90,8 +90,9 @@ if TYPE_CHECKING:  # each of these is imported when it is first asked for, see _
         list_models,
         register_model,
     )
+    from cifarzoo.zoo.saving import save_weights
     from cifarzoo.zoo.summary import summary
-    from cifarzoo.zoo.weights import load_weights, read_metadata, save_weights
+    from cifarzoo.zoo.weights import load_weights, read_metadata
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -252,8 +253,9 @@ _HOMES = {
         "WandbLogger",
     ),
     "verification": ("Verification", "verify_weights"),
+    "zoo.saving": ("save_weights",),
     "zoo.summary": ("summary",),
-    "zoo.weights": ("load_weights", "read_metadata", "save_weights"),
+    "zoo.weights": ("load_weights", "read_metadata"),
 }
 
 if not TYPE_CHECKING:  # a type checker would take every name for one of ours

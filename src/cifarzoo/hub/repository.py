@@ -30,8 +30,9 @@ from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard, get_card
 from cifarzoo.zoo.locate import find_any
 from cifarzoo.zoo.registry import get_model_info, list_models
+from cifarzoo.zoo.saving import save_weights
 from cifarzoo.zoo.torch_files import kind_of_file
-from cifarzoo.zoo.weights import read_metadata, save_weights
+from cifarzoo.zoo.weights import read_metadata
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

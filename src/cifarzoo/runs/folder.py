@@ -25,7 +25,8 @@ from cifarzoo.files.writing import make_directory, write_text
 from cifarzoo.recipe import Recipe
 from cifarzoo.runs.notes import check_facts
 from cifarzoo.zoo.card import unwrap
-from cifarzoo.zoo.weights import WEIGHTS_NAME, save_weights
+from cifarzoo.zoo.saving import save_weights
+from cifarzoo.zoo.weights import WEIGHTS_NAME
 
 __all__ = ["CHECKPOINT_NAME", "RunFolder", "network_sha256"]
 

@@ -1,4 +1,4 @@
-"""Weights files: safetensors that carry the model's card and provenance; files of other kinds."""
+"""Reading weights: safetensors with the card and provenance of a model, and other files."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.compute.machine import library_versions
 from cifarzoo.errors import ArgumentError, WeightsError
 from cifarzoo.files.paths import command_line, user_path
-from cifarzoo.files.writing import write_bytes
-from cifarzoo.plain import bounds_problem, parse_json, problem_of, shorten
-from cifarzoo.zoo.builds import describe
-from cifarzoo.zoo.card import ModelCard, Preprocessing, unwrap
-from cifarzoo.zoo.content import Content, check_reading, list_some, not_finite, parse_card
+from cifarzoo.plain import parse_json, problem_of
+from cifarzoo.zoo.card import ModelCard, Preprocessing
+from cifarzoo.zoo.content import Content, check_reading, parse_card
 from cifarzoo.zoo.fitting import fill
 from cifarzoo.zoo.foreign import flatten
 from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
 
 __all__ = [
+    "COVER",
+    "FORMAT",
     "WEIGHTS_NAME",
     "facts_sha256",
     "find_weights",
@@ -33,120 +32,21 @@ __all__ = [
     "read_card",
     "read_content",
     "read_metadata",
-    "save_weights",
     "tensors_sha256",
 ]
 
 WEIGHTS_NAME = "weights.safetensors"
 """What the weights of a run are called in its folder."""
 
+FORMAT = 2
+"""The newest that is read, and that `save_weights` writes."""
+
+COVER = "facts_sha256"
+"""The fact that is a checksum over all others; files of format 1 have none."""
+
 _log = logging.getLogger("cifarzoo")
-_FORMAT = 2
-_LARGEST_HEADER = 50_000_000  # bytes, of which safetensors reads 100 million
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _HEADER = {"format", "card", "sha256", "versions", "metadata"}
-_COVER = "facts_sha256"  # over all other facts; files of format 1 have none
 _CHECKPOINT = {"format", "card", "recipe", "learner"}  # what a checkpoint of a run has, and more
-
-
-def save_weights(
-    model: nn.Module,
-    path: str | Path,
-    *,
-    metadata: Mapping[str, Any] | None = None,
-    dtype: torch.dtype | None = None,
-) -> Path:
-    """Write parameters and buffers as a safetensors file, with the model's card.
-
-    The card in the file describes the network as it is. If its last layer was replaced by hand,
-    this layer decides the number of classes. If its builder could not have built it, the card has
-    the name of its class.
-
-    Args:
-        model: The network, which may be wrapped, as by torch.compile.
-        path: The file. An existing file is replaced only by a complete new one.
-        metadata: Further facts that JSON can hold, such as recipe, metrics and command.
-        dtype: Dtype to store the parameters in, such as ``torch.float16``. Buffers keep their own
-            dtype, because running statistics may be outside its range.
-
-    Returns:
-        The path.
-
-    Raises:
-        ArgumentError: ``dtype`` cannot hold the parameters, ``metadata`` is not plain data, or has
-            a wrong type for a fact that this library reads; or the network holds NaN, or a state
-            that is no tensor.
-        OutputError: The file cannot be written; an older one is still whole.
-    """
-    from safetensors.torch import save
-
-    if dtype is not None and dtype not in _DTYPES:
-        raise ArgumentError(
-            f"dtype must be one of {', '.join(map(str, _DTYPES))}; got {shorten(dtype)}"
-        )
-    from cifarzoo.zoo.facts import check_metadata
-
-    about = check_metadata(metadata)
-    card = describe(model)
-    tensors = _tensors(unwrap(model), dtype)
-    facts = {
-        "format": _FORMAT,
-        "card": card.to_dict(),
-        "sha256": tensors_sha256(tensors),
-        "versions": library_versions(),
-        "metadata": about,
-    }
-    try:
-        header = {key: json.dumps(value) for key, value in facts.items()}
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"metadata must be plain data, as JSON holds it: {error}") from error
-    header[_COVER] = json.dumps(facts_sha256(header))
-    _check_readable(header)
-    return write_bytes(path, save(tensors, metadata=header))
-
-
-def _check_readable(header: Mapping[str, str]) -> None:
-    """Raise ArgumentError for facts that could be written, and not be read again."""
-    if (size := sum(map(len, header.values()))) > _LARGEST_HEADER:
-        raise ArgumentError(
-            f"metadata of {size / 1e6:,.0f} MB is more than a weights file may have; keep it in a "
-            "file of its own"
-        )
-    for text in header.values():
-        try:
-            problem = bounds_problem(parse_json(text.encode()))
-        except ValueError as error:
-            problem = str(error)
-        if problem:
-            raise ArgumentError(f"metadata could not be read again: {problem}")
-
-
-def _tensors(model: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """What a file holds of a network, if it can be loaded again."""
-    state: dict[str, Any] = model.state_dict()
-    if any(isinstance(value, Tensor) and value.is_meta for value in state.values()):
-        raise ArgumentError('this network is on the device "meta", which holds no numbers')
-    if odd := [name for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise ArgumentError(
-            f"weights files hold tensors alone, and {list_some(odd)} of this network is none; "
-            "keep what it holds in a buffer, or save the network by torch.save"
-        )
-    parameters = {name for name, _ in model.named_parameters()}
-    if bad := not_finite(state, parameters):
-        raise ArgumentError(
-            "this network holds numbers that are NaN or infinite, as a training that failed "
-            f"leaves them: {list_some(bad)}; save an earlier checkpoint"
-        )
-    tensors = {
-        name: tensor.to(dtype) if dtype and name in parameters else tensor
-        for name, tensor in state.items()
-    }
-    if bad := not_finite(tensors, parameters):
-        raise ArgumentError(
-            f"dtype={dtype} cannot hold the numbers of {list_some(bad)}, whose largest become "
-            "infinite; torch.bfloat16 holds them in as few bytes"
-        )
-    return {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def load_weights(
@@ -290,18 +190,18 @@ def _read_header(path: Path, *, is_intact: bool = False) -> dict[str, Any]:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
-    ours = header.keys() & {*_HEADER, _COVER}
+    ours = header.keys() & {*_HEADER, COVER}
     if len(ours) < len(_HEADER) - 1:  # of somebody else, who may have a "card" too
         return {}
     try:
         facts = {key: parse_json(value) for key, value in header.items()}
         if lost := _HEADER - ours:
             raise ValueError(f"it does not state its {', '.join(lost)}")
-        if isinstance(facts["format"], int) and facts["format"] > _FORMAT:
+        if isinstance(facts["format"], int) and facts["format"] > FORMAT:
             raise ValueError(f"its format {facts['format']} is of a newer version, or of none")
-        if _COVER in header or facts["format"] != 1:
-            covered = {key: text for key, text in header.items() if key != _COVER}
-            if facts.get(_COVER) != facts_sha256(covered):
+        if COVER in header or facts["format"] != 1:
+            covered = {key: text for key, text in header.items() if key != COVER}
+            if facts.get(COVER) != facts_sha256(covered):
                 raise ValueError("the sha256 of its facts differs from the one it carries")
         if not is_intact and (problem := _header_problem(facts)):
             raise ValueError(problem)
@@ -358,7 +258,7 @@ def _read_safetensors(path: Path, *, is_intact: bool) -> Content:
         raise WeightsError(
             f"{path} is damaged: its sha256 differs from the one it carries; copy or fetch it again"
         )
-    if facts and not is_intact and _COVER not in facts:
+    if facts and not is_intact and COVER not in facts:
         _log.warning(
             "%s is of an older version, whose checksum covers the tensors alone: a damaged card "
             "would not be noticed; save it again with save_weights",
