@@ -1,6 +1,6 @@
 """Training speed against an earlier commit: the same networks, one after the other, in turn.
 
-Usage: python benchmarks/against.py COMMIT [--only NAME ...] [--pairs 15] [--precision auto]
+Usage: python benchmarks/against.py COMMIT [--only NAME ...] [--pairs 15] [--precision float32]
 
 Two processes train, one with the code of the commit (in a git worktree), one with today's. They
 take turns, so that both meet the same machine. Shown is the median of the ratios of their speeds,
@@ -74,6 +74,10 @@ def work(precision: str) -> None:
         print(json.dumps(record.seconds), flush=True)
 
 
+class DeadWorkerError(Exception):
+    """A process has ended before its work."""
+
+
 @contextlib.contextmanager
 def worker(source: Path, precision: str) -> Iterator[Any]:
     """A process with the code of ``source``; yields a function of a name and a number of images."""
@@ -88,35 +92,34 @@ def worker(source: Path, precision: str) -> Iterator[Any]:
         def train(name: str, count: int) -> float:
             process.stdin.write(json.dumps([name, count]) + "\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
-            return float(json.loads(process.stdout.readline()))  # type: ignore[union-attr]
+            answer = process.stdout.readline()  # type: ignore[union-attr]
+            if not answer:
+                raise DeadWorkerError(f"the code in {source} could not train {name}; see above")
+            return float(json.loads(answer))
 
         yield train
         process.stdin.close()
 
 
-def compare(names: list[str], commit: Path, pairs: int, precision: str) -> dict[str, Any]:
-    """Medians for each name."""
-    found: dict[str, Any] = {}
+def compare(name: str, commit: Path, pairs: int, precision: str) -> dict[str, Any]:
+    """Medians of one network, by two processes of its own."""
+    count = IMAGES.get(name, 1_280)
+    ratios, rates = [], []
     with worker(commit / "src", precision) as old, worker(ROOT / "src", precision) as new:
-        for name in names:
-            count = IMAGES.get(name, 1_280)
-            for train in (old, new):
-                train(name, min(count, 4 * BATCH))  # chooses kernels
-            ratios, rates = [], []
-            for pair in range(pairs):
-                order = (old, new) if pair % 2 else (new, old)
-                times = {train: train(name, count) for train in order}
-                ratios.append(times[old] / times[new])
-                rates.append(count / times[new])
-            low, middle, high = statistics.quantiles(ratios, n=4)
-            found[name] = {
-                "ratio": round(middle, 4),
-                "quartiles": [round(low, 4), round(high, 4)],
-                "images/s": round(statistics.median(rates), 1),
-                "pairs": pairs,
-            }
-            print(f"{name:22} {json.dumps(found[name])}", flush=True)
-    return found
+        for train in (old, new):
+            train(name, min(count, 4 * BATCH))  # chooses kernels
+        for pair in range(pairs):
+            order = (old, new) if pair % 2 else (new, old)
+            times = {train: train(name, count) for train in order}
+            ratios.append(times[old] / times[new])
+            rates.append(count / times[new])
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return {
+        "ratio": round(middle, 4),
+        "quartiles": [round(low, 4), round(high, 4)],
+        "images/s": round(statistics.median(rates), 1),
+        "pairs": pairs,
+    }
 
 
 def main() -> None:
@@ -124,41 +127,50 @@ def main() -> None:
     import families
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("commit", nargs="?", default="")
+    parser.add_argument("commit", nargs="?")
     parser.add_argument("--only", nargs="*", default=[*MODELS, *families.FAMILIES])
     parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--output", type=Path, help="a JSON file to write")
+    choices = ("auto", "float32", "bfloat16")
+    parser.add_argument("--precision", default="auto", choices=choices)
+    parser.add_argument("--output", type=Path, help="a JSON file, written after each network")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
         work(arguments.precision)
         return
-    import cifarzoo
+    from machine import check_names, describe_machine
 
-    known = {*cifarzoo.list_models(), *families.FAMILIES}
-    if unknown := sorted({*arguments.only} - known):
-        parser.error(f"--only: there is no {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    import cifarzoo
+    from cifarzoo.files.writing import write_text
+
+    if arguments.commit is None:
+        parser.error("name the commit to measure against")
+    if arguments.pairs < 2:
+        parser.error("--pairs: quartiles need at least 2")
+    check_names(parser, "--only", arguments.only, [*cifarzoo.list_models(), *families.FAMILIES])
+    results: dict[str, Any] = {
+        "machine": describe_machine(),
+        "commit": arguments.commit,
+        "precision": arguments.precision,
+        "time": time.strftime("%Y-%m-%d %H:%M"),
+    }
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
         git = ["git", "-C", str(ROOT), "worktree"]
         subprocess.run([*git, "add", "--detach", "-q", str(tree), arguments.commit], check=True)
         try:
-            found = compare(arguments.only, tree, arguments.pairs, arguments.precision)
+            for name in arguments.only:
+                try:
+                    found = compare(name, tree, arguments.pairs, arguments.precision)
+                except DeadWorkerError as error:
+                    print(f"{name:22} {error}", flush=True)
+                    continue
+                print(f"{name:22} {json.dumps(found)}", flush=True)
+                results[name] = found
+                if arguments.output:
+                    write_text(arguments.output, json.dumps(results, indent=1) + "\n")
         finally:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
-    if arguments.output:
-        from machine import describe_machine
-
-        from cifarzoo.files.writing import write_text
-
-        described = {
-            "machine": describe_machine(),
-            "commit": arguments.commit,
-            "precision": arguments.precision,
-            "time": time.strftime("%Y-%m-%d %H:%M"),
-        }
-        write_text(arguments.output, json.dumps({**described, **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

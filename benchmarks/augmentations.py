@@ -24,11 +24,8 @@ from torchvision.transforms import v2
 
 import cifarzoo
 from cifarzoo import Recipe
-from cifarzoo.recipe.augmentation.policies import (
-    BatchAugmentation,
-    adapt_transform,
-    build_augmentation,
-)
+from cifarzoo.recipe.augmentation.policies import BatchAugmentation
+from cifarzoo.recipe.augmentation.registry import adapt_transform, build_augmentation
 
 WARMUP = 5  # steps before the clock starts: kernels are chosen, memory is taken
 
@@ -40,9 +37,12 @@ def main() -> None:
     parser.add_argument("--batches", default="128,1000", help="batch sizes, comma-separated")
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
+    batches = [int(text) for text in arguments.batches.split(",")]
+    if max(batches) > (most := len(cifarzoo.load_sample("train"))):
+        parser.error(f"--batches: the package has {most} images; got {max(batches)}")
     Console().print(describe_machine())
     build_layers()
-    for batch in map(int, arguments.batches.split(",")):
+    for batch in batches:
         rounds = Rounds(contenders(), batch=batch, count=arguments.rounds)
         recipe = Recipe(epochs=1, batch_size=batch, optimizer="momentum", learning_rate=0.01)
         model = cifarzoo.create_model(arguments.model, seed=0)

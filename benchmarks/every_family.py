@@ -3,8 +3,8 @@
 Usage: python benchmarks/every_family.py [--models NAME ...] [--rounds 3] [--precision float32]
 
 Needs the official CIFAR-10 files ($CIFARZOO_DATA). The contenders are those of throughput.py. They
-train in turn, in one process. bfloat16 and float32 have a column each, of the machine that was last
-measured in it; "plain" is float32 in both.
+train in turn, in one process. bfloat16 and float32 have a column each, of one machine; "plain" is
+float32 in both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import throughput
 import torch
-from machine import build_layers, describe_machine
+from machine import build_layers, describe_machine, is_this_machine
 from throughput import few, interleave, our_training, plain_training, show, tuned_training
 
 import cifarzoo
@@ -49,6 +49,13 @@ def main() -> None:
     throughput.WARMUP = WARMUP
     results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     column = results.setdefault(precision, {})
+    if others := {*column.get("networks", {})} - {*infos}:
+        before = column["machine"]
+        if not is_this_machine(before) or before["rounds"] != arguments.rounds:
+            parser.error(
+                f"{arguments.output} holds {len(others)} other networks in {precision}, of another "
+                f"machine or in {before['rounds']} rounds; measure all, or give another --output"
+            )
     column["machine"] = describe_machine() | {"rounds": arguments.rounds}
     build_layers()
     for name, info in infos.items():

@@ -11,6 +11,7 @@ that a crash, or a file that takes too long, ends it alone; the next one goes on
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import re
 import secrets
@@ -54,6 +55,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of libFuzzer; a new one unless given")
     parser.add_argument("--output", type=Path, help="a JSON file that receives the counts")
     given = parser.parse_args()
+    if importlib.util.find_spec("atheris") is None:
+        parser.error("it needs the package atheris: pip install atheris")
     seed = given.seed or secrets.randbelow(1 << 31)
     print(f"seed {seed}", flush=True)
     found, began = Found(), time.monotonic()
@@ -62,6 +65,9 @@ def main() -> int:
         found.counts["processes"] += 1
         executed = re.findall(r"^stat::number_of_executed_units:\s*(\d+)", text, re.MULTILINE)
         executed = executed or re.findall(r"^#(\d+)\s", text, re.MULTILINE) or ["0"]
+        if executed == ["0"] and "ERROR: libFuzzer" not in text:
+            print(f"no file was read, and nothing is recorded:\n{text[-2000:]}")
+            return 1
         found.counts["executions"] += int(executed[-1])
         covered = re.findall(r"cov: (\d+)", text)
         found.counts["places covered"] = max(

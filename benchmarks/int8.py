@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import torch._inductor.config
-from machine import build_layers, describe_machine
+from machine import build_layers, describe_machine, is_this_machine
 from torch import Tensor, nn
 
 import cifarzoo
@@ -173,6 +173,15 @@ def main() -> None:
     build_layers()
     train, test = (cifarzoo.load_cifar10(part, download=False) for part in ("train", "test"))
     results: dict[str, Any] = {"machine": describe_machine(), "models": {}}
+    if arguments.output.exists():
+        before = json.loads(arguments.output.read_text(encoding="utf-8"))
+        if is_this_machine(before["machine"]):
+            results["models"] = before["models"]
+        elif others := {*before["models"]} - {*names}:
+            parser.error(
+                f"{arguments.output} holds what another machine measured ({', '.join(others)}); "
+                "measure all of it, or give another --output"
+            )
     for name in names:
         results["models"][name] = measure(name, train, test, arguments.rounds)
         print(name, json.dumps(results["models"][name], indent=1), flush=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,9 +12,24 @@ import torch
 from cifarzoo.compute import machine
 from cifarzoo.compute.cpu import library
 
-__all__ = ["DEVICE", "build_layers", "describe_machine", "is_this_machine", "synchronize"]
+__all__ = [
+    "DEVICE",
+    "build_layers",
+    "check_names",
+    "describe_machine",
+    "is_this_machine",
+    "synchronize",
+]
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_names(
+    parser: argparse.ArgumentParser, option: str, names: Iterable[str], known: Iterable[str]
+) -> None:
+    """End with a message where a name is not known, before anything is measured."""
+    if unknown := sorted({*names} - {*known}):
+        parser.error(f"{option}: there is no {unknown[0]!r}; there are {', '.join(known)}")
 
 
 def synchronize() -> None:

@@ -386,14 +386,14 @@ class Queue:
 
 
 def _identity(spec: Mapping[str, Any]) -> str:
-    """What a run is made of; estimate and reason may change while it lies there.
+    """What a run is made of; estimate, reason, needs and other seeds may change meanwhile.
 
     What was chosen among trials stays chosen: a later trial does not change a run that has begun.
     """
     facts = {key: value for key, value in spec.items() if key != "seed"}
-    entry = dataclasses.replace(Entry(**facts), minutes=0, why="")
+    entry = dataclasses.replace(Entry(**facts), minutes=0, why="", seeds=(), needs_bfloat16=False)
     if entry.best_of:
-        entry = dataclasses.replace(entry, recipe="", changes={})
+        entry = dataclasses.replace(entry, recipe="", changes={}, best_of=("some",))
     return json.dumps(dataclasses.asdict(entry) | {"seed": spec["seed"]}, sort_keys=True)
 
 

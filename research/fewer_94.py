@@ -1,6 +1,6 @@
 """Trials of networks that need less arithmetic than ``airbench94``, for the way to 94 %.
 
-Usage: python research/fewer_94.py [--only NAME ...] [--seeds 2] [--output FILE]
+Usage: python research/fewer_94.py [--only NAME ...] [--seeds 0 1] [--output FILE]
 
 Needs the official CIFAR-10 files ($CIFARZOO_DATA). Every trial changes the network of ``fast94``,
 trains it on 40,000 of the training images, and is measured on the 10,000 others after the last
@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from trials import run_if_missing
+from trials import check_names, run_if_missing
 
 import cifarzoo
 from cifarzoo import Recipe
@@ -174,9 +174,10 @@ def main() -> None:
     """Run the trials that are missing, and save each when it ends."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", default=list(TRIALS), metavar="NAME")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="each of them")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    check_names(parser, "--only", arguments.only, TRIALS)
     for name in arguments.only:
         for seed in arguments.seeds:
             run_if_missing(

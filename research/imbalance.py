@@ -84,21 +84,24 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     images, test = long_tailed(cifarzoo.load_cifar10("train")), cifarzoo.load_cifar10("test")
+    counts = images.labels.bincount().tolist()
+    setting = {
+        "model": MODEL,
+        "recipe": RECIPE.to_dict(),
+        "counts": dict(zip(images.classes, counts, strict=True)),
+    }
     runs: list[dict[str, Any]] = []
-    for seed in range(arguments.seeds):
+    if arguments.output.exists():  # the other seeds, if they are of the same setting
+        before = json.loads(arguments.output.read_text(encoding="utf-8"))
+        if setting.items() <= before.items():
+            runs = before["runs"]
+    for seed in {*range(arguments.seeds)} - {run["seed"] for run in runs}:
         began = time.perf_counter()
         found = compare(images, test, seed)
         seconds = round(time.perf_counter() - began, 1)
         runs.append({"seed": seed, "seconds": seconds, "recalls": found})
         print(seed, seconds, {way: sum(each) / len(each) for way, each in found.items()})
-        counts = images.labels.bincount().tolist()
-        results = {
-            "model": MODEL,
-            "recipe": RECIPE.to_dict(),
-            "counts": dict(zip(images.classes, counts, strict=True)),
-            "machine": describe_machine(),
-            "runs": runs,
-        }
+        results = {**setting, "machine": describe_machine(), "runs": runs}
         write_text(arguments.output, json.dumps(results, indent=1) + "\n")
 
 

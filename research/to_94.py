@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from machine import DEVICE, describe_machine, is_this_machine, synchronize
+from machine import DEVICE, check_names, describe_machine, is_this_machine, synchronize
 from rich.console import Console
 from rich.table import Table
 from trials import training_flops
@@ -55,6 +55,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--again", action="store_true", help="forget earlier runs")
     arguments = parser.parse_args()
+    contenders = arguments.contenders.split(",")
+    check_names(parser, "--contenders", contenders, RECIPES)
     spec = cifarzoo.get_model_info(MODEL)
     runs: list[dict[str, Any]] = []
     if arguments.output.exists() and not arguments.again:
@@ -65,7 +67,7 @@ def main() -> None:
     train, test = (cifarzoo.load_cifar10(part, download=False) for part in ("train", "test"))
     here = [r for r in runs if is_this_machine(r["machine"])]
     for seed in range(arguments.seeds):
-        for name in arguments.contenders.split(","):
+        for name in contenders:
             if any((r["name"], r["seed"]) == (name, seed) for r in here):
                 continue
             recipe = spec.get_recipe(RECIPES[name]).replace(seed=seed)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+from machine import check_names
 
 import cifarzoo
 from cifarzoo import History, ImageSet, Recipe
@@ -17,7 +21,7 @@ from cifarzoo.files.writing import cache_directory, digest, write_text
 from cifarzoo.training.checkpoint import CHECKPOINT_NAME
 from cifarzoo.zoo.weights import WEIGHTS_NAME
 
-__all__ = ["run_if_missing", "training_flops"]
+__all__ = ["check_names", "run_if_missing", "training_flops"]
 
 
 def run_if_missing(

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from trials import run_if_missing
+from trials import check_names, run_if_missing
 
 from cifarzoo import Augmentation, Recipe
 from cifarzoo.zoo.known import read_recipe
@@ -209,9 +209,10 @@ def main() -> None:
     """Run the trials that are missing, and save each when it ends."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", default=list(TRIALS), metavar="NAME")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    check_names(parser, "--only", arguments.only, TRIALS)
     for name in arguments.only:
         for seed in range(arguments.seeds):
             run_if_missing(

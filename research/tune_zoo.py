@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from trials import run_if_missing
+from trials import check_names, run_if_missing
 
 from cifarzoo import Augmentation, Recipe
 from cifarzoo.zoo.known import read_recipe
@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(everything), metavar="NAME")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    check_names(parser, "--only", arguments.only, everything)
     for name in arguments.only:
         model, recipe = everything[name]
         run_if_missing(

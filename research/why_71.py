@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from machine import describe_machine
+from machine import check_names, describe_machine
 
 import cifarzoo
 from cifarzoo import Augmentation, Recipe
@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(TRIALS), metavar="NAME")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    check_names(parser, "--only", arguments.only, TRIALS)
     runs = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     for name in arguments.only:
         trial, found = TRIALS[name], runs.get(name)

@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import sys
+import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,6 +29,7 @@ KINDS = (
 )
 LIMIT = "SOAK_SECONDS"
 """The variable that says after how many seconds a part ends, with what it has done by then."""
+_recording = threading.Lock()
 _ENOUGH = 20  # problems: a part that has found so many ends
 
 
@@ -55,15 +57,18 @@ def record(path: Path, part: str, found: Found, **facts: Any) -> None:
     """Put a part's counts into the file, in place of those it had."""
     from machine import describe_machine
 
-    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    from cifarzoo.files.writing import write_text
+
     kinds = collections.Counter(kind for kind, _ in found.problems)
-    results[part] = {
+    made = {
         **facts,
         "counts": dict(found.counts),
         "problems": {kind: kinds[kind] for kind in KINDS},
         "machine": describe_machine(),
     }
-    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    with _recording:  # two parts may end at once
+        results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        write_text(path, json.dumps({**results, part: made}, indent=1) + "\n")
 
 
 def run_inside(part: str, count: int, seed: int, pipe: Connection) -> None:
