@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cifarzoo.compute.place import dtype_of
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import ArgumentError, MissingExtraError
 from cifarzoo.files.paths import home_path
@@ -128,6 +129,8 @@ def export_program(model: nn.Module, path: str | Path, *, image_size: int = 32) 
 def _describe(model: nn.Module) -> tuple[ModelCard, str]:
     """What the network is now, and as it is stored; its last layer may have been replaced."""
     card = describe(model)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ArgumentError('this network is on the device "meta", which holds no numbers')
     try:
         return card, json.dumps(card.to_dict())
     except TypeError as error:
@@ -170,11 +173,11 @@ class _WithNormalization(nn.Module):
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.dtype = model, dtype_of(model)
         scale, bias = (x.view(3, 1, 1) for x in preprocessing.scale_and_bias())
         self.register_buffer("scale", scale)
         self.register_buffer("bias", bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images.float() * self.scale + self.bias)
+        logits: Tensor = self.model((images.float() * self.scale + self.bias).to(self.dtype))
         return logits

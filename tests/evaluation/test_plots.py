@@ -80,6 +80,15 @@ def test_names_of_a_hundred_classes_stand_apart_in_a_picture_that_a_screen_shows
     assert figure.bbox.width <= 1920
 
 
+def test_a_thousand_classes_are_drawn_on_a_picture_that_can_be_drawn() -> None:
+    names = [f"class number {number}" for number in range(1000)]
+    figure = cifarzoo.plot_confusion_matrix(torch.eye(1000).long().tolist(), names)
+    assert max(figure.get_size_inches()) <= 25
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels[:2] == ["class number 0", "class number 9"]
+    assert len(labels) <= 120
+
+
 def test_a_class_without_images_is_marked_in_the_confusion_matrix() -> None:
     axes = cifarzoo.plot_confusion_matrix([[5, 1], [0, 0]], ("cat", "dog")).axes[0]
     rows = [label.get_text() for label in axes.get_yticklabels()]

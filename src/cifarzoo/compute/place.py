@@ -15,7 +15,7 @@ from cifarzoo.compute.machine import computes_bfloat16
 from cifarzoo.errors import ArgumentError
 from cifarzoo.plain import shorten
 
-__all__ = ["Device", "Place", "Precision", "compile_pays"]
+__all__ = ["Device", "Place", "Precision", "compile_pays", "dtype_of"]
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -72,13 +72,24 @@ class Place:
             )
         return cls(found, _DTYPES[precision])
 
+    def suiting(self, model: nn.Module) -> Place:
+        """This place for ``model``: one of another dtype than float32 computes in that alone."""
+        dtype = dtype_of(model)
+        if dtype == torch.float32:
+            return self
+        return dataclasses.replace(self, precision=dtype, kernels=False)
+
     @contextlib.contextmanager
-    def autocast(self) -> Iterator[None]:
-        """Compute in mixed precision within a ``with`` block; float32 changes nothing."""
-        if self.precision == torch.float32:
-            yield
-            return
-        with torch.autocast(self.device.type, dtype=self.precision):
+    def autocast(self, *, enabled: bool = True) -> Iterator[None]:
+        """Compute in mixed precision within a ``with`` block; float32 is float32 everywhere.
+
+        Args:
+            enabled: False computes in the dtype of the parameters.
+        """
+        mixed = enabled and self.precision not in (torch.float32, torch.float64)
+        with torch.autocast(
+            self.device.type, dtype=self.precision if mixed else None, enabled=mixed
+        ):
             yield
 
     @property
@@ -92,6 +103,11 @@ class Place:
 
 Device = str | torch.device | Place | None
 """What ``device=`` takes: "auto", any torch device, None for where the model is, or a `Place`."""
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The dtype of a network's parameters; float32 where it has none."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def compile_pays(device: torch.device, steps: int) -> bool:

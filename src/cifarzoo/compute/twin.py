@@ -21,14 +21,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.optim.swa_utils import AveragedModel
 
-__all__ = ["evaluating"]
+__all__ = ["evaluating", "wrapped"]
 
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device})
 _EMPTY = frozenset({dict, OrderedDict, set, tuple, list})
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 # classes of these packages refer to no module but their own
 _KNOWN_PACKAGES = frozenset({"torch", "torchvision", "timm", "cifarzoo"})
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 _MOST_VALUES = 100_000  # more than a network has: it holds a data set, say
 # a module's own tables: parameters, buffers, children, hooks
 _TABLES = frozenset(name for name, value in nn.Module().__dict__.items() if value == {})
@@ -99,7 +101,7 @@ class _Copier:
         if isinstance(module, torch.jit.ScriptModule):
             self._copies[id(module)] = _copy_script(module, self._device)
             return self._copies[id(module)]
-        inner = _wrapped(module)
+        inner = wrapped(module)
         if inner is not None:
             self._copies[id(module)] = self.copy_module(inner)
             return self._copies[id(module)]
@@ -124,6 +126,8 @@ class _Copier:
     def copy_value(self, value: Any) -> Any:
         """``value`` with twins in the place of modules."""
         kind = type(value)
+        if kind in weakref.ProxyTypes:  # to isinstance it is what it stands for
+            return self._copy_proxy(value)
         if kind in _PLAIN or isinstance(value, type | types.ModuleType):
             return value
         if isinstance(value, Tensor):
@@ -157,6 +161,14 @@ class _Copier:
                 moved = nn.Parameter(moved, requires_grad=tensor.requires_grad)
             self._tensors[id(tensor)] = moved
         return self._tensors[id(tensor)]
+
+    def _copy_proxy(self, value: Any) -> Any:
+        try:
+            target = value.__repr__.__self__
+        except ReferenceError:  # what it stood for is gone
+            return value
+        copied = self.copy_value(target)
+        return value if copied is target else weakref.proxy(copied)
 
     def _copy_object(self, value: Any) -> Any:
         if isinstance(value, _CONTAINERS):
@@ -328,10 +340,13 @@ def _tensors(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-def _wrapped(module: nn.Module) -> nn.Module | None:
-    """The module inside a wrapper that adds no computation of its own."""
+def wrapped(module: nn.Module) -> nn.Module | None:
+    """The module inside a wrapper that adds no computation of its own, or None.
+
+    Such are those of torch.compile, DataParallel, DistributedDataParallel and AveragedModel.
+    """
     inner = module.__dict__.get("_modules", {}).get("_orig_mod")  # of torch.compile
-    if inner is None and isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+    if inner is None and isinstance(module, _WRAPPERS):
         inner = module.module
     return inner if isinstance(inner, nn.Module) else None
 

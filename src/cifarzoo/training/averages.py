@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cifarzoo.errors import ArgumentError
 from cifarzoo.recipe import Recipe
 from cifarzoo.zoo.card import attach_card, get_card, unwrap
 
@@ -21,7 +22,17 @@ def build_ema(model: nn.Module, recipe: Recipe) -> Any:
         return None
     from timm.utils import ModelEmaV3
 
-    ema = ModelEmaV3(unwrap(model), decay=recipe.ema_decay, use_warmup=True)
+    try:
+        ema = ModelEmaV3(unwrap(model), decay=recipe.ema_decay, use_warmup=True)
+    except RuntimeError as error:
+        if "deepcopy protocol" not in str(error):
+            raise
+        raise ArgumentError(
+            "ema_decay averages a copy of the network, and this one cannot be copied: it holds "
+            "tensors that are computed from others, as torch.nn.utils.prune and weight_norm keep "
+            "them; prune.remove(module, name) makes pruning permanent, and "
+            "torch.nn.utils.parametrizations.weight_norm can be copied"
+        ) from error
     attach_card(ema.module, get_card(model))
     return ema
 

@@ -57,6 +57,7 @@ class Learner:
         self.model = model
         self._still = frozen_normalizations(unwrap(model))
         self._modes = [(module, module.training) for module in model.modules()]
+        self._gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
         self.recipe = recipe
         self._kernels = setup.kernels
         self.place, self.device = setup.place, setup.place.device
@@ -268,11 +269,13 @@ class Learner:
             unwrap(self.model).load_state_dict(self._ema.module.state_dict())
 
     def release(self) -> None:
-        """Hand the model back as it came: in its mode, its parameters trainable."""
+        """Hand the model back as it came: its mode, what is trainable, no new gradients."""
         for module, mode in self._modes:
             module.training = mode
         for parameter in self._frozen:
             parameter.requires_grad_(True)
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
 
     def train(self) -> None:
         """Switch to training mode, but for normalizations whose parameters are all frozen."""

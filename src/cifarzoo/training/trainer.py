@@ -41,7 +41,7 @@ from cifarzoo.training.provenance import describe_run
 from cifarzoo.training.restoring import Saved, read_saved
 from cifarzoo.training.setup import Data, Setup
 from cifarzoo.zoo.builds import describe
-from cifarzoo.zoo.card import get_card, unwrap
+from cifarzoo.zoo.card import check_trainable, get_card, unwrap
 from cifarzoo.zoo.facts import check_metadata
 
 __all__ = ["Trainer"]
@@ -119,6 +119,7 @@ class Trainer:
         recipe = Recipe() if recipe is None else recipe
         if not isinstance(recipe, Recipe):
             raise ArgumentError(f"recipe must be a Recipe; got {recipe!r}: Recipe.load() reads one")
+        check_trainable(model)
         _check_options(model, recipe)
         check_teacher(model, teacher, recipe)
         # options belong to the optimizer or scheduler that the recipe wrote them for
@@ -211,6 +212,9 @@ class Trainer:
         """
         self._check_keep(val)
         with (
+            torch.inference_mode(False),  # wherever it is called
+            torch.enable_grad(),
+            torch.autocast(self.device.type, enabled=False),
             _only_run(),
             joined_world(self.device) as world,
             self._locked(is_main=world.is_main) as hold,

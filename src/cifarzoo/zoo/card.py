@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cifarzoo.compute.place import dtype_of
+from cifarzoo.compute.twin import wrapped
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
 from cifarzoo.names import check_count, check_kind, real_number, texts, whole_number
@@ -26,6 +28,7 @@ __all__ = [
     "attach_card",
     "check_classes",
     "check_model",
+    "check_trainable",
     "get_card",
     "names_of_outputs",
     "unwrap",
@@ -222,17 +225,29 @@ def names_of_outputs(names: Sequence[str] | None, outputs: int) -> tuple[str, ..
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The module inside torch.compile, DataParallel or DistributedDataParallel wrappers.
+    """The module inside the wrappers that `wrapped` knows.
 
     Raises:
         ArgumentError: ``model`` is no module.
     """
     check_model(model)
-    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, parallel):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
+    while (inner := wrapped(model)) is not None:
         model = inner
+    return model
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Raise ArgumentError for a network that cannot be trained, whatever the images are."""
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(tensor.is_meta for tensor in tensors):
+        raise ArgumentError('this network is on the device "meta", which holds no numbers')
+    if any(tensor.is_inference() for tensor in tensors):
+        raise ArgumentError(
+            "this network was made under torch.inference_mode(), and cannot be trained; make it, "
+            "or a copy.deepcopy of it, outside"
+        )
+    if (dtype := dtype_of(model)) != torch.float32:
+        raise ArgumentError(
+            f"this network holds {str(dtype).removeprefix('torch.')}, and networks are trained in "
+            "float32, perhaps with precision='bfloat16': model.float() makes it float32"
+        )

@@ -32,6 +32,8 @@ __all__ = [
 # colours that stay apart for colour-blind readers (Okabe & Ito 2008)
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MOST_NUMBERS = 20  # classes whose counts are written into the matrix
+_MOST_NAMES = 120  # along a side of the confusion matrix
+_WIDEST = 20.0  # inches of it; what is larger takes gigabytes to draw
 _NARROW = 4.9  # inches; a phone shows such a picture at about its own size
 
 
@@ -319,7 +321,8 @@ def plot_robustness(reports: RobustnessReport | Sequence[RobustnessReport]) -> F
 def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Figure:
     count = len(classes)
     has_numbers = count <= _MOST_NUMBERS
-    side = max(_NARROW, (0.34 if has_numbers else 0.16) * count + 1.5)
+    side = min(_WIDEST, max(_NARROW, (0.34 if has_numbers else 0.16) * count + 1.5))
+    step = -(-count // _MOST_NAMES)  # of the names that have room
     # the scale of the colours stands below, so that the cells have all of the width
     figure, axes = panels(2, width=side, height=side * 1.12, columns=1, ratios=(30, 1))
     shares = [[n / max(sum(row), 1) for n in row] for row in confusion]
@@ -334,12 +337,14 @@ def _draw_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], tit
                 colour = "white" if shares[row][column] > 0.5 else "#222222"
                 axes[0].text(column, row, str(n), color=colour, **middle)
     names = [in_a_line(name) for name in classes]
-    axes[0].set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
+    places = range(0, count, step)
+    slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes[0].set_xticks(places, names[::step], **slanted)
     labels = [
         name if any(row) else f"{name} (no images)"
         for name, row in zip(names, confusion, strict=True)
     ]
-    axes[0].set_yticks(range(count), labels)
+    axes[0].set_yticks(places, labels[::step])
     if not has_numbers:
         axes[0].tick_params(labelsize=7)
     axes[0].set_xlabel("predicted")
