@@ -99,6 +99,8 @@ def test_teacher_and_recipe_must_agree(model: nn.Module, teacher: nn.Module) -> 
     Trainer(model, tagged, teacher=teacher)
     with pytest.raises(ArgumentError, match=r"create_model\('simple', pretrained='cifar100'\)"):
         Trainer(model, tagged)
+    with pytest.raises(ArgumentError, match=r"holds float16: teacher\.float\(\)"):
+        Trainer(model, LEARNS, teacher=cifarzoo.create_model("simple").half())
     other = Preprocessing((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     cifarzoo.attach_card(teacher, ModelCard("simple", preprocessing=other))
     with pytest.raises(ArgumentError, match="they must agree"):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarzoo.compute.place import Place
+from cifarzoo.compute.place import Place, dtype_of
 from cifarzoo.data.augment import downsample
 from cifarzoo.data.classes import class_numbers
 from cifarzoo.errors import ArgumentError, InputError
@@ -40,6 +40,10 @@ def check_teacher(model: nn.Module, teacher: nn.Module | None, recipe: Recipe) -
         raise ArgumentError(
             f"the recipe learns from {recipe.teacher!r}, and the teacher is {name!r}; pass the one "
             f"that it names, or take recipe.replace(teacher={name!r})"
+        )
+    if (dtype := dtype_of(teacher)) != torch.float32:
+        raise ArgumentError(
+            f"the teacher holds {str(dtype).removeprefix('torch.')}: teacher.float() makes it float32"
         )
     ours, theirs = get_card(model).preprocessing, get_card(teacher).preprocessing
     if ours != theirs:
