@@ -480,3 +480,17 @@ def test_words_of_python_are_values_too(word: str, value: Any) -> None:
     assert recipe.optimizer_options["dense"] is value
     with pytest.raises(ArgumentError, match="plain numbers, strings and lists; got None"):
         _choose_recipe(spec, None, ["optimizer_options.dense=None"], None)
+
+
+@pytest.mark.parametrize("field", ["scheduler", "optimizer"])
+def test_options_belong_to_what_is_set_beside_them_in_any_order(field: str) -> None:
+    spec = cifarzoo.get_model_info("simple")
+    name, options = {
+        "scheduler": ("cosine", '{"warmup_epochs": 2}'),
+        "optimizer": ("momentum", '{"dampening": 0.1}'),
+    }[field]
+    changes = [f"{field}={name}", f"{field}_options={options}"]
+    for given in (changes, changes[::-1]):
+        recipe = _choose_recipe(spec, None, given, None)
+        assert getattr(recipe, field) == name
+        assert dict(getattr(recipe, f"{field}_options")) == json.loads(options)

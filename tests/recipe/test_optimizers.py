@@ -276,3 +276,62 @@ def test_importing_waits_for_the_training(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(str(tmp_path))
     assert Recipe(optimizer="of_a_stranger:Adam").optimizer == "of_a_stranger:Adam"
     assert "of_a_stranger" not in sys.modules
+
+
+def test_a_class_that_takes_any_keyword_gets_the_rate_and_the_momentum(model: nn.Module) -> None:
+    class Mine(torch.optim.SGD):
+        def __init__(self, params: Any, **options: Any) -> None:
+            super().__init__(params, **options)
+
+    def adam(groups: Any, **options: Any) -> torch.optim.Optimizer:
+        return torch.optim.Adam(groups, **options)
+
+    built = build_optimizer(Mine, model, learning_rate=0.5, momentum=0.8)
+    assert {(g["lr"], g["momentum"]) for g in built.param_groups} == {(0.5, 0.8)}
+    for factory in (adam, functools.partial(adam, betas=(0.8, 0.9))):
+        built = build_optimizer(factory, model, learning_rate=0.5)
+        assert {g["lr"] for g in built.param_groups} == {0.5}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon_sgd", "lamb", "torch.optim:RMSprop"])
+@pytest.mark.parametrize(
+    ("option", "field"),
+    [("weight_decay", "weight_decay"), ("lr", "learning_rate"), ("momentum", "momentum")],
+)
+def test_what_the_recipe_says_is_no_option_too(
+    name: str, option: str, field: str, model: nn.Module
+) -> None:
+    with pytest.raises(ArgumentError, match=f"optimizer_options.{option} .* set {field}"):
+        build_optimizer(name, model, learning_rate=0.1, options={option: 0.3})
+
+
+def test_a_group_with_a_momentum_of_its_own_has_nesterovs(model: nn.Module) -> None:
+    for name in ("sgd", "momentum"):
+        built = build_optimizer(
+            name, model, learning_rate=0.1, momentum=0.0, groups={"weights": {"momentum": 0.9}}
+        )
+        found = {g["name"]: (g["momentum"], g["nesterov"]) for g in built.param_groups}
+        assert found == {"weights": (0.9, name == "sgd"), "biases": (0.0, False)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"momentum": 1.5}, "groups.weights.momentum must be below 1; got 1.5"),
+        ({"momentum": -0.1}, "must be a finite number of at least 0; got -0.1"),
+        ({"learning_rate": float("inf")}, "must be a finite number of at least 0; got inf"),
+        ({"weight_decay": float("nan")}, "got nan"),
+        ({"learning_rate": "0.1"}, "must be a finite number of at least 0; got '0.1'"),
+    ],
+)
+def test_options_of_groups_are_checked_as_those_of_the_recipe(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Recipe(groups={"weights": options})
+
+
+def test_a_momentum_that_the_optimizer_does_not_have_is_refused(model: nn.Module) -> None:
+    with pytest.raises(ArgumentError, match="Adam has no momentum"):
+        build_optimizer("adam", model, learning_rate=0.1, groups={"weights": {"momentum": 0.5}})
+    build_optimizer("muon_sgd", model, learning_rate=0.1, groups={"biases": {"momentum": 0.5}})

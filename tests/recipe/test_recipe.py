@@ -308,8 +308,14 @@ def test_impossible_image_sizes_are_refused(pairs: Any) -> None:
     ("groups", "message"),
     [
         ({"head": {"lr": 0.1}}, "unknown option 'lr' of recipe.groups.head"),
-        ({"head": {"learning_rate": -1}}, "groups.head.learning_rate must be at least 0; got -1"),
-        ({"head": {"momentum": "x"}}, "groups.head.momentum must be at least 0; got 'x'"),
+        (
+            {"head": {"learning_rate": -1}},
+            "learning_rate must be a finite number of at least 0; got -1",
+        ),
+        (
+            {"head": {"momentum": "x"}},
+            "groups.head.momentum must be a finite number of at least 0; got 'x'",
+        ),
         ({"head": {"freeze_at": 1.0}}, r"freeze_at is a fraction of the run in \[0, 1\); got 1.0"),
         ({"head": 3}, "groups.head must hold options by name; got 3"),
         ([1], "groups must be a mapping"),

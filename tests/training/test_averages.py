@@ -11,7 +11,15 @@ from runs import PLAIN, make_batches, make_trainer, same_state
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from cifarzoo import CIFAR10_PREPROCESSING, ImageSet, Trainer, evaluate
+from cifarzoo import (
+    CIFAR10_PREPROCESSING,
+    EpochRecord,
+    History,
+    ImageSet,
+    Logger,
+    Trainer,
+    evaluate,
+)
 from cifarzoo.data.feed import Source
 from cifarzoo.training.averages import Lookahead
 from cifarzoo.training.checkpoint import read_checkpoint
@@ -118,3 +126,60 @@ def test_a_stream_is_not_read_further_than_it_is_trained_on(few: ImageSet) -> No
     Trainer(model, MOVING, **PLACE).fit(stream, steps_per_epoch=steps)
     assert len(list(stream)) == steps
     assert model.norm.num_batches_tracked == 2 * steps  # its statistics stayed averages
+
+
+class End(Logger):
+    """Ends the run after some epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+
+    def on_epoch(self, record: EpochRecord) -> bool:
+        return record.epoch == self._epochs
+
+    def is_over(self, history: History) -> bool:
+        return len(history) >= self._epochs
+
+
+@pytest.mark.parametrize("average", ["ema_decay", "lookahead_decay"])
+def test_a_run_that_a_logger_ends_has_the_averages_of_a_whole_one(
+    average: str, few: ImageSet, sample_test: ImageSet, tmp_path: Path
+) -> None:
+    """With validation images and without, and when it is resumed."""
+    recipe = PLAIN.replace(epochs=3, batch_size=20, model_options={}, **{average: 0.9})
+    found = []
+    for val, output in ((None, tmp_path), (sample_test.subset(range(20)), None)):
+        trainer = make_trainer(
+            recipe, model="resnet20", loggers=[End(2)], output=output, scheduler="constant"
+        )
+        trainer.fit(few, val)
+        found.append({k: v.clone() for k, v in trainer.model.state_dict().items()})
+    assert same_state(*found)
+    again = make_trainer(
+        recipe, model="resnet20", loggers=[End(2)], output=tmp_path, scheduler="constant"
+    )
+    again.fit(few, resume=True)
+    assert same_state(again.model.state_dict(), found[0])
+    if average == "lookahead_decay":
+        # the slow weights of the checkpoint are the result
+        slow = read_checkpoint(tmp_path)["learner"]["lookahead"]
+        live = [t for t in found[0].values() if t.is_floating_point()]
+        assert all(torch.equal(a, b) for a, b in zip(slow, live, strict=True))
+
+
+def test_frozen_parameters_stay_as_they_are_with_lookahead(few: ImageSet) -> None:
+    recipe = PLAIN.replace(
+        epochs=4, batch_size=20, lookahead_decay=0.95, groups={"biases": {"freeze_at": 0.3}}
+    )
+    seen: list[Tensor] = []
+
+    class Look(Logger):
+        def on_epoch(self, record: EpochRecord) -> None:
+            biases = [p.detach().flatten() for p in trainer.model.parameters() if p.ndim < 2]
+            seen.append(torch.cat(biases).clone())
+
+    trainer = make_trainer(recipe, loggers=[Look()])
+    trainer.fit(few)
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[1], seen[2])
+    assert torch.equal(seen[2], seen[3])

@@ -66,3 +66,21 @@ def test_the_same_draws_mix_alike() -> None:
     for one, other in zip(draw(mixer, 3), draw(mixer, 3), strict=True):
         assert torch.equal(one, other)
     assert not torch.equal(draw(mixer, 3)[1], draw(mixer, 4)[1])
+
+
+def test_partners_are_any_other_images_of_the_batch() -> None:
+    """The Loader puts mirrored images beside each other; neighbours would be mirrored alike."""
+    mixer, count = build(mixup_alpha=1.0), 64
+    labels = torch.arange(count) % 10
+    mirrored = torch.arange(count) < count // 2
+    images = mirrored.float().view(count, 1, 1, 1).expand(count, 3, 4, 4)
+    images = images.contiguous(memory_format=torch.channels_last)
+    alike = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for _ in range(8):
+            mixed, _ = mixer(images, labels)
+            assert mixed.is_contiguous(memory_format=torch.channels_last)
+            share = mixed[:, 0, 0, 0]
+            alike.append(((share == 0) | (share == 1)).float().mean().item())
+    assert 0.4 < sum(alike) / len(alike) < 0.6

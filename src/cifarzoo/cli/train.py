@@ -279,7 +279,8 @@ def _choose_recipe(
         Recipe.load(str(name)) if is_file else spec.get_recipe("default" if name is None else name)
     )
     # a change of the scheduler drops its options, so those given here come after it
-    for change in sorted(changes, key=lambda change: "." in change.partition("=")[0]):
+    first = ("scheduler", "optimizer")
+    for change in sorted(changes, key=lambda change: change.partition("=")[0].strip() not in first):
         field, separator, text = change.partition("=")
         if not separator:
             raise ArgumentError(f"--set takes NAME=VALUE; got {change!r}")

@@ -7,6 +7,7 @@ import fnmatch
 import functools
 import importlib
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from torch.optim import Optimizer
 from cifarzoo.compute.seeding import own_generator
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 from cifarzoo.frozen import thaw
-from cifarzoo.names import check_name, check_options, unknown_name
+from cifarzoo.names import check_name, check_options, real_number, unknown_name
 from cifarzoo.recipe.muon import MuonSGD
 
 __all__ = [
@@ -56,6 +57,8 @@ _GROUP_OPTIONS = {
     "weight_decay": "weight_decay",
     "freeze_at": "freeze_at",
 }
+_FIELDS = {"lr": "learning_rate", "momentum": "momentum", "weight_decay": "weight_decay"}
+"""What an optimizer calls some fields of a recipe."""
 
 
 def register_optimizer(name: str) -> Callable[[_Factory], _Factory]:
@@ -168,9 +171,13 @@ def check_group_options(changes: Mapping[str, Mapping[str, float]]) -> None:
             raise ArgumentError(f"groups.{name} must hold options by name; got {options!r}")
         check_options(f"recipe.groups.{name}", options, _GROUP_OPTIONS)
         for key, value in options.items():
-            # written so that NaN fails too
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise ArgumentError(f"groups.{name}.{key} must be at least 0; got {value!r}")
+            number = real_number(value)
+            if number is None or not 0 <= number < math.inf:  # so that NaN fails too
+                raise ArgumentError(
+                    f"groups.{name}.{key} must be a finite number of at least 0; got {value!r}"
+                )
+            if key == "momentum" and number >= 1:
+                raise ArgumentError(f"groups.{name}.momentum must be below 1; got {value!r}")
         if not options.get("freeze_at", 0.5) < 1:
             raise ArgumentError(
                 f"groups.{name}.freeze_at is a fraction of the run in [0, 1); got "
@@ -238,18 +245,29 @@ def build_optimizer(
             "leave freeze_at out of one of groups"
         )
     given = thaw(options or {})
+    for key, field in _FIELDS.items():
+        if key in given:
+            raise ArgumentError(
+                f"optimizer_options.{key} and the recipe's {field} would both say it; set {field}"
+            )
     if isinstance(optimizer, str):
         check_optimizer(optimizer)
     try:
         if not isinstance(optimizer, str):  # the recipe's options belong to the one that it names
-            return _call_factory(optimizer, parameters, learning_rate, momentum, {})
-        if _is_path(optimizer) or optimizer in _FACTORIES:
+            built = _call_factory(optimizer, parameters, learning_rate, momentum, {})
+        elif _is_path(optimizer) or optimizer in _FACTORIES:
             factory = _FACTORIES.get(optimizer) or _import(optimizer)
-            return _call_factory(factory, parameters, learning_rate, momentum, given)
-        build = _build_without_timm if optimizer in _WITHOUT_TIMM else _build_timm
-        built = build(optimizer, parameters, learning_rate, momentum, given)
-        if given:  # most are not looked at before the first step
-            first_state(built)
+            built = _call_factory(factory, parameters, learning_rate, momentum, given)
+        else:
+            build = _build_without_timm if optimizer in _WITHOUT_TIMM else _build_timm
+            built = build(optimizer, parameters, learning_rate, momentum, given)
+            if given:  # most are not looked at before the first step
+                first_state(built)
+        for name, changed in (groups or {}).items():
+            if "momentum" in changed and "momentum" not in built.defaults:
+                raise ArgumentError(
+                    f"groups.{name}.momentum: {type(built).__name__} has no momentum; leave it out"
+                )
         return built
     except ArgumentError:
         raise
@@ -310,7 +328,11 @@ def _call_factory(
     momentum: float,
     options: dict[str, Any],
 ) -> Optimizer:
-    """Build by a class, a partial, or a function, which is given what it has parameters for."""
+    """Build by a class, a partial, or a function, which is given what it has parameters for.
+
+    One that takes any keyword is given the rate; and the momentum, if a class that it derives from
+    names it.
+    """
     if not callable(factory):
         raise ArgumentError(
             f"an optimizer is a name, a class, or a function of parameters; got {factory!r}"
@@ -318,7 +340,13 @@ def _call_factory(
     parameters = inspect.signature(factory).parameters
     kept = factory.keywords if isinstance(factory, functools.partial) else {}
     known = {"lr": lr, "momentum": momentum}
-    arguments = {k: v for k, v in known.items() if k in parameters and k not in kept}
+    takes = {*parameters}
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        called = factory.func if isinstance(factory, functools.partial) else factory
+        for base in inspect.getmro(called) if isinstance(called, type) else ():
+            takes |= {*inspect.signature(base).parameters} if base is not object else set()
+        takes.add("lr")
+    arguments = {k: v for k, v in known.items() if k in takes and k not in kept}
     built = factory(groups, **{**arguments, **options})
     if not isinstance(built, Optimizer):
         raise ArgumentError(
@@ -337,7 +365,10 @@ def _build_without_timm(
     options = {"fused": device in ("cpu", "cuda"), **options}
     if name in ("sgd", "momentum"):
         nesterov = name == "sgd" and momentum > 0
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, **options)
+        sgd = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, **options)
+        for group in sgd.param_groups:  # which may have a momentum of its own
+            group["nesterov"] = name == "sgd" and group["momentum"] > 0
+        return sgd
     if name == "adam":
         return torch.optim.Adam(groups, lr=lr, **options)
     return torch.optim.AdamW(groups, lr=lr, **options)

@@ -61,8 +61,10 @@ class Recipe:
         cutmix_alpha: Beta parameter of CutMix (Yun et al. 2019), at least 0.001; 0 turns it off.
             With both on, each batch takes one of the two.
         ema_decay: Decay per step of an exponential moving average of the weights, which becomes
-            the result; 0 turns it off. The statistics of its batch normalization are measured
-            again, on some 10,000 training images.
+            the result; 0 turns it off. The decay grows to it: in step t, it is at most
+            1 - (1 + t)^(-2/3), which is 0.99 after 1,000 steps and 0.999 after 31,600. The
+            statistics of the average's batch normalization are measured again, on some 10,000
+            training images.
         lookahead_decay: Decay per step, at the end of the run, of the slow weights of lookahead.
             The network is set to them every five steps (Zhang et al. 2019, arXiv:1907.08610); 0
             turns it off.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -64,6 +65,14 @@ class Lookahead:
     def take(self) -> None:
         """Set the network to the slow weights."""
         torch._foreach_copy_(self._live(), self.slow)
+
+    @torch.no_grad()
+    def hold(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Leave parameters as they are now, as long as nobody changes them."""
+        held = {parameter.data_ptr() for parameter in parameters}
+        for slow, live in zip(self.slow, self._live(), strict=True):
+            if live.data_ptr() in held:
+                slow.copy_(live)
 
     def _live(self) -> list[Tensor]:
         return [t for t in self._model.state_dict().values() if t.is_floating_point()]

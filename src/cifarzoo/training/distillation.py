@@ -43,7 +43,8 @@ def check_teacher(model: nn.Module, teacher: nn.Module | None, recipe: Recipe) -
         )
     if (dtype := dtype_of(teacher)) != torch.float32:
         raise ArgumentError(
-            f"the teacher holds {str(dtype).removeprefix('torch.')}: teacher.float() makes it float32"
+            f"the teacher holds {str(dtype).removeprefix('torch.')}: teacher.float() makes it "
+            "float32"
         )
     ours, theirs = get_card(model).preprocessing, get_card(teacher).preprocessing
     if ours != theirs:

@@ -213,6 +213,8 @@ class Learner:
                 self._frozen.append(parameter)
                 # several processes exchange the same gradients to the end
                 parameter.requires_grad_(self._world.size > 1)
+            if self._lookahead is not None:
+                self._lookahead.hold(self._frozen)
 
     def end_epoch(self, loss: float) -> None:
         """Let a schedule that goes by the loss see it."""

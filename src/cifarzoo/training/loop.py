@@ -126,6 +126,10 @@ class Loop:
                 stopping = self.world.any(self.stop.requested, self.device)
                 if stopping and not is_over and len(self.records) < self.recipe.epochs:
                     self.leave()
+            if is_over and len(self.records) < self.recipe.epochs:  # ended by a logger
+                self.learner.look_back()
+                if self.val is None:
+                    self.measure_averages()
             self.learner.finish()
             if self.best is not None:
                 self.best.hand_over(self.learner.model)

@@ -32,6 +32,11 @@ def build_mixer(recipe: Recipe, num_classes: int) -> Mixer | None:
 
     def mix(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         kind = kinds[int(torch.randint(len(kinds), ()))] if len(kinds) > 1 else kinds[0]
-        return kind(images, labels)
+        # torchvision mixes neighbours, and the Loader puts mirrored images beside each other
+        order = torch.randperm(len(images))
+        back = order.argsort().to(images.device)
+        order = order.to(images.device)
+        mixed, targets = kind(images[order], labels[order])
+        return mixed[back], targets[back]
 
     return mix

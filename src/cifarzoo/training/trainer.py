@@ -299,6 +299,7 @@ class Trainer:
             return
         run = RunFolder(hold.path)
         facts = describe_run(self, data)
+        alone = facts["resuming"]["only_in_python"]
         with run.claimed(facts, self.recipe, hold, resumed=saved is not None) as noted:
 
             def write(history: History, epoch: int | None) -> None:
@@ -310,6 +311,7 @@ class Trainer:
                     "precision": facts["precision"],
                     "machine": describe_machine(self.device),
                     **({} if epoch is None else {"kept_epoch": epoch}),
+                    **({"not_by_recipe": alone} if alone else {}),
                 }
                 run.keep(self.model, {**noted, **now}, history.to_list())
 

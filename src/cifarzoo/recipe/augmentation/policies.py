@@ -47,8 +47,8 @@ def trivial_augment(
 ) -> BatchAugmentation:
     """Apply one operation of any strength to each image (Mueller & Hutter 2021, arXiv:2103.10158).
 
-    It equals torchvision's ``v2.TrivialAugmentWide``. The ranges are those of the paper's
-    "TA (Wide)".
+    It equals torchvision's ``v2.TrivialAugmentWide``, except for rounding. The ranges are those of
+    the paper's "TA (Wide)".
 
     Args:
         num_magnitude_bins: Number of strengths.
@@ -74,7 +74,7 @@ def rand_augment(
 ) -> BatchAugmentation:
     """Apply some operations of one strength to each image (Cubuk et al. 2019, arXiv:1909.13719).
 
-    Source: section 3 of the paper. It equals torchvision's ``v2.RandAugment``.
+    Source: section 3 of the paper. It equals torchvision's ``v2.RandAugment``, except for rounding.
 
     Args:
         num_ops: Number of operations on each image, one after the other.

@@ -26,7 +26,7 @@ class Augmentation:
             3.6).
         crop_padding: Pixels that are added on each side by reflection, before a random crop of the
             original size; 0 leaves the image in place.
-        cutout: Side in pixels of a square that is set to the mean colour; 0 for none
+        cutout: Side in pixels of a square that is set to the mean of the normalization; 0 for none
             (DeVries & Taylor 2017, arXiv:1708.04552).
         contrast: Strength of random changes of contrast, in [0, 1). The normalized pixels of each
             image are multiplied by a number from [1 - contrast, 1 + contrast]. Contrast and

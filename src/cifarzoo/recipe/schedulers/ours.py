@@ -232,7 +232,7 @@ def plateau(
     patience: int = 5,
     min_learning_rate: float = 0.0,
 ) -> ReduceLROnPlateau:
-    """Multiply by ``gamma`` if the loss has not improved for ``patience`` epochs."""
+    """Multiply by ``gamma`` if the loss has not improved for more than ``patience`` epochs."""
     if not 0 < gamma < 1:
         raise ArgumentError(f"gamma of 'plateau' must lie between 0 and 1; got {gamma}")
     if whole_number(patience) is None or patience < 0:
