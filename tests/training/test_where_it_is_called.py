@@ -23,10 +23,11 @@ RECIPE = PLAIN.replace(epochs=1)
 @pytest.mark.parametrize(
     "context", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)]
 )
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_training_is_the_same_wherever_it_is_called(
-    context: Callable[[], AbstractContextManager[object]], few: ImageSet
+    context: Callable[[], AbstractContextManager[object]], precision: str, few: ImageSet
 ) -> None:
-    plain, inside = make_trainer(RECIPE), make_trainer(RECIPE)
+    plain, inside = (make_trainer(RECIPE, precision=precision) for _ in range(2))
     plain.fit(few)
     with context():
         inside.fit(few)

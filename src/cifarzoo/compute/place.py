@@ -90,7 +90,10 @@ class Place:
         with torch.autocast(
             self.device.type, dtype=self.precision if mixed else None, enabled=mixed
         ):
-            yield
+            try:
+                yield
+            finally:  # within another autocast torch would keep its copies of what is now changed
+                torch.clear_autocast_cache()
 
     @property
     def precision_name(self) -> str:
@@ -106,7 +109,9 @@ Device = str | torch.device | Place | None
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
-    """The dtype of a network's parameters; float32 where it has none."""
+    """The dtype of a network's parameters; float32 where it has none, or is no network."""
+    if not isinstance(model, nn.Module):  # whoever uses it says so
+        return torch.float32
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 

@@ -238,6 +238,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def check_trainable(model: nn.Module) -> None:
     """Raise ArgumentError for a network that cannot be trained, whatever the images are."""
+    check_model(model)
     tensors = [*model.parameters(), *model.buffers()]
     if any(tensor.is_meta for tensor in tensors):
         raise ArgumentError('this network is on the device "meta", which holds no numbers')
