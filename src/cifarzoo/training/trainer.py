@@ -299,7 +299,7 @@ class Trainer:
             return
         run = RunFolder(hold.path)
         facts = describe_run(self, data)
-        alone = facts["resuming"]["only_in_python"]
+        alone = (facts["resuming"] or {}).get("only_in_python")  # the command line has nothing else
         with run.claimed(facts, self.recipe, hold, resumed=saved is not None) as noted:
 
             def write(history: History, epoch: int | None) -> None:
