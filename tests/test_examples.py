@@ -80,7 +80,7 @@ def test_train(
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     facts = cifarzoo.read_metadata(folder / "weights.safetensors")["metadata"]
     assert facts["recipe"] == recipe.to_dict()
-    assert facts["accuracy"] == report["accuracy"]
+    assert {"history", "machine", "data_sha256"} <= facts.keys()  # as the Trainer wrote it
     assert f"{report['accuracy']:.2%}" in printed
     # a second start finds nothing left to do, and comes to the same result
     again = run("train", tmp_path, monkeypatch, capsys)
