@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -108,7 +108,7 @@ Device = str | torch.device | Place | None
 """What ``device=`` takes: "auto", any torch device, None for where the model is, or a `Place`."""
 
 
-def dtype_of(model: nn.Module) -> torch.dtype:
+def dtype_of(model: Any) -> torch.dtype:
     """The dtype of a network's parameters; float32 where it has none, or is no network."""
     if not isinstance(model, nn.Module):  # whoever uses it says so
         return torch.float32
