@@ -16,7 +16,7 @@ from typing import Any
 
 import throughput
 import torch
-from machine import build_layers, describe_machine, is_this_machine
+from machine import build_layers, check_others, describe_machine
 from throughput import few, interleave, our_training, plain_training, show, tuned_training
 
 import cifarzoo
@@ -49,13 +49,9 @@ def main() -> None:
     throughput.WARMUP = WARMUP
     results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     column = results.setdefault(precision, {})
-    if others := {*column.get("networks", {})} - {*infos}:
-        before = column["machine"]
-        if not is_this_machine(before) or before["rounds"] != arguments.rounds:
-            parser.error(
-                f"{arguments.output} holds {len(others)} other networks in {precision}, of another "
-                f"machine or in {before['rounds']} rounds; measure all, or give another --output"
-            )
+    others = [name for name in column.get("networks", {}) if name not in infos]
+    before = column.get("machine", {})
+    check_others(parser, arguments.output, others, before, rounds=arguments.rounds)
     column["machine"] = describe_machine() | {"rounds": arguments.rounds}
     build_layers()
     for name, info in infos.items():

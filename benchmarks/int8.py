@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import torch._inductor.config
-from machine import build_layers, describe_machine, is_this_machine
+from machine import build_layers, check_others, describe_machine, is_this_machine
 from torch import Tensor, nn
 
 import cifarzoo
@@ -177,11 +177,8 @@ def main() -> None:
         before = json.loads(arguments.output.read_text(encoding="utf-8"))
         if is_this_machine(before["machine"]):
             results["models"] = before["models"]
-        elif others := {*before["models"]} - {*names}:
-            parser.error(
-                f"{arguments.output} holds what another machine measured ({', '.join(others)}); "
-                "measure all of it, or give another --output"
-            )
+        others = [name for name in before["models"] if name not in names]
+        check_others(parser, arguments.output, others, before["machine"])
     for name in names:
         results["models"][name] = measure(name, train, test, arguments.rounds)
         print(name, json.dumps(results["models"][name], indent=1), flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ __all__ = [
     "DEVICE",
     "build_layers",
     "check_names",
+    "check_others",
     "describe_machine",
     "is_this_machine",
     "synchronize",
@@ -30,6 +32,29 @@ def check_names(
     """End with a message where a name is not known, before anything is measured."""
     if unknown := sorted({*names} - {*known}):
         parser.error(f"{option}: there is no {unknown[0]!r}; there are {', '.join(known)}")
+
+
+def check_others(
+    parser: argparse.ArgumentParser,
+    output: Path,
+    others: Iterable[str],
+    described: Mapping[str, Any],
+    *,
+    rounds: int | None = None,
+) -> None:
+    """End with a message before results of this machine come beside ``others`` of another one.
+
+    Args:
+        parser: That of the program.
+        output: The file of all of them.
+        others: What it holds and what is not measured now.
+        described: What the file says of their machine; and of their rounds, if those count.
+        rounds: Those of this time.
+    """
+    is_alike = is_this_machine(described) and rounds in (None, described.get("rounds"))
+    if (names := ", ".join(others)) and not is_alike:
+        way = "another machine" if rounds is None else "another machine, or other rounds"
+        parser.error(f"{output} holds figures of {way} ({names}); measure all, or give --output")
 
 
 def synchronize() -> None:

@@ -38,8 +38,8 @@ from machine import (
     DEVICE,
     build_layers,
     check_names,
+    check_others,
     describe_machine,
-    is_this_machine,
     synchronize,
 )
 from rich.console import Console
@@ -91,11 +91,7 @@ def main() -> None:
     check_names(parser, "--only", names, sections)
     results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     others = [name for name in sections if name in results and name not in names]
-    if others and not is_this_machine(results["machine"]):
-        parser.error(
-            f"{arguments.output} holds what another machine measured ({', '.join(others)}); "
-            "measure all of it, or give another --output"
-        )
+    check_others(parser, arguments.output, others, results.get("machine", {}))
     results["machine"] = describe_machine()
     build_layers()
     for name in names:

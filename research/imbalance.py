@@ -95,7 +95,7 @@ def main() -> None:
         before = json.loads(arguments.output.read_text(encoding="utf-8"))
         if setting.items() <= before.items():
             runs = before["runs"]
-    for seed in {*range(arguments.seeds)} - {run["seed"] for run in runs}:
+    for seed in sorted({*range(arguments.seeds)} - {run["seed"] for run in runs}):
         began = time.perf_counter()
         found = compare(images, test, seed)
         seconds = round(time.perf_counter() - began, 1)

@@ -17,7 +17,7 @@ from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import write_bytes
 from cifarzoo.names import check_count, whole_number
 from cifarzoo.zoo.builds import describe
-from cifarzoo.zoo.card import ModelCard, Preprocessing
+from cifarzoo.zoo.card import ModelCard, Preprocessing, check_numbers
 
 __all__ = ["export_onnx", "export_program"]
 
@@ -129,8 +129,7 @@ def export_program(model: nn.Module, path: str | Path, *, image_size: int = 32) 
 def _describe(model: nn.Module) -> tuple[ModelCard, str]:
     """What the network is now, and as it is stored; its last layer may have been replaced."""
     card = describe(model)
-    if any(parameter.is_meta for parameter in model.parameters()):
-        raise ArgumentError('this network is on the device "meta", which holds no numbers')
+    check_numbers(model.parameters())
     try:
         return card, json.dumps(card.to_dict())
     except TypeError as error:

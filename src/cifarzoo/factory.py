@@ -118,7 +118,7 @@ def create_model(
         is_said = preprocessing is not None
         check_build(spec.builder, card, content, is_said=is_said, new_head=new_head)
     if seed is None and content is not None and not new_head:
-        seed = 0  # the weights replace what is drawn, and nothing else is drawn otherwise for it
+        seed = 0  # the weights replace all that is drawn: torch's global generator stays as it is
     with own_generator(seed):
         model = spec.builder(num_classes=num_classes, **options)
     if not isinstance(model, nn.Module):

@@ -30,11 +30,13 @@ class Place:
         device: Device that tensors lie on.
         precision: Dtype that networks compute in; parameters stay float32.
         kernels: Whether an evaluation at this place uses `cpu_kernels`.
+        is_mixed: False for networks that hold ``precision`` themselves.
     """
 
     device: torch.device
     precision: torch.dtype = torch.float32
     kernels: bool = True
+    is_mixed: bool = True
 
     @classmethod
     def find(
@@ -48,45 +50,42 @@ class Place:
 
         Args:
             device: Device to compute on. "auto" takes the first of CUDA, MPS and CPU that is
-                present, and None takes the device that ``model`` is on. A `Place` is returned as it
-                is, and ``precision`` is then ignored.
+                present, and None takes the device that ``model`` is on. For a `Place`,
+                ``precision`` is ignored.
             precision: "auto" takes bfloat16 where the device computes it natively, else float32.
-            model: The network that will compute.
+            model: The network that will compute. One that does not hold float32 computes in what
+                it holds.
 
         Raises:
             ArgumentError: The device does not exist on this machine, or the precision is unknown.
         """
         if isinstance(device, Place):
-            return device
+            return device._suiting(model)
         if device is None:
             # whoever uses it says that something else is no model
             first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
             device = first.device if first is not None else "cpu"
         found = _find_device(device)
         if precision == "auto":
-            return cls(found, torch.bfloat16 if computes_bfloat16(found) else torch.float32)
+            usual = torch.bfloat16 if computes_bfloat16(found) else torch.float32
+            return cls(found, usual)._suiting(model)
         if not isinstance(precision, str) or precision not in _DTYPES:
             names = ", ".join(map(repr, _DTYPES))
             raise ArgumentError(
                 f"precision must be 'auto' or one of {names}; got {shorten(precision)}"
             )
-        return cls(found, _DTYPES[precision])
+        return cls(found, _DTYPES[precision])._suiting(model)
 
-    def suiting(self, model: nn.Module) -> Place:
-        """This place for ``model``: one of another dtype than float32 computes in that alone."""
+    def _suiting(self, model: nn.Module | None) -> Place:
         dtype = dtype_of(model)
         if dtype == torch.float32:
             return self
-        return dataclasses.replace(self, precision=dtype, kernels=False)
+        return dataclasses.replace(self, precision=dtype, kernels=False, is_mixed=False)
 
     @contextlib.contextmanager
-    def autocast(self, *, enabled: bool = True) -> Iterator[None]:
-        """Compute in mixed precision within a ``with`` block; float32 is float32 everywhere.
-
-        Args:
-            enabled: False computes in the dtype of the parameters.
-        """
-        mixed = enabled and self.precision not in (torch.float32, torch.float64)
+    def autocast(self) -> Iterator[None]:
+        """Compute in mixed precision within a ``with`` block; float32 is float32 everywhere."""
+        mixed = self.is_mixed and self.precision != torch.float32
         with torch.autocast(
             self.device.type, dtype=self.precision if mixed else None, enabled=mixed
         ):

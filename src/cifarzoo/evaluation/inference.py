@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cifarzoo.compute.cpu import cpu_kernels, keep_freed_memory, needs_contiguous
-from cifarzoo.compute.place import Device, Place, Precision, dtype_of
+from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.data import ImageSet
 from cifarzoo.data.batches import Batches, check_labels, check_logits
@@ -55,8 +55,6 @@ def answering(
         place: Where it computes.
         layer: Name of a module whose input is wanted, (B, features), in place of the logits.
     """
-    place = place.suiting(model)
-    dtype = dtype_of(model)
     with (
         evaluating(model, place.device) as network,
         cpu_kernels(network, enabled=place.kernels),
@@ -74,8 +72,8 @@ def answering(
 
         def pass_through(images: Tensor) -> Any:
             seen.clear()
-            with torch.inference_mode(), place.autocast(enabled=dtype == torch.float32):
-                return network(images if dtype == torch.float32 else images.to(dtype))
+            with torch.inference_mode(), place.autocast():
+                return network(images if place.is_mixed else images.to(place.precision))
 
         def answer(images: Tensor) -> Tensor:
             nonlocal turns
@@ -136,7 +134,6 @@ def infer(
     if advance is not None and not callable(advance):
         raise ArgumentError(f"advance must be a function of a number; got {shorten(advance)}")
     batch_size = check_count("batch_size", batch_size, most=_MOST_AT_ONCE)
-    place = place.suiting(model)
     # the images that are unsure are known when all have been seen once
     at_once: dict[TestTimeAugmentation, None]
     at_once = dict.fromkeys("none" if tta == UNSURE else tta for tta in ways)

@@ -50,15 +50,10 @@ _LEFT_OUT = {
     "fused*": "it is of another package, apex; register_optimizer takes any",
 }
 
-# what a recipe may set for a group of parameters, and what torch calls it
-_GROUP_OPTIONS = {
-    "learning_rate": "lr",
-    "momentum": "momentum",
-    "weight_decay": "weight_decay",
-    "freeze_at": "freeze_at",
-}
-_FIELDS = {"lr": "learning_rate", "momentum": "momentum", "weight_decay": "weight_decay"}
-"""What an optimizer calls some fields of a recipe."""
+# fields of a recipe that torch's optimizers take, and what they call them
+_FIELDS = {"learning_rate": "lr", "momentum": "momentum", "weight_decay": "weight_decay"}
+# what a recipe may set for a group of parameters
+_GROUP_OPTIONS = {**_FIELDS, "freeze_at": "freeze_at"}
 
 
 def register_optimizer(name: str) -> Callable[[_Factory], _Factory]:
@@ -245,7 +240,7 @@ def build_optimizer(
             "leave freeze_at out of one of groups"
         )
     given = thaw(options or {})
-    for key, field in _FIELDS.items():
+    for field, key in _FIELDS.items():
         if key in given:
             raise ArgumentError(
                 f"optimizer_options.{key} and the recipe's {field} would both say it; set {field}"

@@ -28,6 +28,7 @@ __all__ = [
     "attach_card",
     "check_classes",
     "check_model",
+    "check_numbers",
     "check_trainable",
     "get_card",
     "names_of_outputs",
@@ -236,12 +237,17 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
+def check_numbers(tensors: Iterable[Any], hint: str = "") -> None:
+    """Raise ArgumentError if some of a network's ``tensors`` have shapes and no numbers."""
+    if any(isinstance(tensor, Tensor) and tensor.is_meta for tensor in tensors):
+        raise ArgumentError(f'this network is on the device "meta", which holds no numbers{hint}')
+
+
 def check_trainable(model: nn.Module) -> None:
     """Raise ArgumentError for a network that cannot be trained, whatever the images are."""
     check_model(model)
     tensors = [*model.parameters(), *model.buffers()]
-    if any(tensor.is_meta for tensor in tensors):
-        raise ArgumentError('this network is on the device "meta", which holds no numbers')
+    check_numbers(tensors)
     if any(tensor.is_inference() for tensor in tensors):
         raise ArgumentError(
             "this network was made under torch.inference_mode(), and cannot be trained; make it, "

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifarzoo.errors import ArgumentError, WeightsError
+from cifarzoo.errors import WeightsError
 from cifarzoo.names import keyword_options
 from cifarzoo.zoo.builds import Builder, describe, find_builder, plan, sketch, variants
-from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card, get_card, unwrap
+from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card, check_numbers, get_card, unwrap
 from cifarzoo.zoo.content import Content, list_some, not_finite
 from cifarzoo.zoo.foreign import Reading
 from cifarzoo.zoo.telling import left_over, tell, warn_of_another, written_call
@@ -41,11 +41,8 @@ def fill(
     reading, tensors = check_fit(model, content, is_said=is_said, new_head=new_head)
     inner, made_by, card = unwrap(model), content.card, get_card(model)
     state = inner.state_dict()
-    if any(isinstance(tensor, Tensor) and tensor.is_meta for tensor in state.values()):
-        raise ArgumentError(
-            'this network is on the device "meta", which holds no numbers; build it elsewhere, or '
-            'call model.to_empty(device="cpu") first'
-        )
+    hint = '; build it elsewhere, or call model.to_empty(device="cpu") first'
+    check_numbers(state.values(), hint)
     inner.load_state_dict({**state, **tensors})
     is_known = is_as_built and made_by is not None and _is_same_build(card, made_by)
     otherwise = made_by is not None and not is_known and _acts_otherwise(inner, card, made_by)

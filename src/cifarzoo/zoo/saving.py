@@ -15,7 +15,7 @@ from cifarzoo.errors import ArgumentError
 from cifarzoo.files.writing import write_bytes
 from cifarzoo.plain import bounds_problem, parse_json, shorten
 from cifarzoo.zoo.builds import describe
-from cifarzoo.zoo.card import unwrap
+from cifarzoo.zoo.card import check_numbers, unwrap
 from cifarzoo.zoo.content import list_some, not_finite
 from cifarzoo.zoo.weights import COVER, FORMAT, facts_sha256, tensors_sha256
 
@@ -100,8 +100,7 @@ def _check_readable(header: Mapping[str, str]) -> None:
 def _tensors(model: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
     """What a file holds of a network, if it can be loaded again."""
     state: dict[str, Any] = model.state_dict()
-    if any(isinstance(value, Tensor) and value.is_meta for value in state.values()):
-        raise ArgumentError('this network is on the device "meta", which holds no numbers')
+    check_numbers(state.values())
     if odd := [name for name, value in state.items() if not isinstance(value, Tensor)]:
         raise ArgumentError(
             f"weights files hold tensors alone, and {list_some(odd)} of this network is none; "
