@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 import cifarzoo
 from cifarzoo import ImageSet, evaluate, export_program, probabilities
 from cifarzoo.errors import ArgumentError
+from cifarzoo.evaluation import measure_cost
 
 CPU: dict[str, Any] = {"device": "cpu", "precision": "float32"}
 
@@ -85,6 +86,11 @@ def test_networks_of_other_dtypes_compute_in_theirs(
     close = {torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 0.2}[dtype]
     assert (found - exact).abs().max() < close
     assert next(other.parameters()).dtype == dtype
+
+
+def test_a_measured_cost_names_the_dtype_that_the_network_computes_in() -> None:
+    network = cifarzoo.create_model("simple").double()
+    assert measure_cost(network, device="cpu", precision="bfloat16").precision == "float64"
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
