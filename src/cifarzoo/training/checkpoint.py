@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from cifarzoo.errors import CheckpointError, InputError, WeightsError
+from cifarzoo.errors import ArgumentError, CheckpointError, InputError, WeightsError
 from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import write_bytes
-from cifarzoo.runs import CHECKPOINT_NAME
+from cifarzoo.runs import CHECKPOINT_NAME, RunFolder
 from cifarzoo.zoo.torch_files import kind_of_file, read_torch_file
 
 __all__ = [
     "CHECKPOINT_NAME",
     "check_same",
+    "choose_checkpoint",
     "find_checkpoint",
     "read_checkpoint",
     "write_checkpoint",
@@ -68,6 +69,41 @@ def find_checkpoint(path: str | Path) -> Path:
     found = path / CHECKPOINT_NAME if path.is_dir() else path
     if not found.is_file():
         raise CheckpointError(f"there is no checkpoint {found}; start the run without resuming")
+    return found
+
+
+def choose_checkpoint(resume: bool | str | Path, output: Path | None) -> Path | None:
+    """The checkpoint that a run in the folder ``output`` continues; None where it begins anew.
+
+    Raises:
+        ArgumentError: There is no folder to continue in.
+        CheckpointError: There is no checkpoint, or the run would replace another one's files.
+    """
+    run = RunFolder(output) if output is not None else None
+    if resume is False:
+        if run is not None and run.checkpoint.exists():
+            raise CheckpointError(
+                f"{run.checkpoint} exists; continue it with resume=True, or choose another "
+                "output folder"
+            )
+        if run is not None and run.weights.exists():
+            raise CheckpointError(
+                f"{run.weights} exists and would be replaced; choose another output folder"
+            )
+        return None
+    source = output if resume is True else Path(resume)
+    if source is None:
+        raise ArgumentError("resume=True needs an output folder; or pass the checkpoint's path")
+    found = find_checkpoint(source)
+    if run is not None:
+        is_here = found.parent.samefile(run.path)  # one that was renamed is of the same run
+        others = [run.checkpoint] if is_here else [run.checkpoint, run.weights]
+        taken = [each for each in others if each.exists() and not found.samefile(each)]
+        if taken:
+            raise CheckpointError(
+                f"to continue {found} would replace {taken[0]}; move that file away, or choose "
+                "another output folder"
+            )
     return found
 
 

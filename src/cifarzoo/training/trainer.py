@@ -20,7 +20,7 @@ from cifarzoo.compute.twin import evaluating
 from cifarzoo.data import ImageSet
 from cifarzoo.data.feed import Source
 from cifarzoo.data.loader import Transform
-from cifarzoo.errors import ArgumentError, CheckpointError
+from cifarzoo.errors import ArgumentError
 from cifarzoo.files.paths import user_path
 from cifarzoo.files.writing import make_directory
 from cifarzoo.frozen import thaw
@@ -29,7 +29,7 @@ from cifarzoo.recipe import Recipe
 from cifarzoo.recipe.optimizers import OptimizerFactory
 from cifarzoo.recipe.schedulers import SchedulerFactory
 from cifarzoo.runs import Hold, RunFolder
-from cifarzoo.training.checkpoint import find_checkpoint
+from cifarzoo.training.checkpoint import choose_checkpoint
 from cifarzoo.training.distillation import check_teacher
 from cifarzoo.training.distributed import World, joined_world
 from cifarzoo.training.history import History
@@ -219,7 +219,8 @@ class Trainer:
             joined_world(self.device) as world,
             self._locked(is_main=world.is_main) as hold,
         ):
-            saved = self._read_saved(resume)
+            found = choose_checkpoint(resume, self.output)
+            saved = read_saved(found, describe(self.model), self.recipe) if found else None
             return self._fit(world, hold, Data(train, val, steps_per_epoch, self.transform), saved)
 
     def _fit(self, world: World, hold: Hold | None, data: Data, saved: Saved | None) -> History:
@@ -341,35 +342,6 @@ class Trainer:
             fast_layout(twin, image_size, enabled=self.kernels),
         ):
             yield twin
-
-    def _read_saved(self, resume: bool | str | Path) -> Saved | None:
-        if resume is False:
-            if self.checkpoint is not None and self.checkpoint.exists():
-                raise CheckpointError(
-                    f"{self.checkpoint} exists; continue it with resume=True, or choose another "
-                    "output folder"
-                )
-            weights = RunFolder(self.output).weights if self.output is not None else None
-            if weights is not None and weights.exists():
-                raise CheckpointError(
-                    f"{weights} exists and would be replaced; choose another output folder"
-                )
-            return None
-        source = self.output if resume is True else Path(resume)
-        if source is None:
-            raise ArgumentError("resume=True needs an output folder; or pass the checkpoint's path")
-        found = find_checkpoint(source)
-        there = self.checkpoint
-        if self.output is not None and there is not None:
-            is_here = found.parent.samefile(self.output)  # one that was renamed is of the same run
-            others = [there] if is_here else [there, RunFolder(self.output).weights]
-            taken = [each for each in others if each.exists() and not found.samefile(each)]
-            if taken:
-                raise CheckpointError(
-                    f"to continue {found} would replace {taken[0]}; move that file away, or choose "
-                    "another output folder"
-                )
-        return read_saved(found, describe(self.model), self.recipe)
 
 
 @contextlib.contextmanager
