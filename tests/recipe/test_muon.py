@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cifarzoo.compute.machine import computes_bfloat16
 from cifarzoo.recipe.muon import MuonSGD, orthogonalize
 
 
@@ -33,7 +32,11 @@ def test_singular_values_move_towards_one_and_vectors_stay(
 
 @pytest.mark.parametrize("shape", [(2, 16, 144), (1, 64, 27), (1, 9, 14), (2, 4, 6), (1, 1, 3)])
 @pytest.mark.parametrize("steps", [0, 1, 3, 5])
-def test_wide_matrices_end_where_the_iterations_lead(shape: tuple[int, ...], steps: int) -> None:
+def test_wide_matrices_end_where_the_iterations_lead(
+    shape: tuple[int, ...], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # bfloat16 takes no shorter way, and its rounding grows where values are small
+    monkeypatch.setattr("cifarzoo.recipe.muon.computes_bfloat16", lambda device: False)
     u, values, vh = torch.linalg.svd(drawn(*shape).double(), full_matrices=False)
     values = values * torch.logspace(0, -5, values.shape[1])  # as of gradients: most are small
     matrices = (u * values[:, None]) @ vh
@@ -41,9 +44,8 @@ def test_wide_matrices_end_where_the_iterations_lead(shape: tuple[int, ...], ste
     for _ in range(steps):
         gram = x @ x.mT
         x = 3.4445 * x - 4.7750 * gram @ x + 2.0315 * gram @ gram @ x
-    tolerance = 0.05 if computes_bfloat16(torch.device("cpu")) else 2e-4
     found = orthogonalize(matrices.float(), steps)
-    torch.testing.assert_close(found, x.float(), rtol=0, atol=tolerance)
+    torch.testing.assert_close(found, x.float(), rtol=0, atol=2e-4)
 
 
 def test_the_scale_of_a_gradient_means_nothing() -> None:
