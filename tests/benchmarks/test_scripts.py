@@ -56,6 +56,7 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleT
             del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_every_program_answers_to_help() -> None:
     assert len(SCRIPTS) > 15
     done = subprocess.run(

@@ -80,6 +80,7 @@ def test_names_of_a_hundred_classes_stand_apart_in_a_picture_that_a_screen_shows
     assert figure.bbox.width <= 1920
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_are_drawn_on_a_picture_that_can_be_drawn() -> None:
     names = [f"class number {number}" for number in range(1000)]
     figure = cifarzoo.plot_confusion_matrix(torch.eye(1000).long().tolist(), names)

@@ -27,10 +27,12 @@ RECIPE = PLAIN.replace(epochs=1)
 def test_training_is_the_same_wherever_it_is_called(
     context: Callable[[], AbstractContextManager[object]], precision: str, few: ImageSet
 ) -> None:
-    plain, inside = (make_trainer(RECIPE, precision=precision) for _ in range(2))
-    plain.fit(few)
+    recipe = RECIPE.replace(batch_size=10)
+    plain, inside = (make_trainer(recipe, precision=precision) for _ in range(2))
+    images = few.subset(range(30))  # convolutions of float16 are slow on CPUs
+    plain.fit(images)
     with context():
-        inside.fit(few)
+        inside.fit(images)
     assert same_state(plain.model.state_dict(), inside.model.state_dict())
 
 
