@@ -36,7 +36,8 @@ from cifarzoo import CSVLogger, Logger, Recipe, Trainer, create_model, load_samp
 
 folder, rank = Path(sys.argv[1]), os.environ["RANK"]
 images = load_sample("train").subset(torch.load(folder / "index.pt"))
-model = create_model("simple", seed=int(rank))  # the processes must agree on the first one's
+name = os.environ.get("MODEL", "simple")
+model = create_model(name, seed=int(rank))  # the processes must agree on the first one's
 output = folder / f"out{rank}"
 
 
@@ -109,6 +110,27 @@ def test_two_processes_equal_one_with_the_same_batches(
         for record, reference in zip(records, expected.to_list(), strict=True):
             for field in ("train_loss", "train_accuracy", "val_loss", "learning_rate"):
                 assert record[field] == pytest.approx(reference[field], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_running_statistics_are_the_same_in_every_process(
+    sample_train: ImageSet, tmp_path: Path
+) -> None:
+    """What is validated is what every process hands over."""
+    PLAIN.replace(epochs=1).save(tmp_path / "recipe.json")
+    index = torch.arange(200)
+    torch.save(index, tmp_path / "index.pt")
+    launch(tmp_path, 2, MODEL="resnet20")
+    states = [torch.load(tmp_path / f"weights{rank}.pt") for rank in (0, 1)]
+    assert same_state(*states)
+    model = cifarzoo.create_model("resnet20")
+    model.load_state_dict(states[0])
+    images = sample_train.subset(index)
+    report = cifarzoo.evaluate(model, images, device="cpu", precision="float32")
+    for rank in (0, 1):
+        (record,) = json.loads((tmp_path / f"history{rank}.json").read_text())
+        assert record["val_accuracy"] == pytest.approx(report.accuracy)
+        assert record["val_loss"] == pytest.approx(report.loss, rel=1e-4)
 
 
 @pytest.mark.slow

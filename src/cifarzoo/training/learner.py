@@ -247,6 +247,7 @@ class Learner:
         """Mean loss and accuracy on ``feed``, over all processes."""
         network = self.judged
         network.eval()
+        self._world.share(network)  # running statistics are of each process's own batches
         totals, count = torch.zeros(2, device=self.device), 0
         for images, labels in feed.epoch():
             with self.place.autocast():
@@ -266,9 +267,10 @@ class Learner:
             self._lookahead.take()
 
     def finish(self) -> None:
-        """Give the model the averaged weights, if there are any."""
+        """Give the model the averaged weights, if there are any; the same in every process."""
         if self._ema is not None:
             unwrap(self.model).load_state_dict(self._ema.module.state_dict())
+        self._world.share(self.model)
 
     def release(self) -> None:
         """Hand the model back as it came: its mode, what is trainable, no new gradients."""
