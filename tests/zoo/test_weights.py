@@ -445,9 +445,9 @@ def run_of_an_epoch(output: Path, **fields: Any) -> cifarzoo.Trainer:
     """A finished run whose network has a normalization of its own."""
     model = cifarzoo.create_model("deep_bn", num_classes=10, seed=0)
     attach_card(model, ModelCard("deep_bn", preprocessing=OTHER))
-    recipe = cifarzoo.Recipe(epochs=1, batch_size=50, **fields)
+    recipe = cifarzoo.Recipe(epochs=1, batch_size=10, **fields)
     trainer = cifarzoo.Trainer(model, recipe, device="cpu", precision="float32", output=output)
-    trainer.fit(cifarzoo.load_sample("train").subset(range(150)))
+    trainer.fit(cifarzoo.load_sample("train").subset(range(30)))
     return trainer
 
 
