@@ -100,7 +100,7 @@ class _AttentionProducts(TorchFunctionMode):
             # its dense layers are no modules that are called
             weights = [w for w in (args[5], args[11]) if w is not None]
             self.macs += query[..., 0].numel() * sum(w.numel() for w in weights)
-        elif func is F.scaled_dot_product_attention:
+        elif getattr(func, "__name__", "") == "scaled_dot_product_attention":  # F's may be ours
             query, key, value = args[:3]
             self.macs += query[..., 0].numel() * key.shape[-2] * (key.shape[-1] + value.shape[-1])
         elif func in (torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__):

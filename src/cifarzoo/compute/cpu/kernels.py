@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from cifarzoo.compute.cpu.attention import replace_attention, restore_attention
 from cifarzoo.compute.cpu.conv import Conv2d
 from cifarzoo.compute.cpu.lookup import GELU, SiLU
 from cifarzoo.compute.cpu.norm import BatchNorm1d, BatchNorm2d
@@ -32,15 +33,16 @@ def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
     """Make layers of ``model`` faster on a CPU, within a ``with`` block.
 
     Layers that are exactly ``nn.Conv2d``, ``nn.BatchNorm1d``, ``nn.BatchNorm2d``, ``nn.MaxPool2d``,
-    ``nn.GELU`` or ``nn.SiLU`` then compute the same in another way where that is faster. Outputs
-    and gradients are equal except for rounding. In training, a batch of one value per channel is
-    normalized by the running statistics, where torch raises an error. Also in training, a
-    normalization may return a tensor of a special class. Its numbers are computed when they are
-    used, in the same pass as an activation behind it. It can be used like any other tensor, with
-    two exceptions that raise an error: a hook on it must be registered before an activation or
-    addition uses it, and a map that was added to it must stay as it is until the sum is used. Some
-    layers are left alone: subclasses, layers with hooks, layers that stand in several places of the
-    network, and layers on other devices.
+    ``nn.GELU`` or ``nn.SiLU`` then compute the same in another way where that is faster, and so
+    does ``torch.nn.functional.scaled_dot_product_attention``. Outputs and gradients are equal
+    except for rounding. In training, a batch of one value per channel is normalized by the running
+    statistics, where torch raises an error. Also in training, a normalization may return a tensor
+    of a special class. Its numbers are computed when they are used, in the same pass as an
+    activation behind it. It can be used like any other tensor, with two exceptions that raise an
+    error: a hook on it must be registered before an activation or addition uses it, and a map that
+    was added to it must stay as it is until the sum is used. Some layers are left alone:
+    subclasses, layers with hooks, layers that stand in several places of the network, and layers on
+    other devices.
 
     Blocks may be nested and overlap, also from several threads. The last one that ends puts the
     stock layers back. A copy or a pickle of the network that is made inside has stock layers.
@@ -61,6 +63,8 @@ def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
     may_wait = enabled and not any(_is_compiled(module) for module in model.modules())
     waits_for = "depthwise" if any(_is_depthwise(layer) for layer in layers) else "activation"
     with _lock:
+        if layers and not _users:
+            replace_attention()
         for layer in layers:
             _users[layer] = _users.get(layer, 0) + 1
             if type(layer) in _OURS:
@@ -78,6 +82,8 @@ def cpu_kernels(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
                     layer.__dict__.pop("waits_for", None)
                     if isinstance(layer, StandIn):
                         layer.__class__ = layer.stock  # type: ignore[assignment]  # as it was
+            if layers and not _users:
+                restore_attention()
 
 
 def _plain_layers(model: nn.Module) -> list[nn.Module]:

@@ -1,0 +1,152 @@
+"""Attention within `cpu_kernels`: torch's, with a faster gradient for few tokens in bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import cifarzoo
+from cifarzoo.compute.cpu import cpu_kernels
+
+STOCK = F.scaled_dot_product_attention
+CONV = nn.Conv2d(3, 8, 3)  # any layer that computes otherwise in the block
+
+
+def drawn(tokens: int, others: int, spread: float = 1.0) -> tuple[Tensor, ...]:
+    """Query, key, value and gradient: 3 images, 2 heads of 16 numbers, as views of one tensor."""
+    generator = torch.Generator().manual_seed(tokens)
+
+    def numbers(count: int, size: float) -> Tensor:
+        x = torch.randn(3, count, 2, 16, generator=generator).mul(size).bfloat16()
+        return x.transpose(1, 2)
+
+    return numbers(tokens, spread), numbers(others, spread), numbers(others, 1), numbers(tokens, 1)
+
+
+def learn(
+    attend: Callable[..., Tensor], inputs: tuple[Tensor, ...], **options: Any
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The result, and the gradients of query, key and value."""
+    *every, grad = (x.detach() for x in inputs)
+    every = [x.requires_grad_() for x in every]
+    y = attend(*every, **options)
+    return y, torch.autograd.grad(y, every, grad)
+
+
+@pytest.mark.parametrize(("tokens", "others"), [(65, 65), (1, 1), (7, 128), (128, 7)])
+@pytest.mark.parametrize("spread", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("scale", [None, 0.5])
+def test_gradients_are_as_exact_as_torchs(
+    tokens: int, others: int, spread: float, scale: float | None
+) -> None:
+    inputs = drawn(tokens, others, spread)
+    exact, to_exact = learn(STOCK, tuple(x.double() for x in inputs), scale=scale)
+    theirs, to_theirs = learn(STOCK, inputs, scale=scale)
+    with cpu_kernels(CONV):
+        ours, to_ours = learn(F.scaled_dot_product_attention, inputs, scale=scale)
+    assert ours.grad_fn is not None
+    assert ours.grad_fn.name() == "_AttentionBackward"
+    assert torch.equal(ours, theirs)
+    for found, other, true, value in zip(to_ours, to_theirs, to_exact, inputs, strict=False):
+        assert found.dtype == torch.bfloat16
+        assert found.shape == value.shape
+        # of one token alone, query and key have no gradient but for rounding
+        assert (found - true).norm() <= 1.02 * (other - true).norm() + 1e-2 * (others == 1)
+    assert exact.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"is_causal": True},
+        {"attn_mask": torch.ones(9, 9, dtype=torch.bool).tril()},
+        {"dropout_p": 0.5},
+    ],
+)
+def test_other_kinds_are_torchs(options: dict[str, Any]) -> None:
+    inputs = drawn(9, 9)
+    torch.manual_seed(0)
+    expected = learn(STOCK, inputs, **options)
+    torch.manual_seed(0)
+    with cpu_kernels(CONV):
+        found = learn(F.scaled_dot_product_attention, inputs, **options)
+    assert torch.equal(found[0], expected[0])
+    assert all(torch.equal(a, b) for a, b in zip(found[1], expected[1], strict=True))
+    assert found[0].grad_fn is not None
+    assert found[0].grad_fn.name() != "_AttentionBackward"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.float(),
+        lambda x: x.repeat(1, 1, 40, 1),  # 360 tokens
+        lambda x: x[0],  # without a batch
+    ],
+)
+def test_other_tensors_are_torchs(change: Callable[[Tensor], Tensor]) -> None:
+    inputs = tuple(change(x) for x in drawn(9, 9))
+    with cpu_kernels(CONV):
+        found, _ = learn(F.scaled_dot_product_attention, inputs)
+    assert found.grad_fn is not None
+    assert found.grad_fn.name() != "_AttentionBackward"
+
+
+def test_gradients_can_be_differentiated() -> None:
+    *every, _ = drawn(5, 5)
+    every = [x.detach().requires_grad_() for x in every]
+    seconds = []
+    # what torch computes in blocks has no second derivative
+    for convert, way in (
+        (Tensor.double, sdpa_kernel(SDPBackend.MATH)),
+        (Tensor.bfloat16, cpu_kernels(CONV)),
+    ):
+        with way:
+            y = F.scaled_dot_product_attention(*(convert(x) for x in every))
+            firsts = torch.autograd.grad(y.float().square().sum(), every, create_graph=True)
+            seconds.append(torch.autograd.grad(sum(x.square().sum() for x in firsts), every))
+    for found, true in zip(seconds[1], seconds[0], strict=True):
+        assert (found - true).norm() < 0.05 * true.norm()
+
+
+def test_torchs_function_comes_back_when_the_last_block_ends() -> None:
+    other = nn.Conv2d(3, 8, 3)
+    with cpu_kernels(CONV):
+        with cpu_kernels(other), cpu_kernels(CONV):
+            assert F.scaled_dot_product_attention is not STOCK
+        assert F.scaled_dot_product_attention is not STOCK
+    assert F.scaled_dot_product_attention is STOCK
+    with cpu_kernels(nn.Linear(2, 2)), cpu_kernels(CONV, enabled=False):
+        assert F.scaled_dot_product_attention is STOCK
+
+
+def test_networks_of_timm_and_torch_learn_as_without() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(4, 3, 32, 32, generator=generator)
+    model = cifarzoo.create_model("vit_tiny_patch4", seed=0)
+    assert isinstance(model, timm.models.VisionTransformer)
+    grads = []
+    for enabled in (True, False):
+        model.zero_grad()
+        with cpu_kernels(model, enabled=enabled), torch.autocast("cpu", torch.bfloat16):
+            loss = model(images).float().square().mean()
+            loss.backward()
+        grads.append(
+            torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        )
+    assert not torch.equal(*grads)
+    torch.testing.assert_close(grads[0], grads[1], rtol=0, atol=0.03 * float(grads[1].abs().max()))
+
+
+def test_its_products_are_counted_inside_as_outside() -> None:
+    model = cifarzoo.create_model("vit_tiny_patch4")
+    outside = cifarzoo.summary(model).total_mult_adds
+    with cpu_kernels(model):
+        assert cifarzoo.summary(model).total_mult_adds == outside
