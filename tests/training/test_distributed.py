@@ -113,11 +113,12 @@ def test_two_processes_equal_one_with_the_same_batches(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_running_statistics_are_the_same_in_every_process(
-    sample_train: ImageSet, tmp_path: Path
+    ema_decay: float, sample_train: ImageSet, tmp_path: Path
 ) -> None:
     """What is validated is what every process hands over."""
-    PLAIN.replace(epochs=1).save(tmp_path / "recipe.json")
+    PLAIN.replace(epochs=1, ema_decay=ema_decay).save(tmp_path / "recipe.json")
     index = torch.arange(200)
     torch.save(index, tmp_path / "index.pt")
     launch(tmp_path, 2, MODEL="resnet20")

@@ -129,7 +129,7 @@ POINTS = [(1, 1), (2, 2), (2, 3)]
         *((each, [(2, 2)]) for each in (as_dataloader, as_loader, as_list)),
         *(
             pytest.param(each, POINTS, marks=pytest.mark.slow)
-            for each in (as_dataloader, as_loader, as_list)
+            for each in (as_dataloader, as_dataloader_with_a_generator, as_loader, as_list)
         ),
     ],
 )

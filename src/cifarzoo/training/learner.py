@@ -235,7 +235,6 @@ class Learner:
         network = self._ema.module
         with cpu_kernels(network, enabled=self._kernels), self.place.autocast():
             measure_normalizations(network, images, still=self._still)
-        self._world.share(network)
 
     @property
     def judged(self) -> nn.Module:

@@ -127,7 +127,7 @@ def test_torchs_function_comes_back_when_the_last_block_ends() -> None:
         assert F.scaled_dot_product_attention is STOCK
 
 
-def test_networks_of_timm_and_torch_learn_as_without() -> None:
+def test_a_network_of_timm_learns_as_without() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(4, 3, 32, 32, generator=generator)
     model = cifarzoo.create_model("vit_tiny_patch4", seed=0)

@@ -26,7 +26,7 @@ static void configure_tiles(void) {
         uint8_t rows[16];
     } config = {.palette = 1};
     for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = 16;
-    __asm__ volatile("" : : "m"(config)); /* gcc's own header names 8 bytes of it: lost without */
+    __asm__ volatile("" : : "m"(config)); /* gcc believes that 8 of its bytes are read */
     _tile_loadconfig(&config);
 }
 
