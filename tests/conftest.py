@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import importlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import hypothesis
 import pytest
+import typer.testing
 from compiled import forget_kernels, without_kernels
 from file_server import FileServer
 from filelock import FileLock
@@ -21,6 +24,7 @@ import cifarzoo
 from cifarzoo import ImageSet, WeightsInfo
 from cifarzoo.compute.cpu import library
 from cifarzoo.data.sets import registry as sets
+from cifarzoo.data.sets import sample
 from cifarzoo.evaluation import metrics
 from cifarzoo.recipe import optimizers
 from cifarzoo.recipe.augmentation import registry as augmentations
@@ -55,6 +59,23 @@ def no_kernels() -> Iterator[None]:
     """No layers in C, whatever earlier runs have left in the cache; `built` has them."""
     with pytest.MonkeyPatch.context() as patch:
         without_kernels(patch)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_command_tree() -> Iterator[None]:
+    """The commands are built from their functions once, and not whenever a test calls one."""
+    with pytest.MonkeyPatch.context() as patch:
+        once = functools.cache(typer.main.get_command)
+        patch.setattr(typer.testing, "_get_command", once, raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_sample() -> Iterator[None]:
+    """The sample's pictures are decoded once; every call still gives a copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sample, "_read_mosaic", functools.cache(sample._read_mosaic))
         yield
 
 
@@ -147,6 +168,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     monkeypatch.setenv("no_proxy", "*")
     with FileServer().running() as running:
         yield running
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings at the command line draw no pictures, as where there is no matplotlib."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
 
 
 @pytest.fixture

@@ -15,12 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from command import run
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import cifarzoo
 from cifarzoo import History, Recipe, WeightsInfo
-from cifarzoo.cli import app
 from cifarzoo.cli.train import _choose_recipe
 from cifarzoo.errors import ArgumentError
 from cifarzoo.files.writing import file_digest
@@ -29,12 +28,6 @@ COMMANDS = (
     *("models", "info", "summary", "recipes", "data", "train"),
     *("evaluate", "calibrate", "report", "compare", "predict", "export", "verify"),
 )
-
-
-def run(*arguments: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +142,7 @@ def test_recipe_fields_can_be_overridden(tmp_path: Path) -> None:
     assert any(b"test/confusion" in log.read_bytes() for log in logs)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_recipe_file_is_a_recipe(tmp_path: Path) -> None:
     path = Recipe(epochs=1, batch_size=500).save(tmp_path / "mine.toml")
     run("train", "simple", "--data", "sample", "--recipe", path, "--output", tmp_path / "run")
@@ -253,6 +247,7 @@ def test_a_finished_run_is_not_overwritten(trained: Path) -> None:
     assert (trained / "weights.safetensors").read_bytes() == before
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_resume_takes_another_file_of_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run("train", "simple", "--data", "sample", "--set", "epochs=1", "--output", folder)
@@ -323,6 +318,7 @@ def test_a_run_is_evaluated_on_the_data_it_names(trained: Path) -> None:
     assert "a report is saved as" in run("evaluate", trained, "--save", "x.xyz", code=1).stderr
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_train_builds_the_network_of_the_recipe(tmp_path: Path) -> None:
     small = ("--set", "epochs=1", "--set", "batch_size=500", "--set", "image_sizes=[[0,16]]")
     narrow = ("--set", "model_options.widths=[24,32,48]", "--data", "sample")
@@ -352,6 +348,7 @@ def test_test_images_set_no_learning_rate() -> None:
     assert "use --val-size instead" in run("train", "simple", *plateau, code=1).stderr
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_temperature_is_fitted_on_what_was_held_out(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "my run"
     short = ("--data", "sample", "--set", "epochs=1", "--output", folder)
@@ -436,6 +433,7 @@ def test_report_writes_a_page_about_several_runs(trained: Path, tmp_path: Path) 
     assert "an .html file" in run("report", trained, "-o", tmp_path / "x.pdf", code=1).stderr
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_teacher_stays_the_same_for_a_whole_run(
     tmp_path: Path, give_weights: Callable[..., None]
 ) -> None:
@@ -457,6 +455,7 @@ def test_a_teacher_stays_the_same_for_a_whole_run(
     assert "the weights of the teacher 'simple' differ from those" in result.stderr
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_teacher_may_be_any_weights_of_a_model(
     tmp_path: Path, give_weights: Callable[..., None]
 ) -> None:

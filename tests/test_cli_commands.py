@@ -14,19 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import Result
-from typer.testing import CliRunner
+from command import run
 
 import cifarzoo
 from cifarzoo import Recipe
-from cifarzoo.cli import app
-
-
-def run(*arguments: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -328,12 +319,9 @@ def test_a_model_with_a_tag_says_how_python_loads_it() -> None:
 
 
 def test_layers_of_weights_are_shown_as_those_of_models(networks: tuple[Path, Path]) -> None:
-    shown = CliRunner().invoke(app, ["summary", "simple.original"])
-    assert shown.stdout == CliRunner().invoke(app, ["summary", "simple"]).stdout
+    assert run("summary", "simple.original").stdout == run("summary", "simple").stdout
     for arguments, problem in (
         (["summary", "simple.original", "--num-classes", "3"], "have the classes that they have"),
         (["info", str(networks[0])], "info takes the name of a model"),
     ):
-        found = CliRunner().invoke(app, arguments)
-        assert found.exit_code == 1
-        assert problem in " ".join(found.output.split())
+        assert problem in " ".join(run(*arguments, code=1).output.split())

@@ -10,20 +10,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from click.testing import Result
+from command import Result, run
 from PIL import Image
-from typer.testing import CliRunner
 
 import cifarzoo
-from cifarzoo.cli import app
 from cifarzoo.evaluation.inference import TestTimeAugmentation
-
-
-def run(*arguments: object, code: int = 0, stdin: bytes | None = None) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
 
 
 @pytest.fixture(scope="module")

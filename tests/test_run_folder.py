@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 import torch
+from command import run
 from torch import nn
 from torch.utils.data import DataLoader
-from typer.testing import CliRunner, Result
 
 import cifarzoo
 from cifarzoo import History, ImageSet, Logger, Recipe, Trainer, runs
-from cifarzoo.cli import app
 from cifarzoo.errors import ArgumentError, CheckpointError, InputError, OutputError
 from cifarzoo.runs import RunFolder
 from cifarzoo.zoo import registry
@@ -36,12 +35,6 @@ class Stop(Logger):
 
     def on_epoch(self, record: cifarzoo.EpochRecord) -> None:
         raise KeyboardInterrupt
-
-
-def run(*arguments: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result
 
 
 def start(
@@ -98,6 +91,7 @@ def test_the_command_line_reads_what_a_program_leaves(finished: Path, tmp_path: 
     assert "--val-size 5000" in run("calibrate", finished, code=1).stderr
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_programs_run_goes_on_at_the_command_line_as_if_it_had_not_stopped(
     sample_train: ImageSet, tmp_path: Path
 ) -> None:
@@ -121,6 +115,7 @@ def test_a_programs_run_goes_on_at_the_command_line_as_if_it_had_not_stopped(
     assert (folder / "report.json").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_options_and_normalization_of_a_programs_network_are_found_again(
     sample_train: ImageSet, tmp_path: Path
 ) -> None:

@@ -187,6 +187,7 @@ def test_other_files_are_passed_over_and_told(
     assert "other files than images were left out: 1" in caplog.text
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_folder_from_the_command_line(photos: Path, tmp_path: Path) -> None:
     """Trained, resumable, evaluated and reported by the same name."""
     run = tmp_path / "run"
@@ -218,6 +219,7 @@ def test_a_module_of_ones_own_on_the_command_line(
     assert "module 'no_such_module' cannot be imported" in done.output
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_network_takes_the_normalization_of_what_it_is_trained_on(tmp_path: Path) -> None:
     @register_dataset("odd", preprocessing=Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3))
     def odd(split: str, **ignored: Any) -> ImageSet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from cifarzoo.zoo.card import CIFAR10_CLASSES
 
 __all__ = ["load_sample"]
 
+_FOLDER = resources.files("cifarzoo.data") / "sample"
 _MOSAIC_COLUMNS = 50
 
 
@@ -34,14 +35,10 @@ def load_sample(split: Literal["train", "test"] = "train") -> ImageSet:
         >>> load_sample("test")
         ImageSet('cifar10 sample test', 1,000 images 32x32, 10 classes)
     """
-    from PIL import Image
-
     if split not in ("train", "test"):
         raise ArgumentError(f"split must be 'train' or 'test'; got {split!r}")
-    folder = resources.files("cifarzoo.data") / "sample"
-    labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))[split]
-    with (folder / f"{split}.webp").open("rb") as file:
-        mosaic = np.asarray(Image.open(file).convert("RGB"))
+    labels = json.loads((_FOLDER / "labels.json").read_text(encoding="utf-8"))[split]
+    mosaic = _read_mosaic(split)
     rows = len(labels) // _MOSAIC_COLUMNS
     images = mosaic.reshape(rows, 32, _MOSAIC_COLUMNS, 32, 3).transpose(0, 2, 4, 1, 3)
     return ImageSet(
@@ -50,3 +47,11 @@ def load_sample(split: Literal["train", "test"] = "train") -> ImageSet:
         CIFAR10_CLASSES,
         f"cifar10 sample {split}",
     )
+
+
+def _read_mosaic(split: str) -> np.ndarray[Any, Any]:
+    """All images of a split as one picture, (32 x rows, 32 x columns, 3)."""
+    from PIL import Image
+
+    with (_FOLDER / f"{split}.webp").open("rb") as file:
+        return np.asarray(Image.open(file).convert("RGB"))
