@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from browser import miss
+from command import run
 from runs import PLAIN
 
 import cifarzoo
@@ -80,8 +81,7 @@ def test_two_machines_train_what_one_does(hosts: list[str], tmp_path: Path) -> N
             machine.kill()
     assert not (tmp_path / "machine1").exists()  # the first machine alone writes
 
-    alone = [sys.executable, *train, str(tmp_path / "alone")]
-    subprocess.run(alone, check=True, capture_output=True, timeout=240)
+    run(*train[2:], tmp_path / "alone")
     found, expected = (
         cifarzoo.load_model(tmp_path / name / "weights.safetensors").state_dict()
         for name in ("machine0", "alone")
