@@ -23,7 +23,7 @@ CPU: dict[str, Any] = {"device": "cpu", "precision": "float32"}
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    return cifarzoo.create_model("resnet20", pretrained=True)
+    return cifarzoo.create_model("simple", pretrained=True)
 
 
 @pytest.fixture
