@@ -197,7 +197,7 @@ def test_features_give_the_logits_when_the_last_layer_sees_them(few: ImageSet) -
 ELSEWHERE: dict[str, Any] = {
     "fc": lambda: torchvision.models.resnet18(num_classes=7),
     "classifier.1": lambda: torchvision.models.mobilenet_v2(num_classes=7),
-    "classifier.6": lambda: torchvision.models.vgg11_bn(num_classes=7),
+    "classifier.6": lambda: torchvision.models.vgg11_bn(num_classes=7, init_weights=False),
     "head.fc": lambda: timm.create_model("convnext_atto", num_classes=7),
     "head": lambda: timm.create_model("vit_tiny_patch16_224", num_classes=7, img_size=32),
     "3": lambda: nn.Sequential(

@@ -146,19 +146,15 @@ def test_a_run_that_a_logger_ends_has_the_averages_of_a_whole_one(
     average: str, few: ImageSet, sample_test: ImageSet, tmp_path: Path
 ) -> None:
     """With validation images and without, and when it is resumed."""
-    recipe = PLAIN.replace(epochs=3, batch_size=20, model_options={}, **{average: 0.9})
+    recipe = PLAIN.replace(epochs=3, batch_size=20, **{average: 0.9})
     few = few.subset(range(60))
     found = []
     for val, output in ((None, tmp_path), (sample_test.subset(range(20)), None)):
-        trainer = make_trainer(
-            recipe, model="resnet20", loggers=[End(2)], output=output, scheduler="constant"
-        )
+        trainer = Trainer(Normalized(), recipe, loggers=[End(2)], output=output, **PLACE)
         trainer.fit(few, val)
         found.append({k: v.clone() for k, v in trainer.model.state_dict().items()})
     assert same_state(*found)
-    again = make_trainer(
-        recipe, model="resnet20", loggers=[End(2)], output=tmp_path, scheduler="constant"
-    )
+    again = Trainer(Normalized(), recipe, loggers=[End(2)], output=tmp_path, **PLACE)
     again.fit(few, resume=True)
     assert same_state(again.model.state_dict(), found[0])
     if average == "lookahead_decay":
