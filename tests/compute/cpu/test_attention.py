@@ -10,7 +10,6 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import cifarzoo
 from cifarzoo.compute.cpu import cpu_kernels
@@ -67,7 +66,9 @@ def test_gradients_are_as_exact_as_torchs(
     [
         {"is_causal": True},
         {"attn_mask": torch.ones(9, 9, dtype=torch.bool).tril()},
-        {"dropout_p": 0.5},
+        {"attn_mask": torch.ones(9, 9, dtype=torch.bool).tril(), "dropout_p": 0.5},
+        {"dropout_p": 0.001},  # too little for what is drawn
+        {"dropout_p": 1.0},
     ],
 )
 def test_other_kinds_are_torchs(options: dict[str, Any]) -> None:
@@ -81,6 +82,59 @@ def test_other_kinds_are_torchs(options: dict[str, Any]) -> None:
     assert all(torch.equal(a, b) for a, b in zip(found[1], expected[1], strict=True))
     assert found[0].grad_fn is not None
     assert found[0].grad_fn.name() != "_AttentionBackward"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "error"), [(torch.bfloat16, 1e-2), (torch.float32, 3e-5)], ids=str
+)
+@pytest.mark.parametrize("dropout", [0.1, 0.75])
+def test_dropout_is_that_of_the_weights_it_has_drawn(
+    dtype: torch.dtype, error: float, dropout: float
+) -> None:
+    inputs = tuple(x.to(dtype) for x in drawn(200, 90))
+    torch.manual_seed(0)
+    with cpu_kernels(CONV):
+        found, to_found = learn(F.scaled_dot_product_attention, inputs, dropout_p=dropout)
+    node: Any = found.grad_fn
+    assert node.name() == "_AttentionBackward"
+    kept = node.kept
+    assert kept.shape == (3, 2, 200, 90)
+    assert float(kept.double().mean()) == pytest.approx(1 - dropout, abs=0.004)
+    assert float(kept.double().mean((0, 1)).std()) == pytest.approx(
+        (dropout * (1 - dropout) / 6) ** 0.5, rel=0.05
+    )  # as of draws that know nothing of each other
+
+    def exactly(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        weights = (query @ key.mT / 16**0.5).softmax(-1)
+        return (weights * kept / (1 - dropout)) @ value
+
+    expected, to_expected = learn(exactly, tuple(x.double() for x in inputs))
+    for ours, true in zip((found, *to_found), (expected, *to_expected), strict=True):
+        assert ours.dtype == dtype
+        assert (ours - true).norm() < error * true.norm()
+
+
+def test_the_seed_decides_what_is_dropped() -> None:
+    inputs = drawn(9, 9)
+    with cpu_kernels(CONV):
+        results = []
+        for seed in (0, 0, 1):
+            torch.manual_seed(seed)
+            results.append(learn(F.scaled_dot_product_attention, inputs, dropout_p=0.3)[0])
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16):
+            within = learn(F.scaled_dot_product_attention, inputs, dropout_p=0.3)[0]
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+    assert torch.equal(results[0], within)
+
+
+def test_float32_within_an_autocast_is_left_to_torch() -> None:
+    inputs = tuple(x.float() for x in drawn(9, 9))
+    with cpu_kernels(CONV), torch.autocast("cpu", torch.bfloat16):
+        found, _ = learn(F.scaled_dot_product_attention, inputs, dropout_p=0.3)
+    assert found.grad_fn is not None
+    assert found.grad_fn.name() != "_AttentionBackward"
 
 
 @pytest.mark.parametrize(
@@ -99,20 +153,29 @@ def test_other_tensors_are_torchs(change: Callable[[Tensor], Tensor]) -> None:
     assert found.grad_fn.name() != "_AttentionBackward"
 
 
-def test_gradients_can_be_differentiated() -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradients_can_be_differentiated(dropout: float) -> None:
     *every, _ = drawn(5, 5)
     every = [x.detach().requires_grad_() for x in every]
     seconds = []
-    # what torch computes in blocks has no second derivative
-    for convert, way in (
-        (Tensor.double, sdpa_kernel(SDPBackend.MATH)),
-        (Tensor.bfloat16, cpu_kernels(CONV)),
-    ):
-        with way:
-            y = F.scaled_dot_product_attention(*(convert(x) for x in every))
+    kept: Any = 1.0
+
+    def exactly(query: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tensor:
+        weights = (query @ key.mT / 16**0.5).softmax(-1)
+        return (weights * kept / (1 - dropout_p)) @ value
+
+    # torch's own has no second derivative where it computes in blocks
+    for convert in (Tensor.bfloat16, Tensor.double):
+        with cpu_kernels(CONV):
+            ours = convert is Tensor.bfloat16
+            attend = F.scaled_dot_product_attention if ours else exactly
+            y = attend(*(convert(x) for x in every), dropout_p=dropout)
+            if ours and dropout:
+                node: Any = y.grad_fn
+                kept = node.kept
             firsts = torch.autograd.grad(y.float().square().sum(), every, create_graph=True)
             seconds.append(torch.autograd.grad(sum(x.square().sum() for x in firsts), every))
-    for found, true in zip(seconds[1], seconds[0], strict=True):
+    for found, true in zip(seconds[0], seconds[1], strict=True):
         assert (found - true).norm() < 0.05 * true.norm()
 
 

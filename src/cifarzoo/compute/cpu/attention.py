@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ __all__ = ["attend", "replace_attention", "restore_attention"]
 
 _stock: Callable[..., Tensor] = F.scaled_dot_product_attention
 _LONGEST = 128  # tokens; of more, the products of each pair of tokens no longer stay in the cache
+_DRAWN = 2**16  # values that a draw may have
 
 
 def replace_attention() -> None:
@@ -37,24 +39,29 @@ def attend(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Torch's attention; in bfloat16, the gradient of few tokens is computed by large products.
+    """Torch's attention, where two ways of torch's are slow computed in another way.
 
-    torch goes through the tokens of each image and head in small blocks, whose products in bfloat16
-    take up to thirty times as long as the forward pass.
+    In bfloat16, the gradient of few tokens is computed by large products: torch goes through the
+    tokens of each image and head in small blocks, which takes up to thirty times as long as the
+    forward pass. With dropout, four weights are drawn at once: torch draws each by itself, on one
+    core.
 
     Args:
         query: (B, heads, tokens, width), as the next two; the other arguments are torch's too.
         key: Of as many tokens as ``value``.
         value: What is averaged.
         attn_mask: As torch's.
-        dropout_p: As torch's.
+        dropout_p: As torch's, to 1/65536.
         is_causal: As torch's.
         scale: As torch's.
         enable_gqa: As torch's.
     """
-    is_plain = attn_mask is None and not (dropout_p or is_causal or enable_gqa)
-    if is_plain and _takes(query, key, value):
-        result: Tensor = _Attention.apply(query, key, value, scale)
+    is_plain = attn_mask is None and not (is_causal or enable_gqa)
+    if is_plain and _takes(query, key, value, dropout_p):
+        lost = round(_DRAWN * dropout_p)
+        kept = _draw((*query.shape[:3], key.shape[2]), lost) if lost else None
+        enlarged = _DRAWN / (_DRAWN - lost)  # so that the mean stays the same
+        result: Tensor = _Attention.apply(query, key, value, scale, kept, enlarged)
         return result
     return _stock(
         query,
@@ -68,18 +75,31 @@ def attend(
     )
 
 
-def _takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
+def _takes(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> bool:
     every = (query, key, value)
+    if dropout:  # what is drawn must be fine enough; autocast would round float32 first
+        is_float32 = query.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        is_slow = 0.01 <= dropout <= 0.99 and (is_float32 or query.dtype == torch.bfloat16)
+    else:
+        tokens = max(query.shape[-2], key.shape[-2])
+        is_slow = tokens <= _LONGEST and query.dtype == torch.bfloat16
     return (
-        native.is_eager()
-        and all(type(x) is Tensor and x.dtype == torch.bfloat16 and x.ndim == 4 for x in every)
+        is_slow
+        and native.is_eager()
+        and all(type(x) is Tensor and x.dtype == query.dtype and x.ndim == 4 for x in every)
         and torch.is_grad_enabled()
         and any(x.requires_grad for x in every)
         and all(x.device.type == "cpu" and x.shape[:2] == query.shape[:2] for x in every)
         and query.shape[3] == key.shape[3]
         and key.shape[2] == value.shape[2]
-        and max(query.shape[2], key.shape[2]) <= _LONGEST
     )
+
+
+def _draw(shape: tuple[int, ...], lost: int) -> Tensor:
+    """Which weights are kept: each with the same probability, without ``lost`` of `_DRAWN`."""
+    count = math.prod(shape)
+    words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+    return (words.view(torch.int16)[:count] >= lost - _DRAWN // 2).view(shape)
 
 
 def _weights(query: Tensor, key: Tensor, scale: float) -> Tensor:
@@ -89,27 +109,47 @@ def _weights(query: Tensor, key: Tensor, scale: float) -> Tensor:
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float | None,
+        kept: Tensor | None,
+        enlarged: float,
+    ) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.scale = query.shape[3] ** -0.5 if scale is None else scale
-        return _stock(query, key, value, scale=scale)
+        ctx.kept, ctx.enlarged = kept, enlarged
+        if kept is None:
+            return _stock(query, key, value, scale=scale)
+        with torch.autocast("cpu", enabled=False):
+            weights = _weights(query, key, ctx.scale).mul_(kept.float().mul_(enlarged))
+            return weights.to(value.dtype) @ value
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value = ctx.saved_tensors
         with torch.autocast("cpu", enabled=False):
+            factors = None if ctx.kept is None else ctx.kept.float().mul_(ctx.enlarged)
             if torch.is_grad_enabled():  # the gradient is itself to be differentiated
-                result = (_weights(query, key, ctx.scale) @ value.float()).to(grad.dtype)
+                weights = _weights(query, key, ctx.scale)
+                dropped = weights if factors is None else weights * factors
+                result = (dropped @ value.float()).to(grad.dtype)
                 wanted = [x for x in (query, key, value) if x.requires_grad]
                 found = iter(torch.autograd.grad(result, wanted, grad, create_graph=True))
                 every = (query, key, value)
-                return (*(next(found) if x.requires_grad else None for x in every), None)
+                gradients = (next(found) if x.requires_grad else None for x in every)
+                return (*gradients, None, None, None)
             weights = _weights(query, key, ctx.scale)
             # float32 where differences are taken, and before an exponential
             to_weights = grad.float() @ value.float().mT
-            to_value = weights.to(grad.dtype).mT @ grad
+            dropped = weights
+            if factors is not None:
+                dropped, to_weights = weights * factors, to_weights.mul_(factors)
+            to_value = dropped.to(grad.dtype).mT @ grad
             to_products = torch.ops.aten._softmax_backward_data(
                 to_weights, weights, -1, torch.float32
             )
             to_products = to_products.mul_(ctx.scale).to(grad.dtype)
-            return to_products @ key, to_products.mT @ query, to_value, None
+            return to_products @ key, to_products.mT @ query, to_value, None, None, None
