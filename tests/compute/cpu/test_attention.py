@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import cifarzoo
-from cifarzoo.compute.cpu import cpu_kernels
+from cifarzoo.compute.cpu import attention, cpu_kernels
 
 STOCK = F.scaled_dot_product_attention
 CONV = nn.Conv2d(3, 8, 3)  # any layer that computes otherwise in the block
@@ -39,7 +39,7 @@ def learn(
     return y, torch.autograd.grad(y, every, grad)
 
 
-@pytest.mark.parametrize(("tokens", "others"), [(65, 65), (1, 1), (7, 128), (128, 7)])
+@pytest.mark.parametrize(("tokens", "others"), [(65, 65), (1, 1), (7, 128), (256, 7)])
 @pytest.mark.parametrize("spread", [0.3, 1.0, 4.0])
 @pytest.mark.parametrize("scale", [None, 0.5])
 def test_gradients_are_as_exact_as_torchs(
@@ -112,6 +112,23 @@ def test_dropout_is_that_of_the_weights_it_has_drawn(
     for ours, true in zip((found, *to_found), (expected, *to_expected), strict=True):
         assert ours.dtype == dtype
         assert (ours - true).norm() < error * true.norm()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_images_may_be_computed_in_parts(dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = tuple(x.float() if dropout else x for x in drawn(20, 30))
+    found = []
+    for at_once in (1, 2 * 20 * 30 * 2, 2**18):  # one image, two and one, all three
+        monkeypatch.setattr(attention, "_AT_ONCE", at_once)
+        torch.manual_seed(0)
+        with cpu_kernels(CONV):
+            result, gradients = learn(F.scaled_dot_product_attention, inputs, dropout_p=dropout)
+        found.append((result, *gradients))
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            torch.testing.assert_close(
+                one, other, rtol=1e-2 if one.dtype != torch.float32 else 1e-5, atol=1e-5
+            )
 
 
 def test_the_seed_decides_what_is_dropped() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from cifarzoo.compute.cpu import native
 __all__ = ["attend", "replace_attention", "restore_attention"]
 
 _stock: Callable[..., Tensor] = F.scaled_dot_product_attention
-_LONGEST = 128  # tokens; of more, the products of each pair of tokens no longer stay in the cache
+_LONGEST = 256  # tokens; of more, torch's blocks take less time
+_AT_ONCE = 2**18  # weights: of one image with 256 tokens and 4 heads
 _DRAWN = 2**16  # values that a draw may have
 
 
@@ -107,6 +108,13 @@ def _weights(query: Tensor, key: Tensor, scale: float) -> Tensor:
     return ((query.float() * scale) @ key.float().mT).softmax(-1)
 
 
+def _parts(query: Tensor, key: Tensor) -> Iterator[slice]:
+    """As many images at once as have weights that stay in the cache."""
+    images, heads, tokens, _ = query.shape
+    count = max(1, _AT_ONCE // (heads * tokens * key.shape[2]))
+    return (slice(start, start + count) for start in range(0, images, count))
+
+
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -124,32 +132,41 @@ class _Attention(torch.autograd.Function):
         if kept is None:
             return _stock(query, key, value, scale=scale)
         with torch.autocast("cpu", enabled=False):
-            weights = _weights(query, key, ctx.scale).mul_(kept.float().mul_(enlarged))
-            return weights.to(value.dtype) @ value
+            result = query.new_empty((*query.shape[:3], value.shape[3]))
+            for part in _parts(query, key):
+                weights = _weights(query[part], key[part], ctx.scale)
+                weights.mul_(kept[part].float().mul_(enlarged))
+                result[part] = weights.to(value.dtype) @ value[part]
+            return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value = ctx.saved_tensors
         with torch.autocast("cpu", enabled=False):
-            factors = None if ctx.kept is None else ctx.kept.float().mul_(ctx.enlarged)
             if torch.is_grad_enabled():  # the gradient is itself to be differentiated
                 weights = _weights(query, key, ctx.scale)
-                dropped = weights if factors is None else weights * factors
-                result = (dropped @ value.float()).to(grad.dtype)
+                if ctx.kept is not None:
+                    weights = weights * ctx.kept * ctx.enlarged
+                result = (weights @ value.float()).to(grad.dtype)
                 wanted = [x for x in (query, key, value) if x.requires_grad]
                 found = iter(torch.autograd.grad(result, wanted, grad, create_graph=True))
                 every = (query, key, value)
                 gradients = (next(found) if x.requires_grad else None for x in every)
                 return (*gradients, None, None, None)
-            weights = _weights(query, key, ctx.scale)
-            # float32 where differences are taken, and before an exponential
-            to_weights = grad.float() @ value.float().mT
-            dropped = weights
-            if factors is not None:
-                dropped, to_weights = weights * factors, to_weights.mul_(factors)
-            to_value = dropped.to(grad.dtype).mT @ grad
-            to_products = torch.ops.aten._softmax_backward_data(
-                to_weights, weights, -1, torch.float32
-            )
-            to_products = to_products.mul_(ctx.scale).to(grad.dtype)
-            return to_products @ key, to_products.mT @ query, to_value, None, None, None
+            to_query, to_key, to_value = map(torch.empty_like, (query, key, value))
+            for part in _parts(query, key):
+                weights = _weights(query[part], key[part], ctx.scale)
+                # float32 where differences are taken, and before an exponential
+                to_weights = grad[part].float() @ value[part].float().mT
+                dropped = weights
+                if ctx.kept is not None:
+                    factors = ctx.kept[part].float().mul_(ctx.enlarged)
+                    dropped, to_weights = weights * factors, to_weights.mul_(factors)
+                to_value[part] = dropped.to(grad.dtype).mT @ grad[part]
+                to_products = torch.ops.aten._softmax_backward_data(
+                    to_weights, weights, -1, torch.float32
+                )
+                to_products = to_products.mul_(ctx.scale).to(grad.dtype)
+                to_query[part] = to_products @ key[part]
+                to_key[part] = to_products.mT @ query[part]
+            return to_query, to_key, to_value, None, None, None
