@@ -14,6 +14,7 @@ from cifarzoo.compute.cpu.depthwise import (
     activated_depthwise_conv2d,
     depthwise_conv2d,
 )
+from cifarzoo.compute.cpu.grouped import grouped_conv2d, groups_at_once
 from cifarzoo.compute.cpu.late import activated, settled
 from cifarzoo.compute.cpu.pixels import CHANNELS_OF_A_PRODUCT, pixel_conv2d, weight_by_product
 from cifarzoo.compute.cpu.standin import StandIn
@@ -39,6 +40,7 @@ _MANY_IMAGES = 128  # in a batch; fewer do not win back what it costs to cut the
 Way = Literal[
     "dense",
     "depthwise",
+    "groups",
     "pixels",
     "pixels in C",
     "product",
@@ -59,6 +61,7 @@ class Conv2d(nn.Conv2d, StandIn):
     matrix product, of the outputs' gradient and the patches of the input. Where the processor has a
     matrix unit, that computes the weight gradient instead. In bfloat16 a convolution of 1x1 is a
     product of all pixels; in float32 it is computed in C, or only its weight gradient is a product.
+    In bfloat16 groups of few channels are computed several at once; see `grouped`.
     In float32 layers of 3x3 take Winograd's algorithm, best in C; see `winograd_conv2d`.
     """
 
@@ -80,6 +83,8 @@ class Conv2d(nn.Conv2d, StandIn):
             return _pixels(x, self.weight.flatten(1), self.bias)
         if way == "pixels in C":
             return pixel_conv2d(x, self.weight, self.bias)
+        if way == "groups":
+            return grouped_conv2d(x, self, groups_at_once(self))
         if way == "depthwise":
             return depthwise_conv2d(x.to(_dtype(x)), self.weight, self.bias, self._steps())
         if way == "winograd":
@@ -119,6 +124,8 @@ class Conv2d(nn.Conv2d, StandIn):
             return "torch"
         if self.groups > 1 and self._is_depthwise() and native.takes(x) and self._fits_into(x):
             return "depthwise" if _dtype(x) in native.NAMES else "torch"
+        if self.groups > 1 and self._is_of_small_groups(x):
+            return "groups"
         if self.groups > 1 or set(self.dilation) != {1} or self.padding_mode != "zeros":
             return "torch"
         if isinstance(self.padding, str):
@@ -177,6 +184,16 @@ class Conv2d(nn.Conv2d, StandIn):
         """Whether each output pixel is a dense layer of one pixel, which lie in rows."""
         plain = self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0)
         return plain and x.is_contiguous(memory_format=torch.channels_last)
+
+    def _is_of_small_groups(self, x: Tensor) -> bool:
+        """Whether several groups, each of more than one channel, are sooner computed as one."""
+        return (
+            _dtype(x) == torch.bfloat16
+            and self.groups < self.in_channels
+            and self.padding_mode == "zeros"
+            and x.is_contiguous(memory_format=torch.channels_last)
+            and groups_at_once(self) > 1
+        )
 
     def _is_of_few_channels(self, x: Tensor) -> bool:
         """Whether it is one of pixels in float32, so few of whose filters stay in the cache."""
