@@ -33,6 +33,7 @@ IMAGES = {
     "MobileNetV2": 2_560,
     "ConvMixer-256/8": 2_560,
     "DenseNet-BC-100-12": 2_560,
+    "cct_7_3x1": 256,
 }
 MODELS = ("simple", "deep_bn", "resnet20", "resnet56", "resnet18_cifar", "airbench94")
 BATCH = 128

@@ -33,5 +33,5 @@ def grouped_conv2d(x: Tensor, layer: nn.Conv2d, count: int) -> Tensor:
 def _merged(weight: Tensor, groups: int, count: int) -> Tensor:
     """The filters of fewer groups, which have zeros where they see channels of another one."""
     own = torch.eye(count, dtype=weight.dtype)[:, None, :, None, None, None]
-    filters = weight.unflatten(0, (groups // count, count, -1))
-    return (filters[:, :, :, None] * own).flatten(3, 4).flatten(0, 2)
+    filters = weight.view(groups // count, count, len(weight) // groups, 1, *weight.shape[1:])
+    return (filters * own).flatten(3, 4).flatten(0, 2)
