@@ -24,6 +24,7 @@ __all__ = [
     "each_kind_slowly",
     "each_model",
     "each_model_slowly",
+    "hollow",
 ]
 
 MODELS = cifarzoo.list_models()
@@ -84,6 +85,12 @@ _SHORT: dict[str, dict[str, Any]] = {
     "vit_tiny_patch4": {"depth": 2, "width": 48, "heads": 3, "patch": 4},
     "wrn40_1": {"depth": 16, "width": 1},
 }
+
+
+def hollow(name: str, **options: Any) -> nn.Module:
+    """A network without memory and numbers, which is made at once; its maps have shapes alone."""
+    with torch.device("meta"):
+        return cifarzoo.create_model(name, **options)
 
 
 def create_short(name: str, *, seed: int = 0) -> nn.Module:
