@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 import torch
 import typer
-from kinds import each_kind, hollow
+from kinds import each_kind_slowly, hollow
 
 import cifarzoo
 from cifarzoo import cli
@@ -83,7 +83,7 @@ def test_every_command_has_its_help_in_the_page(pages: ModuleType) -> None:
     assert cli.app.rich_markup_mode == "markdown"
 
 
-@each_kind
+@each_kind_slowly
 def test_every_model_has_a_page(name: str, pages: ModuleType) -> None:
     spec = cifarzoo.get_model_info(name)
     model = hollow(name)

@@ -56,8 +56,9 @@ def test_confusion_matrix_writes_every_count() -> None:
     assert axes.images[0].get_array().tolist() == [[5 / 6, 1 / 6], [0, 1]]
 
 
-@pytest.mark.parametrize("largest", [7, 970, 9_700, 123_456])
-@pytest.mark.parametrize("count", [2, 10, 20])
+@pytest.mark.parametrize(
+    ("count", "largest"), [(2, 123_456), (10, 7), (10, 970), (10, 9_700), (20, 970), (20, 123_456)]
+)
 def test_counts_are_large_and_stay_in_their_cells(count: int, largest: int) -> None:
     names = [f"a class {number}" for number in range(count)]
     figure = cifarzoo.plot_confusion_matrix([[largest] * count] * count, names, title="pets")

@@ -50,7 +50,7 @@ def test_a_network_with_a_new_last_layer_is_read_back_from_its_file(tmp_path: Pa
     [
         ("alexnet", "classifier.6", 224),
         ("googlenet", "fc", 224),
-        ("inception_v3", "fc", 299),
+        pytest.param("inception_v3", "fc", 299, marks=pytest.mark.slow),
         ("resnet18", "fc", 32),
         ("squeezenet1_1", "classifier.1", 224),
         ("vit_b_16", "heads.head", 224),
