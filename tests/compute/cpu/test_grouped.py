@@ -70,5 +70,7 @@ def test_other_groups_are_torchs() -> None:
     assert way(few, 32, 8, padding=1, padding_mode="reflect") == "torch"
     assert way(few, 32, 32, padding=3) == "torch"  # one channel each
     assert way(many, 64, 4) == "torch"  # 16 channels each
+    prime = torch.zeros(2, 37 * 2, 8, 8, dtype=torch.bfloat16).to(memory_format=LAST)
+    assert way(prime, 37 * 2, 37) == "torch"  # would be all channels at once
     with torch.no_grad():
         assert way(few, 32, 8) == "groups"

@@ -13,14 +13,16 @@ from torch import Tensor, nn
 __all__ = ["grouped_conv2d", "groups_at_once"]
 
 _BLOCK = 16  # channels
+_MOST = 64  # channels; of more, the zeros cost more than the blocks gain
 
 
 def groups_at_once(layer: nn.Conv2d) -> int:
-    """How many groups make one of 16 channels or more; 1 where each has so many."""
+    """How many groups make one of 16 channels or more; 1 where that does not pay."""
     channels = max(layer.in_channels, layer.out_channels) // layer.groups
     counts = range(1, layer.groups + 1)
     divisors = [count for count in counts if layer.groups % count == 0]
-    return next((n for n in divisors if n * channels >= _BLOCK), layer.groups)
+    count = next((n for n in divisors if n * channels >= _BLOCK), layer.groups)
+    return count if count * channels <= _MOST else 1
 
 
 def grouped_conv2d(x: Tensor, layer: nn.Conv2d, count: int) -> Tensor:
