@@ -48,6 +48,32 @@ def test_uint8_is_normalized_and_floats_are_taken_as_they_are() -> None:
     assert torch.equal(second, images.float() / 100)
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("set", ""),
+        ("loader as the recipe", ""),
+        ("loader", "(flip=random, cutout=4) is not applied, as a Loader makes its batches itself"),
+        ("list", "(flip=random, cutout=4) is not applied, as a list makes"),
+        ("another process", ""),
+    ],
+)
+def test_an_augmentation_that_is_not_applied_is_told(
+    kind: str, told: str, few: ImageSet, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = PLAIN.replace(augmentation={"flip": "random", "cutout": 4})
+    augmentation = recipe.augmentation if kind == "loader as the recipe" else None
+    loader = Loader(few, batch_size=50, augmentation=augmentation)
+    sources: dict[str, Any] = {"set": few, "list": make_batches(few)}
+    rank = int(kind == "another process")
+    Feed.for_training(sources.get(kind, loader), recipe, **PLACE, rank=rank, world_size=2)
+    assert told in caplog.text
+    assert bool(caplog.text) == bool(told)
+    caplog.clear()
+    Feed.for_training(sources.get(kind, loader), PLAIN, **PLACE)
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_batches_have_the_runs_dtype(dtype: torch.dtype, few: ImageSet) -> None:
     place = {**PLACE, "place": Place(torch.device("cpu"), dtype)}

@@ -13,7 +13,7 @@ from cifarzoo.compute.place import Place
 from cifarzoo.data.batches import Batches, check_labels
 from cifarzoo.data.checks import Checks
 from cifarzoo.data.imageset import ImageSet
-from cifarzoo.data.loader import Loader, Transform
+from cifarzoo.data.loader import Loader, Transform, tell_what_is_not_applied
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.names import whole_number
 from cifarzoo.recipe import Recipe
@@ -119,6 +119,8 @@ class Feed:
                 f"transform changes the images of an ImageSet; a {type(source).__name__} makes its "
                 "batches itself: transform them there"
             )
+        elif rank == 0:
+            tell_what_is_not_applied(recipe.augmentation, source)
         feed = cls(source, preprocessing=preprocessing, place=place, steps=steps, takes_soft=True)
         feed.check_length()
         return feed

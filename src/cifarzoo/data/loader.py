@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +24,9 @@ from cifarzoo.recipe.augmentation import adapt_transform
 from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
 from cifarzoo.zoo.facts import Count
 
-__all__ = ["Loader", "Transform"]
+__all__ = ["Loader", "Transform", "tell_what_is_not_applied"]
+
+_log = logging.getLogger("cifarzoo")
 
 Transform = Callable[[Tensor], Tensor]
 """From uint8 images (B, 3, H, W) to the same."""
@@ -300,6 +303,21 @@ class Loader:
         """All images, padded, and what `crop_rows` makes of them; one pass needs neither."""
         padded = reflect_pad(self._images, self._padding)
         return padded, crop_rows(padded, self._size)
+
+
+def tell_what_is_not_applied(wanted: Augmentation, source: Any) -> None:
+    """Log the augmentation of a recipe that batches of a Loader, or of one's own, do not have."""
+    plain = Augmentation()
+    applied = source.augmentation if isinstance(source, Loader) else plain
+    if wanted in (applied, plain):
+        return
+    changes = ", ".join(f"{k}={v}" for k, v in vars(wanted).items() if v != getattr(plain, k))
+    _log.warning(
+        "the recipe's augmentation (%s) is not applied, as a %s makes its batches itself; pass the "
+        "ImageSet, or take it out of the recipe by replace(augmentation={})",
+        changes,
+        type(source).__name__,
+    )
 
 
 def _bounds(shares: list[Tensor]) -> list[tuple[int, int]]:
