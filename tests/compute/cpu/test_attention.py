@@ -131,6 +131,17 @@ def test_images_may_be_computed_in_parts(dropout: float, monkeypatch: pytest.Mon
             )
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize(("tokens", "others"), [(0, 5), (5, 0)])
+def test_there_may_be_no_tokens(tokens: int, others: int, dropout: float) -> None:
+    inputs = drawn(tokens, others)
+    with cpu_kernels(CONV):
+        result, gradients = learn(F.scaled_dot_product_attention, inputs, dropout_p=dropout)
+    assert result.shape == inputs[0].shape
+    assert not result.any()
+    assert not any(gradient.any() for gradient in gradients)
+
+
 def test_the_seed_decides_what_is_dropped() -> None:
     inputs = drawn(9, 9)
     with cpu_kernels(CONV):

@@ -111,7 +111,7 @@ def _weights(query: Tensor, key: Tensor, scale: float) -> Tensor:
 def _parts(query: Tensor, key: Tensor) -> Iterator[slice]:
     """As many images at once as have weights that stay in the cache."""
     images, heads, tokens, _ = query.shape
-    count = max(1, _AT_ONCE // (heads * tokens * key.shape[2]))
+    count = max(1, _AT_ONCE // max(1, heads * tokens * key.shape[2]))
     return (slice(start, start + count) for start in range(0, images, count))
 
 
@@ -132,7 +132,8 @@ class _Attention(torch.autograd.Function):
         if kept is None:
             return _stock(query, key, value, scale=scale)
         with torch.autocast("cpu", enabled=False):
-            result = query.new_empty((*query.shape[:3], value.shape[3]))
+            images, heads, tokens, _ = query.shape  # heads side by side, as the next layer wants
+            result = query.new_empty((images, tokens, heads, value.shape[3])).transpose(1, 2)
             for part in _parts(query, key):
                 weights = _weights(query[part], key[part], ctx.scale)
                 weights.mul_(kept[part].float().mul_(enlarged))
