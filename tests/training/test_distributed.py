@@ -373,7 +373,7 @@ def test_a_rank_says_so_when_the_first_one_stands_still_while_they_meet(
 
 @pytest.mark.slow
 def test_a_signal_ends_a_rank_that_waits_for_its_peer(tmp_path: Path) -> None:
-    with two_ranks("hangs", tmp_path / "ready", timeout=60) as (first, _):
+    with two_ranks("hangs", tmp_path / "ready", timeout=16) as (first, _):
         time.sleep(1)  # until it waits
         errors = terminate(first)
     assert first.returncode == 143
