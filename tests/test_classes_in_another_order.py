@@ -77,7 +77,7 @@ def test_a_few_classes_are_answered_over_all_outputs(
 ) -> None:
     three = only(sample_test, "cat", "dog", "ship")
     report = cifarzoo.evaluate(model, FORMS[form](three), **CPU)
-    assert report.accuracy > 0.6
+    assert report.accuracy > 0.7
     assert [score.count for score in report.classes] == [0, 0, 0, 100, 0, 100, 0, 0, 100, 0]
     assert "7 classes of the model have no images" in report.note
     absent = next(line for line in str(report).splitlines() if line.startswith("airplane "))
@@ -188,7 +188,7 @@ def test_a_part_of_the_classes_can_be_validated(few: ImageSet) -> None:
     for parameter in [p for n, p in model.named_parameters() if not n.startswith("fc3")]:
         parameter.requires_grad_(False)  # so that the network stays what it is
     history = Trainer(model, recipe, **CPU).fit(few, only(few, "ship", "cat"))
-    assert history.records[0].val_accuracy > 0.7
+    assert history.records[0].val_accuracy > 0.9
 
 
 def test_a_network_with_more_outputs_than_named_classes_is_refused(few: ImageSet) -> None:

@@ -307,15 +307,13 @@ class Loader:
 
 def tell_what_is_not_applied(wanted: Augmentation, source: Any) -> None:
     """Log the augmentation of a recipe that batches of a Loader, or of one's own, do not have."""
-    plain = Augmentation()
-    applied = source.augmentation if isinstance(source, Loader) else plain
-    if wanted in (applied, plain):
+    changes = wanted.changes()
+    if not changes or (isinstance(source, Loader) and source.augmentation == wanted):
         return
-    changes = ", ".join(f"{k}={v}" for k, v in vars(wanted).items() if v != getattr(plain, k))
     _log.warning(
         "the recipe's augmentation (%s) is not applied, as a %s makes its batches itself; pass the "
         "ImageSet, or take it out of the recipe by replace(augmentation={})",
-        changes,
+        ", ".join(f"{name}={value}" for name, value in changes.items()),
         type(source).__name__,
     )
 

@@ -236,9 +236,7 @@ class Recipe:
         """What it sets, in a line: what every recipe decides, and what else is not off."""
         plain = Recipe.from_dict({"augmentation": {}}).to_dict()
         shown = {k: v for k, v in self.to_dict().items() if k in _ALWAYS or v != plain[k]}
-        off = plain["augmentation"]
-        changes = {k: v for k, v in shown["augmentation"].items() if v != off[k]}
-        shown["augmentation"] = changes or "none"
+        shown["augmentation"] = self.augmentation.changes() or "none"
         if self.groups:
             shown["groups"] = f"({', '.join(self.groups)})"
         return ", ".join(f"{key}={_flat(value)}" for key, value in shown.items())

@@ -46,7 +46,7 @@ def test_gradients_are_as_exact_as_torchs(
     tokens: int, others: int, spread: float, scale: float | None
 ) -> None:
     inputs = drawn(tokens, others, spread)
-    exact, to_exact = learn(STOCK, tuple(x.double() for x in inputs), scale=scale)
+    _, to_exact = learn(STOCK, tuple(x.double() for x in inputs), scale=scale)
     theirs, to_theirs = learn(STOCK, inputs, scale=scale)
     with cpu_kernels(CONV):
         ours, to_ours = learn(F.scaled_dot_product_attention, inputs, scale=scale)
@@ -58,7 +58,6 @@ def test_gradients_are_as_exact_as_torchs(
         assert found.shape == value.shape
         # of one token alone, query and key have no gradient but for rounding
         assert (found - true).norm() <= 1.02 * (other - true).norm() + 1e-2 * (others == 1)
-    assert exact.dtype == torch.float64
 
 
 @pytest.mark.parametrize(

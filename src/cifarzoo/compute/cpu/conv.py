@@ -84,7 +84,7 @@ class Conv2d(nn.Conv2d, StandIn):
         if way == "pixels in C":
             return pixel_conv2d(x, self.weight, self.bias)
         if way == "groups":
-            return grouped_conv2d(x, self, groups_at_once(self))
+            return grouped_conv2d(x, self)
         if way == "depthwise":
             return depthwise_conv2d(x.to(_dtype(x)), self.weight, self.bias, self._steps())
         if way == "winograd":

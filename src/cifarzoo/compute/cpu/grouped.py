@@ -25,8 +25,9 @@ def groups_at_once(layer: nn.Conv2d) -> int:
     return count if count * channels <= _MOST else 1
 
 
-def grouped_conv2d(x: Tensor, layer: nn.Conv2d, count: int) -> Tensor:
-    """What ``layer`` computes of ``x`` (B, C, H, W), ``count`` of its groups as one."""
+def grouped_conv2d(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    """What ``layer`` computes of ``x`` (B, C, H, W), several of its groups as one."""
+    count = groups_at_once(layer)
     weight = _merged(layer.weight, layer.groups, count)
     groups = layer.groups // count
     return F.conv2d(x, weight, layer.bias, layer.stride, layer.padding, layer.dilation, groups)

@@ -56,6 +56,11 @@ class Augmentation:
         object.__setattr__(self, "policies", _check_policies(self.policies))
         self.build_policies()  # refuses options before any work is done
 
+    def changes(self) -> dict[str, Any]:
+        """The fields that are not off, as plain data."""
+        plain = Augmentation()
+        return {k: thaw(v) for k, v in vars(self).items() if v != getattr(plain, k)}
+
     def build_policies(self) -> list[BatchAugmentation]:
         """Build the augmentations that ``policies`` names."""
         return [
