@@ -25,7 +25,7 @@ from cifarzoo import ImageSet, WeightsInfo
 from cifarzoo.compute.cpu import library
 from cifarzoo.data.sets import registry as sets
 from cifarzoo.data.sets import sample
-from cifarzoo.evaluation import metrics
+from cifarzoo.evaluation import cost, metrics
 from cifarzoo.recipe import optimizers
 from cifarzoo.recipe.augmentation import registry as augmentations
 from cifarzoo.recipe.schedulers import registry as schedulers
@@ -76,6 +76,14 @@ def one_sample() -> Iterator[None]:
     """The sample's pictures are decoded once; every call still gives a copy."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample, "_read_mosaic", functools.cache(sample._read_mosaic))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def short_measurements() -> Iterator[None]:
+    """The speed on a page is measured for a moment: no test asks how exact it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "_SECONDS", 0.01)
         yield
 
 

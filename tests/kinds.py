@@ -88,9 +88,15 @@ _SHORT: dict[str, dict[str, Any]] = {
 
 
 def hollow(name: str, **options: Any) -> nn.Module:
-    """A network without memory and numbers, which is made at once; its maps have shapes alone."""
+    """A network of zeros, which is made without drawing a number."""
     with torch.device("meta"):
-        return cifarzoo.create_model(name, **options)
+        model = cifarzoo.create_model(name, **options)
+    # passes on "meta" itself take longer: torch computes their shapes in Python
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.zero_()
+    return model
 
 
 def create_short(name: str, *, seed: int = 0) -> nn.Module:

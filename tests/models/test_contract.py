@@ -198,10 +198,11 @@ def test_seed_decides_the_parameters_and_leaves_the_global_generator(name: str) 
 
 
 @each_kind
-@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 1, 32, 32), (2, 32, 32, 3)])
-def test_images_of_a_wrong_shape_are_refused(name: str, shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"\(batch, 3, height, width\)"):
-        hollow(name)(torch.zeros(shape, device="meta"))
+def test_images_of_a_wrong_shape_are_refused(name: str) -> None:
+    model = hollow(name)
+    for shape in ((3, 32, 32), (2, 1, 32, 32), (2, 32, 32, 3)):
+        with pytest.raises(InputError, match=r"\(batch, 3, height, width\)"):
+            model(torch.zeros(shape))
 
 
 @each_kind
@@ -215,7 +216,7 @@ def test_images_of_a_wrong_dtype_are_refused(name: str) -> None:
 
 @each_kind
 def test_other_sizes_work_or_are_refused_with_the_size(name: str) -> None:
-    model, images = hollow(name).eval(), torch.zeros(2, 3, 48, 48, device="meta")
+    model, images = hollow(name).eval(), torch.zeros(2, 3, 48, 48)
     size = cifarzoo.get_model_info(name).image_size
     if size is None:
         assert model(images).shape == (2, 10)
@@ -226,7 +227,7 @@ def test_other_sizes_work_or_are_refused_with_the_size(name: str) -> None:
 
 @each_kind
 def test_it_takes_every_size_that_its_recipes_train_at(name: str) -> None:
-    model, images = hollow(name).eval(), torch.zeros(2, 3, 32, 32, device="meta")
+    model, images = hollow(name).eval(), torch.zeros(2, 3, 32, 32)
     for recipe in cifarzoo.get_model_info(name).recipes.values():
         for size in {int(size) for _, size in recipe.image_sizes}:
             assert model(images[..., :size, :size].contiguous()).shape == (2, 10)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from kinds import KINDS, each_model_slowly
+from kinds import KINDS, each_model_slowly, hollow
 from torch import nn
 
 import cifarzoo
@@ -23,7 +23,7 @@ def test_the_last_layer_of_every_model_is_known(name: str) -> None:
     planned = plan(find_builder(name), {})
     assert torch.equal(torch.get_rng_state(), before)
     assert planned is not None
-    model = cifarzoo.create_model(name, num_classes=7, seed=0)
+    model = hollow(name, num_classes=7)
     assert {each.rpartition(".")[0] for each in planned.head} == {find_classifier(model)}
     assert planned.count_classes(model.state_dict()) == 7
     assert describe(model) == cifarzoo.get_card(model)
@@ -132,7 +132,7 @@ def test_what_changes_no_answer_leaves_a_network_that_of_its_builder(
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_network_in_training_is_that_of_its_builder(name: str) -> None:
-    model = cifarzoo.create_model(name)
+    model = hollow(name)
     with cpu_kernels(model), fast_layout(model, 32):  # a checkpoint is written within
         assert describe(model) == cifarzoo.get_card(model)
 
