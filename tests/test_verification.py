@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from command import run
 
 import cifarzoo
 from cifarzoo import ImageSet, WeightsInfo, verification
-from cifarzoo.cli import app
 from cifarzoo.compute.place import Precision
 from cifarzoo.errors import ArgumentError, UnknownNameError
 from cifarzoo.evaluation import evaluate
@@ -276,21 +275,18 @@ def test_weights_are_measured_on_images_of_the_set_they_were_trained_on(
 
 
 def test_the_command_says_what_holds(stated: dict[str, Any]) -> None:
-    result = CliRunner().invoke(app, ["verify", "simple", "--data", "sample"])
-    assert result.exit_code == 0, result.output
+    result = run("verify", "simple", "--data", "sample")
     assert "1 of 1 passed; accuracies may differ by" in result.stdout
     stated["metadata"]["sample_accuracy"] = {"none": 0.9}
     stated["write"]()
-    result = CliRunner().invoke(app, ["verify", "simple", "--data", "sample", "--json"])
-    assert result.exit_code == 1
+    result = run("verify", "simple", "--data", "sample", "--json", code=1)
     (found,) = json.loads(result.stdout)
     assert found["stated"] == 0.9
     assert found["problems"]
 
 
 def test_the_command_leaves_out_what_was_trained_on_other_images() -> None:
-    result = CliRunner().invoke(app, ["verify", "simple", "--data", "sample", "--json"])
-    assert result.exit_code == 0, result.stderr
+    result = run("verify", "simple", "--data", "sample", "--json")
     assert "left out: simple cifar100 was trained on cifar100" in result.stderr
     assert "default" in {found["tag"] for found in json.loads(result.stdout)}
 
@@ -313,9 +309,7 @@ def test_the_command_says_why_it_cannot_verify(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CIFARZOO_DATA", str(tmp_path))
-    result = CliRunner().invoke(app, ["verify", *arguments])
-    assert result.exit_code == 1
-    assert message in result.stderr
+    assert message in run("verify", *arguments, code=1).stderr
 
 
 def test_the_command_leaves_out_sets_that_are_not_here(
@@ -340,22 +334,18 @@ def test_the_command_leaves_out_sets_that_are_not_here(
         default=WeightsInfo(ours, file_digest(ours)),
         birds=WeightsInfo(path, file_digest(path)),
     )
-    result = CliRunner().invoke(app, ["verify", "simple"])
-    assert result.exit_code == 0, result.stderr
+    result = run("verify", "simple")
     assert "left out: simple birds was trained on birds: unknown image set" in result.stderr
     assert "1 of 1 passed" in result.stdout
-    result = CliRunner().invoke(app, ["verify", "simple.birds"])
-    assert result.exit_code == 1
+    run("verify", "simple.birds", code=1)
 
 
 def test_the_command_measures_each_weights_once() -> None:
     models = ["simple.original", "simple.original"]
-    result = CliRunner().invoke(app, ["verify", *models, "--data", "sample", "--json"])
+    result = run("verify", *models, "--data", "sample", "--json")
     assert len(json.loads(result.stdout)) == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["simple", "--all"], ["resnet110"]])
 def test_the_command_wants_models_with_weights(arguments: list[str]) -> None:
-    result = CliRunner().invoke(app, ["verify", *arguments, "--data", "sample"])
-    assert result.exit_code == 1
-    assert "error:" in result.stderr
+    assert "error:" in run("verify", *arguments, "--data", "sample", code=1).stderr

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import run
 from PIL import Image
-from typer.testing import CliRunner
 
 import cifarzoo
 from cifarzoo import ImageSet, Preprocessing, load_dataset, load_folder, register_dataset
-from cifarzoo.cli import app
 from cifarzoo.errors import (
     ArgumentError,
     DataError,
@@ -190,14 +189,15 @@ def test_other_files_are_passed_over_and_told(
 @pytest.mark.usefixtures("without_pictures")
 def test_a_folder_from_the_command_line(photos: Path, tmp_path: Path) -> None:
     """Trained, resumable, evaluated and reported by the same name."""
-    run = tmp_path / "run"
-    arguments = ["--set", "epochs=2", "--set", "batch_size=8", "--set", "learning_rate=0.01"]
-    command = ["train", "simple", "--data", f"folder:{photos}", "--output", str(run), *arguments]
-    done = CliRunner().invoke(app, [*command, "--set", "augmentation.flip=none"])
-    assert done.exit_code == 0, done.output
-    model = cifarzoo.load_model(run)
+    folder = tmp_path / "run"
+    run(
+        *("train", "simple", "--data", f"folder:{photos}", "--output", folder),
+        *("--set", "epochs=2", "--set", "batch_size=8", "--set", "learning_rate=0.01"),
+        *("--set", "augmentation.flip=none"),
+    )
+    model = cifarzoo.load_model(folder)
     assert cifarzoo.get_card(model).classes == ("blue", "red")
-    shown = CliRunner().invoke(app, ["evaluate", str(run), "--json"])
+    shown = run("evaluate", folder, "--json")
     assert '"data": "photos test"' in shown.output
     assert '"accuracy": 1.0' in shown.output
 
@@ -212,10 +212,9 @@ def test_a_module_of_ones_own_on_the_command_line(
         "def tiny(split, *, root=None, download=True):\n"
         "    return cifarzoo.load_sample(split).subset(range(20))\n"
     )
-    done = CliRunner().invoke(app, ["--import", "my_sets", "data", "tiny"])
+    done = run("--import", "my_sets", "data", "tiny")
     assert done.output.splitlines()[0] == "tiny train: 20 images, 10 classes, intact"
-    done = CliRunner().invoke(app, ["--import", "no_such_module", "models"])
-    assert done.exit_code == 1
+    done = run("--import", "no_such_module", "models", code=1)
     assert "module 'no_such_module' cannot be imported" in done.output
 
 
@@ -225,11 +224,12 @@ def test_a_network_takes_the_normalization_of_what_it_is_trained_on(tmp_path: Pa
     def odd(split: str, **ignored: Any) -> ImageSet:
         return cifarzoo.load_sample(split).subset(range(40))
 
-    run = tmp_path / "run"
-    command = ["train", "simple", "--data", "odd", "--output", str(run), "--set", "epochs=1"]
-    done = CliRunner().invoke(app, [*command, "--set", "batch_size=20"])
-    assert done.exit_code == 0, done.output
-    assert cifarzoo.get_card(cifarzoo.load_model(run)).preprocessing.mean == (0.5, 0.5, 0.5)
+    folder = tmp_path / "run"
+    run(
+        *("train", "simple", "--data", "odd", "--output", folder),
+        *("--set", "epochs=1", "--set", "batch_size=20"),
+    )
+    assert cifarzoo.get_card(cifarzoo.load_model(folder)).preprocessing.mean == (0.5, 0.5, 0.5)
 
 
 def test_a_new_network_may_be_told_its_normalization() -> None:

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command import run
 from PIL import Image
-from typer.testing import CliRunner
 
 import cifarzoo
 from cifarzoo import CSVLogger, EpochRecord, History, Recipe, Trainer
-from cifarzoo.cli import app
 from cifarzoo.errors import ArgumentError
 from cifarzoo.files.paths import command_line, home_path, user_path
 from cifarzoo.files.writing import make_directory, write_bytes
@@ -92,8 +91,7 @@ def test_what_lies_at_home_is_read(kind: str, home: Path) -> None:
     picture = cifarzoo.load_sample("test").images[0].permute(1, 2, 0).numpy()
     Image.fromarray(picture).save(home / "photo.png")
     if kind == "command":
-        result = CliRunner().invoke(app, ["predict", "simple", "~/photo.png", "--output=~/a.json"])
-        assert result.exit_code == 0, result.output
+        run("predict", "simple", "~/photo.png", "--output=~/a.json")
         assert (home / "a.json").exists()
         return
     found = cifarzoo.predict(

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import run
 from file_server import FileServer, Served
 from torch import nn
-from typer.testing import CliRunner
 
 import cifarzoo
-from cifarzoo.cli import app
 from cifarzoo.errors import ArgumentError, CifarZooError, DownloadError, WeightsError
 from cifarzoo.files.writing import digest
 
@@ -52,8 +51,7 @@ def test_the_command_line_takes_an_address(
     content: bytes, server: FileServer, cache: Path, tmp_path: Path
 ) -> None:
     address = server.add("simple.safetensors", Served(content))
-    result = CliRunner().invoke(app, ["evaluate", address, "--data", "sample", "--json"])
-    assert result.exit_code == 0, result.output
+    run("evaluate", address, "--data", "sample", "--json")
 
 
 def test_another_file_than_the_checksum_says_is_refused(
@@ -132,9 +130,7 @@ def test_an_answer_that_is_no_weights_file_is_not_kept(
 def test_addresses_that_say_too_little_are_refused(address: str, problem: str, cache: Path) -> None:
     with pytest.raises(ArgumentError, match=problem):
         cifarzoo.create_model("simple", pretrained=address)
-    result = CliRunner().invoke(app, ["evaluate", address, "--data", "sample"])
-    assert result.exit_code == 1
-    assert "Traceback" not in result.output
+    run("evaluate", address, "--data", "sample", code=1)
 
 
 def test_a_path_is_no_address(tmp_path: Path, give_weights: Callable[..., None]) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command import run
 from torch import nn
-from typer.testing import CliRunner
 
 import cifarzoo
-from cifarzoo import Recipe, WeightsInfo, cli
+from cifarzoo import Recipe, WeightsInfo
 from cifarzoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
 from cifarzoo.files.writing import file_digest
 
@@ -111,9 +111,7 @@ def test_the_command_line_takes_images_of_the_size_that_a_model_is_made_for() ->
     def large(*, num_classes: int = 10) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, num_classes))
 
-    result = CliRunner().invoke(cli.app, ["summary", "large"])
-    assert result.exit_code == 0, result.output
-    assert "122,890" in result.output
+    assert "122,890" in run("summary", "large").output
 
 
 def test_unknown_option_names_the_allowed() -> None:
@@ -167,6 +165,6 @@ def test_an_accuracy_that_only_the_file_tells_is_shown_wherever_weights_are(
     path = cifarzoo.save_weights(model, tmp_path / "w.safetensors", metadata=told)
     give_weights("simple", default=WeightsInfo(path, file_digest(path)))
     spec = cifarzoo.get_model_info("simple")
-    shown = [CliRunner().invoke(cli.app, [each, "simple"]).stdout for each in ("models", "info")]
+    shown = [run(each, "simple").stdout for each in ("models", "info")]
     for text in (*shown, str(spec), spec._repr_html_()):
         assert "81.25 %" in text
