@@ -174,7 +174,7 @@ def test_a_recipe_file_is_a_recipe(tmp_path: Path) -> None:
             "started with; leave out model, --set",
         ),
         (("evaluate", "lost.safetensors", "--data", "sample"), "there is no weights file"),
-        (("evaluate", "airbench96", "--data", "sample"), "has no pretrained weights"),
+        (("evaluate", "resnet110", "--data", "sample"), "has no pretrained weights"),
         (("evaluate", "simple.safetensors", "--data", "sample"), "there is no weights file"),
         (("verify", "deep_bn.orig", "--data", "sample"), "did you mean 'original'?"),
         (("evaluate", "resnet18", "--data", "sample"), "has no default weights; it has original"),
