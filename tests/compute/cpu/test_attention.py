@@ -10,6 +10,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import cifarzoo
 from cifarzoo.compute.cpu import attention, cpu_kernels
@@ -36,7 +37,7 @@ def learn(
     *every, grad = (x.detach() for x in inputs)
     every = [x.requires_grad_() for x in every]
     y = attend(*every, **options)
-    return y, torch.autograd.grad(y, every, grad)
+    return y, torch.autograd.grad(y, every, grad, retain_graph=True)
 
 
 @pytest.mark.parametrize(("tokens", "others"), [(65, 65), (1, 1), (7, 128), (256, 7)])
@@ -96,7 +97,7 @@ def test_dropout_is_that_of_the_weights_it_has_drawn(
         found, to_found = learn(F.scaled_dot_product_attention, inputs, dropout_p=dropout)
     node: Any = found.grad_fn
     assert node.name() == "_AttentionBackward"
-    kept = node.kept
+    *_, kept = node.saved_tensors
     assert kept.shape == (3, 2, 200, 90)
     assert float(kept.double().mean()) == pytest.approx(1 - dropout, abs=0.004)
     assert float(kept.double().mean((0, 1)).std()) == pytest.approx(
@@ -199,7 +200,7 @@ def test_gradients_can_be_differentiated(dropout: float) -> None:
             y = attend(*(convert(x) for x in every), dropout_p=dropout)
             if ours and dropout:
                 node: Any = y.grad_fn
-                kept = node.kept
+                *_, kept = node.saved_tensors
             firsts = torch.autograd.grad(y.float().square().sum(), every, create_graph=True)
             seconds.append(torch.autograd.grad(sum(x.square().sum() for x in firsts), every))
     for found, true in zip(seconds[0], seconds[1], strict=True):
@@ -240,3 +241,126 @@ def test_its_products_are_counted_inside_as_outside() -> None:
     outside = cifarzoo.summary(model).total_mult_adds
     with cpu_kernels(model):
         assert cifarzoo.summary(model).total_mult_adds == outside
+
+
+def some(count: int, *, seed: int = 0) -> tuple[Tensor, ...]:
+    """Tensors (2, 2, 9, 16) of float32."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 2, 2, 9, 16, generator=generator).unbind()
+
+
+def dropping(*every: Any, dropout_p: float = 0.3) -> Tensor:
+    return F.scaled_dot_product_attention(*every, dropout_p=dropout_p)
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_a_checkpoint_drops_the_same_weights_again(use_reentrant: bool) -> None:
+    """The first pass of a reentrant one takes no gradient, and draws nevertheless as the second."""
+    query, key, value, grad = (x.requires_grad_() for x in some(4))
+    torch.manual_seed(0)
+    with cpu_kernels(CONV):
+        y = checkpoint(dropping, query, key, value, use_reentrant=use_reentrant)
+        y.backward(grad)
+    assert value.grad is not None
+    # the result is linear in the values
+    torch.testing.assert_close((y * grad).sum(), (value.grad * value).sum())
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("twice", [False, True])
+def test_one_tensor_may_be_query_key_and_value(dropout: float, twice: bool) -> None:
+    """Its gradient is the sum of the three, also where it is to be differentiated once more."""
+    x, grad = (x.bfloat16() for x in some(2))
+    three = [x.clone().requires_grad_() for _ in range(3)]
+    one = x.clone().requires_grad_()
+    with cpu_kernels(CONV):
+        torch.manual_seed(0)
+        y = dropping(*three, dropout_p=dropout)
+        expected = sum(torch.autograd.grad(y, three, grad, create_graph=twice))
+        torch.manual_seed(0)
+        y = dropping(one, one, one, dropout_p=dropout)
+        (found,) = torch.autograd.grad(y, one, grad, create_graph=twice)
+    assert isinstance(expected, Tensor)
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_comes_out_may_be_changed_in_place() -> None:
+    query, key, value, grad = some(4)
+    query.requires_grad_()
+    with cpu_kernels(CONV):
+        torch.manual_seed(0)
+        (expected,) = torch.autograd.grad(2 * dropping(query, key, value), query, grad)
+        torch.manual_seed(0)
+        y = dropping(query, key, value)
+        assert y.transpose(1, 2).is_contiguous()  # heads side by side, as the next layer wants
+        side_by_side = y.transpose(1, 2).flatten(2)
+        side_by_side *= 2
+        (found,) = torch.autograd.grad(y, query, grad)
+    torch.testing.assert_close(found, expected)
+
+
+def test_masks_are_freed_with_the_gradient() -> None:
+    query, key, value, grad = some(4)
+    with cpu_kernels(CONV):
+        y = dropping(query.requires_grad_(), key, value)
+        node: Any = y.grad_fn
+        assert not any(isinstance(each, Tensor) for each in vars(node).values())
+        *_, kept = node.saved_tensors
+        assert kept.shape == (2, 2, 9, 9)
+        y.backward(grad)
+    with pytest.raises(RuntimeError, match="already been freed"):
+        _ = node.saved_tensors
+
+
+def test_many_gradients_are_taken_at_once() -> None:
+    query, key, value, *grads = some(5)
+    query.requires_grad_()
+    with cpu_kernels(CONV):
+        y = dropping(query, key, value)
+        one_by_one = [torch.autograd.grad(y, query, g, retain_graph=True)[0] for g in grads]
+        (found,) = torch.autograd.grad(y, query, torch.stack(grads), is_grads_batched=True)
+    torch.testing.assert_close(found, torch.stack(one_by_one))
+
+
+def test_images_may_be_none() -> None:
+    query, key, value = (x[:0].requires_grad_() for x in some(3))
+    with cpu_kernels(CONV):
+        y = dropping(query, key, value)
+        y.sum().backward()
+    assert y.shape == query.shape
+    assert all(x.grad is not None and x.grad.shape == x.shape for x in (query, key, value))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_tensors_of_several_lengths_are_torchs(layout: torch.layout) -> None:
+    parts = [torch.randn(2, 4, 8), torch.randn(2, 6, 8)]
+    if layout == torch.jagged:
+        parts = [part.transpose(0, 1) for part in parts]
+    x = torch.nested.nested_tensor(parts, layout=layout)
+    x = x.transpose(1, 2) if layout == torch.jagged else x
+    with cpu_kernels(CONV):
+        found = F.scaled_dot_product_attention(x, x, x)
+    expected = STOCK(x, x, x)
+    for ours, theirs in zip(found.unbind(), expected.unbind(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_what_an_autocast_converts_is_left_to_torch(dropout: float) -> None:
+    inputs = drawn(9, 9)
+    with cpu_kernels(CONV), torch.autocast("cpu", torch.float16):
+        y = F.scaled_dot_product_attention(
+            *(x.detach().requires_grad_() for x in inputs[:3]), dropout_p=dropout
+        )
+        y.float().sum().backward()
+    assert y.dtype == torch.float16
+
+
+def test_a_probability_may_be_a_tensor() -> None:
+    query, key, value = some(3)
+    with cpu_kernels(CONV):
+        y = F.scaled_dot_product_attention(
+            query.requires_grad_(), key, value, dropout_p=torch.tensor(0.3)
+        )
+    assert y.shape == query.shape

@@ -234,3 +234,35 @@ def test_filters_that_share_their_memory_stay_together() -> None:
     with fast_layout(network, 32):
         network[0].weight.data.mul_(2)
         assert torch.equal(network[0].weight, network[1].weight)
+
+
+NORMALIZED_DEPTHWISE = nn.Sequential(
+    nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1, groups=16)
+)
+
+
+@pytest.mark.parametrize(
+    ("layer", "dtype"),
+    [
+        *((nn.Sequential(layer), torch.float32) for layer in LAYERS.values()),
+        (NORMALIZED_DEPTHWISE, torch.float32),
+        (nn.Sequential(nn.GELU()), torch.bfloat16),
+        (nn.Sequential(nn.SiLU()), torch.bfloat16),
+        (nn.Sequential(nn.MaxPool2d(2)), torch.float32),
+    ],
+    ids=str,
+)
+def test_a_gradient_passes_each_hook_once(layer: nn.Sequential, dtype: torch.dtype) -> None:
+    """Also one that is to be differentiated, which is computed in another way."""
+    layer = copy.deepcopy(layer).train().to(memory_format=torch.channels_last)
+    x = drawn(4, 16, 16, 16).to(dtype).requires_grad_()
+    found, calls = [], []
+    with cpu_kernels(layer):
+        for twice in (False, True):
+            passed = x * 1
+            passed.register_hook(lambda grad: (calls.append(1), 10 * grad)[1])
+            y = layer(passed).float()
+            loss = (y * drawn(*y.shape, seed=1)).sum()
+            found.append(torch.autograd.grad(loss, x, create_graph=twice)[0])
+    assert len(calls) == 2
+    assert (found[0] - found[1]).norm() < 0.01 * found[1].norm()

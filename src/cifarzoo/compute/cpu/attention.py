@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifarzoo.compute.cpu import native
+from cifarzoo.compute.cpu.twice import gradients_to_differentiate
 
 __all__ = ["attend", "replace_attention", "restore_attention"]
 
@@ -59,7 +60,7 @@ def attend(
     """
     is_plain = attn_mask is None and not (is_causal or enable_gqa)
     if is_plain and _takes(query, key, value, dropout_p):
-        lost = round(_DRAWN * dropout_p)
+        lost = round(_DRAWN * float(dropout_p))
         kept = _draw((*query.shape[:3], key.shape[2]), lost) if lost else None
         enlarged = _DRAWN / (_DRAWN - lost)  # so that the mean stays the same
         result: Tensor = _Attention.apply(query, key, value, scale, kept, enlarged)
@@ -78,22 +79,26 @@ def attend(
 
 def _takes(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> bool:
     every = (query, key, value)
-    if dropout:  # what is drawn must be fine enough; autocast would round float32 first
-        is_float32 = query.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        is_slow = 0.01 <= dropout <= 0.99 and (is_float32 or query.dtype == torch.bfloat16)
-    else:
-        tokens = max(query.shape[-2], key.shape[-2])
-        is_slow = tokens <= _LONGEST and query.dtype == torch.bfloat16
     return (
-        is_slow
-        and native.is_eager()
-        and all(type(x) is Tensor and x.dtype == query.dtype and x.ndim == 4 for x in every)
-        and torch.is_grad_enabled()
-        and any(x.requires_grad for x in every)
-        and all(x.device.type == "cpu" and x.shape[:2] == query.shape[:2] for x in every)
-        and query.shape[3] == key.shape[3]
+        native.is_eager()
+        and all(type(x) is Tensor and not x.is_nested and x.ndim == 4 for x in every)
+        and all(x.dtype == query.dtype and x.device.type == "cpu" for x in every)
+        and _is_slow(query, key, value, dropout)
+        and all(x.shape[:2] == query.shape[:2] for x in every)
+        and query.shape[3] == key.shape[3] > 0
         and key.shape[2] == value.shape[2]
     )
+
+
+def _is_slow(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> bool:
+    if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != query.dtype:
+        return False  # torch would convert them first
+    if dropout:  # with a gradient or without: a checkpoint draws in both ways, from one seed
+        is_fine = 0.01 <= dropout <= 0.99  # of what is drawn
+        return is_fine and query.dtype in (torch.float32, torch.bfloat16)
+    is_short = max(query.shape[2], key.shape[2]) <= _LONGEST
+    learns = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+    return learns and is_short and query.dtype == torch.bfloat16
 
 
 def _draw(shape: tuple[int, ...], lost: int) -> Tensor:
@@ -112,7 +117,7 @@ def _parts(query: Tensor, key: Tensor) -> Iterator[slice]:
     """As many images at once as have weights that stay in the cache."""
     images, heads, tokens, _ = query.shape
     count = max(1, _AT_ONCE // max(1, heads * tokens * key.shape[2]))
-    return (slice(start, start + count) for start in range(0, images, count))
+    return (slice(start, start + count) for start in range(0, max(1, images), count))
 
 
 class _Attention(torch.autograd.Function):
@@ -126,14 +131,18 @@ class _Attention(torch.autograd.Function):
         kept: Tensor | None,
         enlarged: float,
     ) -> Tensor:
-        ctx.save_for_backward(query, key, value)
+        ctx.save_for_backward(query, key, value, kept)
         ctx.scale = query.shape[3] ** -0.5 if scale is None else scale
-        ctx.kept, ctx.enlarged = kept, enlarged
+        ctx.enlarged = enlarged
         if kept is None:
             return _stock(query, key, value, scale=scale)
         with torch.autocast("cpu", enabled=False):
             images, heads, tokens, _ = query.shape  # heads side by side, as the next layer wants
-            result = query.new_empty((images, tokens, heads, value.shape[3])).transpose(1, 2)
+            width = value.shape[3]
+            size = (images, heads, tokens, width)
+            # no view of another: autograd would let nobody change it in place
+            steps = (tokens * heads * width, width, heads * width, 1)
+            result = query.new_empty_strided(size, steps)
             for part in _parts(query, key):
                 weights = _weights(query[part], key[part], ctx.scale)
                 weights.mul_(kept[part].float().mul_(enlarged))
@@ -142,32 +151,32 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value = ctx.saved_tensors
+        query, key, value, kept = ctx.saved_tensors
         with torch.autocast("cpu", enabled=False):
             if torch.is_grad_enabled():  # the gradient is itself to be differentiated
-                weights = _weights(query, key, ctx.scale)
-                if ctx.kept is not None:
-                    weights = weights * ctx.kept * ctx.enlarged
-                result = (weights @ value.float()).to(grad.dtype)
-                wanted = [x for x in (query, key, value) if x.requires_grad]
-                found = iter(torch.autograd.grad(result, wanted, grad, create_graph=True))
+                factors = 1.0 if kept is None else kept * ctx.enlarged
+
+                def same(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+                    weights = _weights(query, key, ctx.scale) * factors
+                    return (weights @ value.float()).to(grad.dtype)
+
                 every = (query, key, value)
-                gradients = (next(found) if x.requires_grad else None for x in every)
-                return (*gradients, None, None, None)
-            to_query, to_key, to_value = map(torch.empty_like, (query, key, value))
+                found = gradients_to_differentiate(same, every, ctx.needs_input_grad, grad)
+                return (*found, None, None, None)
+            gradients: list[tuple[Tensor, ...]] = []
             for part in _parts(query, key):
                 weights = _weights(query[part], key[part], ctx.scale)
                 # float32 where differences are taken, and before an exponential
                 to_weights = grad[part].float() @ value[part].float().mT
                 dropped = weights
-                if ctx.kept is not None:
-                    factors = ctx.kept[part].float().mul_(ctx.enlarged)
+                if kept is not None:
+                    factors = kept[part].float().mul_(ctx.enlarged)
                     dropped, to_weights = weights * factors, to_weights.mul_(factors)
-                to_value[part] = dropped.to(grad.dtype).mT @ grad[part]
+                to_value = dropped.to(grad.dtype).mT @ grad[part]
                 to_products = torch.ops.aten._softmax_backward_data(
                     to_weights, weights, -1, torch.float32
                 )
                 to_products = to_products.mul_(ctx.scale).to(grad.dtype)
-                to_query[part] = to_products @ key[part]
-                to_key[part] = to_products.mT @ query[part]
-            return to_query, to_key, to_value, None, None, None
+                gradients.append((to_products @ key[part], to_products.mT @ query[part], to_value))
+            # put together, not written into one: many gradients at once are to pass as well
+            return (*map(torch.cat, zip(*gradients, strict=True)), None, None, None)

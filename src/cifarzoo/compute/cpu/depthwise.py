@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.late import Late
 from cifarzoo.compute.cpu.native import Activation, Statistics
+from cifarzoo.compute.cpu.twice import gradients_to_differentiate
 from cifarzoo.compute.cpu.winograd import torchs_gradients
 
 __all__ = ["Steps", "activated_depthwise_conv2d", "depthwise_conv2d", "depthwise_pays"]
@@ -138,7 +140,9 @@ class _ActivatedDepthwise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, gain, offset, weight, bias = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated once more: torch's way
-            return *_torchs(ctx, grad, [x, gain, offset, weight, bias]), None, None, None
+            every = [x, gain, offset, weight, bias]
+            same = functools.partial(_torchs, of=ctx.of, kind=ctx.kind, steps=ctx.steps)
+            return *gradients_to_differentiate(same, every, ctx.needs_input_grad, grad), *[None] * 3
         grad = grad.contiguous(memory_format=torch.channels_last)
         to_x, to_gain, to_offset, found = _all_gradients(
             grad, x, ctx.of, ctx.kind, weight, ctx.steps
@@ -149,23 +153,22 @@ class _ActivatedDepthwise(torch.autograd.Function):
         return to_x, *norm, to_weight, to_bias, None, None, None
 
 
-def _torchs(ctx: Any, grad: Tensor, inputs: list[Tensor | None]) -> list[Tensor | None]:
-    """Gradients of what `_ActivatedDepthwise` computes, which can be differentiated once more."""
-    x, gain, offset, weight, bias = inputs
-    assert x is not None
-    assert weight is not None
-    y = F.batch_norm(x, None, None, gain, offset, training=True, eps=ctx.of.eps)
-    y = F.relu(y) if ctx.kind == "relu" else F.relu6(y)
-    stride, padding, dilation = ctx.steps
-    y = F.conv2d(y, weight, bias, stride, padding, dilation, len(weight))
-    wanted = [i for i, t in enumerate(inputs) if t is not None and ctx.needs_input_grad[i]]
-    targets = [t for i in wanted if (t := inputs[i]) is not None]
-    found: list[Tensor | None] = [None] * len(inputs)
-    for i, each in zip(
-        wanted, torch.autograd.grad(y, targets, grad, create_graph=True), strict=True
-    ):
-        found[i] = each
-    return found
+def _torchs(
+    x: Tensor,
+    gain: Tensor | None,
+    offset: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    of: Statistics,
+    kind: Activation,
+    steps: Steps,
+) -> Tensor:
+    """What `_ActivatedDepthwise` computes, by layers of torch."""
+    y = F.batch_norm(x, None, None, gain, offset, training=True, eps=of.eps)
+    y = F.relu(y) if kind == "relu" else F.relu6(y)
+    stride, padding, dilation = steps
+    return F.conv2d(y, weight, bias, stride, padding, dilation, len(weight))
 
 
 def _weight_gradient(grad: Tensor, x: Tensor, kernel: int, steps: Steps) -> Tensor:

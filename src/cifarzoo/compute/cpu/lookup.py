@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.late import settled
 from cifarzoo.compute.cpu.standin import StandIn
+from cifarzoo.compute.cpu.twice import gradients_to_differentiate
 
 __all__ = ["GELU", "SiLU"]
 
@@ -41,12 +42,11 @@ class _Lookup(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:
         (x,) = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is itself to be differentiated: torch's way
-            y = _FUNCTIONS[ctx.kind](x)
-            (to_x,) = torch.autograd.grad(y, x, grad, create_graph=True)
-            return to_x, None
+            (twice,) = gradients_to_differentiate(_FUNCTIONS[ctx.kind], [x], [True], grad)
+            return twice, None
         if grad.stride() != x.stride() or grad.dtype != x.dtype:
             grad = torch.empty_like(x).copy_(grad)
         to_x = torch.empty_like(x)
