@@ -80,6 +80,7 @@ _SHORT: dict[str, dict[str, Any]] = {
     "repvgg_a0": {"depths": [2, 2, 2, 1], "channels": [16, 16, 32, 64, 128]},
     "resnet50_cifar": {"depths": [2, 1, 1, 1], "block": "bottleneck", "stem": "cifar"},
     "resnext29_32x4d": {"blocks": 1, "groups": 32, "group_width": 1},
+    "seresnet20": {"blocks": 1},
     "shakeshake26_2x32d": {"blocks": 2, "width": 16},
     "tiniest": {"width": 16, "wide": 32},
     "vit_tiny_patch4": {"depth": 2, "width": 48, "heads": 3, "patch": 4},
