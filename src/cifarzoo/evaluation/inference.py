@@ -72,7 +72,8 @@ def answering(
 
         def pass_through(images: Tensor) -> Any:
             seen.clear()
-            with torch.inference_mode(), place.autocast():
+            # no inference_mode: what a module keeps for later may be needed in training
+            with torch.no_grad(), place.autocast():
                 return network(images if place.is_mixed else images.to(place.precision))
 
         def answer(images: Tensor) -> Tensor:
@@ -143,7 +144,7 @@ def infer(
     parts: list[dict[TestTimeAugmentation, Tensor]] = []
     labels: list[Tensor] = []
     kept: list[Tensor] = []
-    with answering(model, place, layer=layer) as silent, torch.inference_mode():
+    with answering(model, place, layer=layer) as silent, torch.no_grad():
         answer = silent if advance is None else _telling(silent, advance)
         for batch, numbers in feed.once():
             # what lies on an accelerator stays there: each look would wait for it

@@ -23,8 +23,21 @@ def build_ema(model: nn.Module, recipe: Recipe) -> Any:
         return None
     from timm.utils import ModelEmaV3
 
+    class Average(ModelEmaV3):  # type: ignore[misc]  # timm is half typed
+        def apply_update_(self, model: nn.Module, decay: float) -> None:
+            """Each tensor once: tied ones stand twice in a state, and would move twice."""
+            pairs = zip(_tensors(self.module), _tensors(model), strict=True)
+            once = {(a.data_ptr(), a.shape, a.stride()): (a, now) for a, now in pairs}
+            moving = [pair for pair in once.values() if pair[0].is_floating_point()]
+            if moving:
+                averages, live = (list(each) for each in zip(*moving, strict=True))
+                torch._foreach_lerp_(averages, live, weight=1 - decay)
+            for average, now in once.values():
+                if not average.is_floating_point():
+                    average.copy_(now)
+
     try:
-        ema = ModelEmaV3(unwrap(model), decay=recipe.ema_decay, use_warmup=True)
+        ema = Average(unwrap(model), decay=recipe.ema_decay, use_warmup=True)
     except RuntimeError as error:
         if "deepcopy protocol" not in str(error):
             raise
@@ -75,4 +88,9 @@ class Lookahead:
                 slow.copy_(live)
 
     def _live(self) -> list[Tensor]:
-        return [t for t in self._model.state_dict().values() if t.is_floating_point()]
+        return [t for t in _tensors(self._model) if t.is_floating_point()]
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    """Those of its state, which may hold other things that a module wants to be kept."""
+    return [value for value in model.state_dict().values() if isinstance(value, Tensor)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from cifarzoo.training.restoring import BestState, take_like
 from cifarzoo.zoo.card import unwrap
@@ -19,14 +20,13 @@ class Best:
     def __init__(self) -> None:
         self.epoch = 0
         self.accuracy = -math.inf
-        self._state: dict[str, Tensor] = {}
+        self._state: dict[str, Any] = {}
 
     def see(self, network: nn.Module, epoch: int, accuracy: float) -> None:
         """Keep ``network`` as it is, if no epoch before was as good."""
         if accuracy > self.accuracy:
             self.epoch, self.accuracy = epoch, accuracy
-            state = network.state_dict().items()
-            self._state = {name: tensor.detach().clone() for name, tensor in state}
+            self._state = copy.deepcopy({**network.state_dict()})
 
     def hand_over(self, model: nn.Module) -> None:
         """Give ``model`` what was kept."""

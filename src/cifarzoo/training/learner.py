@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cifarzoo.compute.cpu import cpu_kernels
+from cifarzoo.compute.twin import evaluating
+from cifarzoo.compute.unchanged import unchanged
 from cifarzoo.data.augment import downsample
 from cifarzoo.data.batches import check_logits
 from cifarzoo.data.feed import Feed
@@ -123,14 +125,13 @@ class Learner:
         Raises:
             InputError: The network cannot take a size that the recipe trains at.
         """
-        self.model.eval()  # a pass in training mode would move the running statistics
-        with self.place.autocast():
-            logits = self.model(images[:1])
+        with unchanged(self.model), evaluating(self.model) as network, self.place.autocast():
+            logits = network(images[:1])
             check_logits(logits, 1)
             num_classes = int(logits.shape[1])
             for _, size in self.recipe.image_sizes:
                 try:
-                    self.model(downsample(images[:1], int(size)))
+                    network(downsample(images[:1], int(size)))
                 except (InputError, RuntimeError) as error:
                     raise InputError(
                         f"image_sizes trains at {size:g} pixels, which this network cannot: {error}"
@@ -177,7 +178,7 @@ class Learner:
         if self._lookahead is not None:
             self._lookahead.update(self._steps, self._steps / self._all_steps)
         if self._ema is not None:
-            self._ema.update(self.model, step=self._steps)
+            self._ema.update(unwrap(self.model), step=self._steps)
         torch.mul(loss, len(labels), out=loss_out)
         correct_out.copy_((logits.argmax(1) == truth).sum())
 
@@ -189,6 +190,7 @@ class Learner:
             with self._world.alone(self._network, number < len(parts)):
                 with self.place.autocast():
                     output = self._network(seen)
+                check_logits(output, len(seen))
                 output = output.float()
                 loss = self.objective(output, wanted, seen)
                 if len(parts) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterator
 
 import torch
@@ -57,19 +58,17 @@ def measure_normalizations(
         images: Normalized batches (B, 3, H, W); without any nothing is changed.
         still: Names of those that stay as they are.
     """
-    moving = [
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and name not in still
-    ]
-    first = next(images, None) if moving else None
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    first = next(images, None) if norms else None
     if first is None:
         return
     modes = [(module, module.training) for module in model.modules()]
-    momenta = [(module, module.momentum) for module in moving]
     model.train()
     for name in still:
         model.get_submodule(name).eval()
+    # a model's own train() may leave some of them as they are
+    moving = [norm for norm in norms if norm.training and norm.track_running_stats]
+    before = [(copy.deepcopy(dict(norm.named_buffers())), norm.momentum) for norm in moving]
     for norm in moving:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches
@@ -78,7 +77,9 @@ def measure_normalizations(
         for batch in images:
             model(batch)
     finally:
-        for norm, momentum in momenta:
+        for norm, (buffers, momentum) in zip(moving, before, strict=True):
             norm.momentum = momentum
+            if not norm.num_batches_tracked:  # no batch has passed it
+                norm.load_state_dict(buffers, strict=False)
         for module, mode in modes:
             module.training = mode

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cifarzoo.compute.place import dtype_of
 from cifarzoo.compute.twin import wrapped
@@ -247,6 +248,11 @@ def check_trainable(model: nn.Module) -> None:
     """Raise ArgumentError for a network that cannot be trained, whatever the images are."""
     check_model(model)
     tensors = [*model.parameters(), *model.buffers()]
+    if any(is_lazy(tensor) for tensor in tensors):
+        raise ArgumentError(
+            "a lazy module of this network has no parameters yet: pass it a batch of images once, "
+            "as model(torch.zeros(1, 3, 32, 32)), before it is trained"
+        )
     check_numbers(tensors)
     if any(tensor.is_inference() for tensor in tensors):
         raise ArgumentError(

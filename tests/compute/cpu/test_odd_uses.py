@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cifarzoo.compute.cpu import cpu_kernels, fast_layout
+from cifarzoo.compute.cpu import checkpointed, cpu_kernels, fast_layout
 
 pytestmark = pytest.mark.usefixtures("built")
 
@@ -266,3 +266,41 @@ def test_a_gradient_passes_each_hook_once(layer: nn.Sequential, dtype: torch.dty
             found.append(torch.autograd.grad(loss, x, create_graph=twice)[0])
     assert len(calls) == 2
     assert (found[0] - found[1]).norm() < 0.01 * found[1].norm()
+
+
+class Begins(nn.Module):
+    """A checkpointed block that begins with an activation, and a shortcut past it."""
+
+    def __init__(self, act: nn.Module, *, affine: bool) -> None:
+        super().__init__()
+        conv = nn.Conv2d(16, 16, 3, padding=1, groups=16 if isinstance(act, nn.ReLU6) else 1)
+        self.stem = nn.Sequential(nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16, affine=affine))
+        self.block = nn.Sequential(act, conv, nn.BatchNorm2d(16, affine=affine))
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        y = self.stem(x)
+        z = checkpoint(self.block, y, **options) if options else self.block(y)
+        return F.relu(z + y)
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(0.0, 6.0)], ids=str)
+@pytest.mark.parametrize("is_new", [True, False], ids=["torch 2.8", "before"])
+def test_a_checkpoint_computes_again_what_it_has_computed(
+    act: nn.Module, affine: bool, is_new: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its second pass comes when the map has been used elsewhere too."""
+    if not is_new:
+        monkeypatch.setattr(checkpointed, "_top_hooks", None)
+    torch.manual_seed(0)
+    network = Begins(act, affine=affine).to(memory_format=torch.channels_last)
+    grads = []
+    for options in ({}, {"use_reentrant": False}, {"use_reentrant": True}):
+        network.zero_grad()
+        with cpu_kernels(network):
+            x = drawn(4, 16, 12, 12).requires_grad_()
+            (network(x, **options) * drawn(4, 16, 12, 12, seed=1)).sum().backward()
+        assert x.grad is not None
+        grads.append([x.grad, *(p.grad for p in network.parameters())])
+    for found in grads[1:]:
+        torch.testing.assert_close(found, grads[0], rtol=1e-4, atol=1e-3)

@@ -113,10 +113,13 @@ class Conv2d(nn.Conv2d, StandIn):
         if not suits or not native.reads(x):
             return x
         is_part = x.stride(1) == 1 and not x.is_contiguous()
+        return x.contiguous(memory_format=last) if is_part or self._gives_channels_last(x) else x
+
+    def _gives_channels_last(self, x: Tensor) -> bool:
+        """Whether torch's result would be channels_last, by the strides of map or filters."""
         of_filters = self.weight.stride()
-        if is_part or (of_filters[1] == 1 and of_filters[3] == self.weight.shape[1]):
-            return x.contiguous(memory_format=last)
-        return x
+        is_of_filters = of_filters[1] == 1 and of_filters[3] == self.weight.shape[1]
+        return is_of_filters or x.is_contiguous(memory_format=torch.channels_last)
 
     def _way(self, x: Tensor) -> Way:
         """How to compute: compilers, other devices and all that is not plain have torch's way."""
@@ -155,6 +158,7 @@ class Conv2d(nn.Conv2d, StandIn):
                 return "dense" if self._is_trained() else "torch"
             plain = self.kernel_size == (3, 3) and self.stride == (1, 1)
             square = self.padding in ((0, 0), (1, 1)) and self.out_channels >= _MANY_CHANNELS
+            pays = pays and self._gives_channels_last(x)
             return "winograd" if plain and square and pays else "torch"
         if not self._is_trained():
             return "torch"

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.activated import Normalized, activate, activate_sum
+from cifarzoo.compute.cpu.checkpointed import is_in_checkpoint
 from cifarzoo.compute.cpu.late_gradient import replace
 from cifarzoo.compute.cpu.native import Activation, Statistics
 
@@ -56,8 +57,10 @@ class Late(Tensor):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         fused = _FUSED.get(func) if "input" not in kwargs else None
-        if fused is not None and (found := fused(*args, **kwargs)) is not None:
-            return found
+        if fused is not None and (fused is _ask or not is_in_checkpoint()):
+            found = fused(*args, **kwargs)
+            if found is not None:
+                return found
         met: list[Late] = []
 
         def settle(x: Late) -> Tensor:
@@ -129,7 +132,8 @@ def activated(x: Any) -> Late | None:
     if type(x) is not Late:
         return None
     x = _end(x)
-    return x if x._now is None and x._kind != "none" and _is_in_place(x) else None
+    is_open = x._now is None and x._kind != "none" and _is_in_place(x)
+    return x if is_open and not is_in_checkpoint() else None
 
 
 def settled(x: Any) -> Any:

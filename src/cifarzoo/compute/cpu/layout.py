@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cifarzoo.compute.twin import evaluating
+from cifarzoo.compute.unchanged import unchanged
 
 __all__ = ["fast_layout", "needs_contiguous"]
 
@@ -120,6 +121,7 @@ def _takes_channels_last(model: nn.Module, image_size: int | None, narrow: list[
     side = image_size or _USUAL_SIZE
     images = torch.zeros(1, 3, side, side, dtype=parameter.dtype, device=parameter.device)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(unchanged(model))
         parts = dict(stack.enter_context(evaluating(model)).named_modules())
         for name, layer in model.named_modules():
             if on_cpu and image_size is not None and _is_wide(layer):
