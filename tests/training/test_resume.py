@@ -23,9 +23,19 @@ from runs import (
 from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from cifarzoo import Augmentation, ImageSet, Loader, Logger, Recipe, Trainer, create_model, get_card
+from cifarzoo import (
+    CIFAR10_PREPROCESSING,
+    Augmentation,
+    ImageSet,
+    Loader,
+    Logger,
+    Recipe,
+    Trainer,
+    create_model,
+    get_card,
+)
 from cifarzoo.data.feed import Source
 from cifarzoo.errors import CheckpointError, OutputError
 from cifarzoo.training import loop as run_module
@@ -463,3 +473,28 @@ def test_a_custom_scheduler_resumes(factory: Any, train: ImageSet, tmp_path: Pat
     second = make_trainer(recipe, scheduler=factory, output=tmp_path)
     second.fit(train, resume=True)
     assert same_state(second.model.state_dict(), whole.model.state_dict())
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_that_begin_anew_are_told(
+    persistent: bool, train: ImageSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """torch draws for them once in their life; afterwards the sampler draws another number."""
+    images = CIFAR10_PREPROCESSING.normalize(train.images)
+
+    def batches() -> DataLoader[Any]:
+        return DataLoader(
+            TensorDataset(images, train.labels),
+            batch_size=10,
+            shuffle=True,
+            num_workers=1,
+            persistent_workers=persistent,
+        )
+
+    expected = make_little().fit(batches())
+    with pytest.raises(KeyboardInterrupt):
+        make_little(output=tmp_path, loggers=[InterruptAt(2, 3)]).fit(batches())
+    caplog.clear()
+    found = make_little(output=tmp_path).fit(batches(), resume=True)
+    assert ("persistent_workers=True" in caplog.text) is persistent
+    assert (found[-1].train_loss == expected[-1].train_loss) is not persistent

@@ -354,6 +354,12 @@ class Loop:
                 f"the checkpoint belongs to another model, optimizer, scheduler or data, or is "
                 f"damaged: {error}"
             ) from error
+        if self.records and getattr(self.train.source, "persistent_workers", False):
+            _log.warning(
+                "the DataLoader has persistent_workers=True: its workers begin anew, and with them "
+                "the order of the images, so the run will not end with the bits that it would have "
+                "ended with; without that option it does"
+            )
 
     def apply(self, saved: Saved) -> None:
         """Compare everything, then take it over; the network last."""

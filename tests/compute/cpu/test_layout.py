@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 import torch
@@ -103,3 +104,37 @@ def test_a_network_for_other_images_has_no_narrow_layers() -> None:
     model = nn.Sequential(nn.Conv2d(1, 512, 3), nn.Flatten(), nn.Linear(9, 2))
     with fast_layout(model, 32):
         assert model[0].weight.is_contiguous(memory_format=LAST)
+
+
+@pytest.mark.parametrize("is_parametrized", [False, True])
+@pytest.mark.parametrize("enabled", [False, True])
+@pytest.mark.parametrize("dilation", [2, (2, 1)], ids=str)
+def test_torch_gets_no_map_that_it_makes_wrong_gradients_of(
+    dilation: Any, enabled: bool, is_parametrized: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For dilated depthwise convolutions, torch 2.14 takes memory that nobody has written."""
+    given = []
+    stock = nn.Conv2d._conv_forward
+
+    def note(layer: nn.Conv2d, x: Tensor, *rest: Any) -> Tensor:
+        given.append((torch.is_autocast_enabled("cpu"), x.is_contiguous()))
+        return stock(layer, x, *rest)
+
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", note)
+    layer = nn.Conv2d(32, 32, 3, padding=dilation, dilation=dilation, groups=32, bias=False)
+    if is_parametrized:
+        nn.utils.parametrizations.weight_norm(layer)
+    network = nn.Sequential(layer)
+    x = torch.randn(4, 32, 40, 40).contiguous(memory_format=LAST)
+    grads = []
+    with cpu_kernels(network, enabled=enabled), fast_layout(network, 32, enabled=enabled):
+        for is_mixed in (False, True):
+            network.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+                network(x).float().sum().backward()
+            (grad, *_) = (p.grad for p in network.parameters())
+            assert grad is not None
+            grads.append(grad)
+    assert (grads[1] - grads[0]).norm() < 0.02 * grads[0].norm()
+    assert given  # there are no layers in C here
+    assert all(is_contiguous for is_mixed, is_contiguous in given if is_mixed)

@@ -12,7 +12,9 @@ from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.depthwise import (
     Steps,
     activated_depthwise_conv2d,
+    computed_dtype,
     depthwise_conv2d,
+    has_torchs_fault,
 )
 from cifarzoo.compute.cpu.grouped import grouped_conv2d, groups_at_once
 from cifarzoo.compute.cpu.late import activated, settled
@@ -86,7 +88,7 @@ class Conv2d(nn.Conv2d, StandIn):
         if way == "groups":
             return grouped_conv2d(x, self)
         if way == "depthwise":
-            return depthwise_conv2d(x.to(_dtype(x)), self.weight, self.bias, self._steps())
+            return depthwise_conv2d(x.to(computed_dtype(x)), self.weight, self.bias, self._steps())
         if way == "winograd":
             assert not isinstance(self.padding, str)
             return winograd_conv2d(x, self.weight, self.padding[0])
@@ -98,6 +100,8 @@ class Conv2d(nn.Conv2d, StandIn):
                 x, self.weight, self.bias, self.stride, self.padding, way == "tiles"
             )
             return y
+        if has_torchs_fault(self) and computed_dtype(x) == torch.bfloat16:
+            x = x.contiguous()
         return super().forward(x)
 
     def _laid_out(self, x: Tensor) -> Tensor:
@@ -126,7 +130,7 @@ class Conv2d(nn.Conv2d, StandIn):
         if x.device.type != "cpu" or not self._suits(x) or not native.is_eager():
             return "torch"
         if self.groups > 1 and self._is_depthwise() and native.takes(x) and self._fits_into(x):
-            return "depthwise" if _dtype(x) in native.NAMES else "torch"
+            return "depthwise" if computed_dtype(x) in native.NAMES else "torch"
         if self.groups > 1 and self._is_of_small_groups(x):
             return "groups"
         if self.groups > 1 or set(self.dilation) != {1} or self.padding_mode != "zeros":
@@ -137,7 +141,7 @@ class Conv2d(nn.Conv2d, StandIn):
         height, width = ((size + 2 * p - k) // s + 1 for size, p, k, s in sizes)
         if height == width == 1:
             return "dense"
-        dtype = _dtype(x)
+        dtype = computed_dtype(x)
         if dtype == torch.float32 and self._is_of_few_channels(x):
             return "pixels in C"
         if self.in_channels >= CHANNELS_OF_A_PRODUCT and self._is_of_pixels(x):
@@ -192,7 +196,7 @@ class Conv2d(nn.Conv2d, StandIn):
     def _is_of_small_groups(self, x: Tensor) -> bool:
         """Whether several groups, each of more than one channel, are sooner computed as one."""
         return (
-            _dtype(x) == torch.bfloat16
+            computed_dtype(x) == torch.bfloat16
             and self.groups < self.in_channels
             and self.padding_mode == "zeros"
             and x.is_contiguous(memory_format=torch.channels_last)
@@ -308,11 +312,6 @@ def _views(size: int, kernel: int, stride: int, padding: int) -> list[tuple[slic
     ]
 
 
-def _dtype(x: Tensor) -> torch.dtype:
-    """Of what is computed of ``x``, also by autocast."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-
-
 class _OwnWeightGradient(torch.autograd.Function):
     """A convolution whose weight gradient is a matrix product, in torch or in C."""
 
@@ -329,7 +328,7 @@ class _OwnWeightGradient(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding, ctx.by_tiles = stride, padding, by_tiles
         ctx.has_bias = bias is not None
-        ctx.dtype = _dtype(x)
+        ctx.dtype = computed_dtype(x)
         inputs, filters = x.to(ctx.dtype), weight.to(ctx.dtype)
         offset = None if bias is None else bias.to(ctx.dtype)
         # in float32 oneDNN's kernel is the faster one

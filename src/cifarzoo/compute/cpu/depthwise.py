@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cifarzoo.compute.cpu import native
 from cifarzoo.compute.cpu.late import Late
@@ -15,9 +15,32 @@ from cifarzoo.compute.cpu.native import Activation, Statistics
 from cifarzoo.compute.cpu.twice import gradients_to_differentiate
 from cifarzoo.compute.cpu.winograd import torchs_gradients
 
-__all__ = ["Steps", "activated_depthwise_conv2d", "depthwise_conv2d", "depthwise_pays"]
+__all__ = [
+    "Steps",
+    "activated_depthwise_conv2d",
+    "computed_dtype",
+    "depthwise_conv2d",
+    "depthwise_pays",
+    "has_torchs_fault",
+]
 
 _WIDE = 8  # pixels along a row; of fewer, most of what a row needs is not its own
+
+
+def computed_dtype(x: Tensor) -> torch.dtype:
+    """Of what is computed of ``x``, also by autocast."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def has_torchs_fault(layer: nn.Module) -> bool:
+    """Whether torch makes gradients of the filters of memory that nobody has written.
+
+    It does so in bfloat16, of a map in channels_last, for a depthwise convolution with a dilation
+    along the height, at certain widths (seen in torch 2.14). Where map and filters are contiguous
+    it does not.
+    """
+    is_depthwise = isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
+    return is_depthwise and layer.dilation[0] > 1
 
 
 class Steps(NamedTuple):

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cifarzoo.compute.cpu.depthwise import computed_dtype, has_torchs_fault
+from cifarzoo.compute.cpu.standin import StandIn
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.compute.unchanged import unchanged
 
@@ -49,11 +51,15 @@ def fast_layout(
         last = (channels * height * width, 1, channels * width, channels)
         tensor.data = _with_strides(tensor.data, last)
     narrow: list[nn.Conv2d] = []
-    hook = None
+    hooks = [
+        layer.register_forward_pre_hook(_avoid_torchs_fault)
+        for layer in model.modules()
+        if has_torchs_fault(layer) and not isinstance(layer, StandIn)  # which avoids it
+    ]
     if not _takes_channels_last(model, image_size, narrow):
         _put_back(strides)
         strides = {}
-        hook = model.register_forward_pre_hook(_make_contiguous)
+        hooks.append(model.register_forward_pre_hook(_make_contiguous))
     elif enabled:
         for layer in narrow:
             layer.to(memory_format=torch.contiguous_format)
@@ -61,7 +67,7 @@ def fast_layout(
     try:
         yield
     finally:
-        if hook is not None:
+        for hook in hooks:
             hook.remove()
         for layer in narrow:
             layer.__dict__.pop("keeps_contiguous", None)
@@ -77,12 +83,21 @@ def _make_contiguous(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(each.contiguous() if isinstance(each, Tensor) else each for each in args)
 
 
+def _avoid_torchs_fault(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    maps = [x for x in args if isinstance(x, Tensor) and x.device.type == "cpu"]
+    is_met = any(computed_dtype(x) == torch.bfloat16 for x in maps)
+    return _make_contiguous(layer, args) if is_met else None
+
+
 def _maps(model: nn.Module) -> list[Tensor]:
     """The tensors that have such a format, and their memory to themselves."""
     tensors = [*model.parameters(), *model.buffers()]
     shared = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors)
+    faulty = [layer for layer in model.modules() if has_torchs_fault(layer)]
+    stay = {id(parameter) for layer in faulty for parameter in layer.parameters()}
     # Module.to fails at tensors with 5 dimensions
-    return [t for t in tensors if t.ndim == 4 and shared[t.untyped_storage().data_ptr()] == 1]
+    maps = [t for t in tensors if t.ndim == 4 and id(t) not in stay]
+    return [t for t in maps if shared[t.untyped_storage().data_ptr()] == 1]
 
 
 def _with_strides(data: Tensor, stride: tuple[int, ...]) -> Tensor:
