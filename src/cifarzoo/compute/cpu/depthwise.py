@@ -39,8 +39,9 @@ def has_torchs_fault(layer: nn.Module) -> bool:
     along the height, at certain widths (seen in torch 2.14). Where map and filters are contiguous
     it does not.
     """
-    is_depthwise = isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
-    return is_depthwise and layer.dilation[0] > 1
+    if not isinstance(layer, nn.Conv2d):
+        return False
+    return layer.groups == layer.in_channels > 1 and layer.dilation[0] > 1
 
 
 class Steps(NamedTuple):
