@@ -11,6 +11,8 @@ from torch import nn
 from cifarzoo.compute.cpu import cpu_kernels, library, native
 from cifarzoo.compute.cpu.conv import Conv2d
 
+LAST = torch.channels_last
+
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(
@@ -130,6 +132,7 @@ def test_other_convolutions_are_torchs_own() -> None:
 def test_wide_layers_in_float32_take_winograds_way() -> None:
     def way(size: int, channels: tuple[int, int] = (128, 128), **options: Any) -> str:
         layer = Conv2d(*channels, **{"kernel_size": 3, "padding": 1, "bias": False, **options})
+        layer.to(memory_format=LAST)
         return layer._way(torch.zeros(16, channels[0], size, size))
 
     assert way(7) == way(8, padding=0, channels=(256, 128)) == "winograd"
@@ -143,6 +146,8 @@ def test_wide_layers_in_float32_take_winograds_way() -> None:
         assert way(7) == "product"
     layer = Conv2d(128, 128, 3, bias=False)
     x = torch.randn(64, 128, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert layer._way(x) == "torch"  # it would come out in another format
+    layer.to(memory_format=LAST)
     assert layer._way(x) == "winograd"
     torch.testing.assert_close(layer(x), nn.Conv2d.forward(layer, x), rtol=1e-4, atol=1e-4)
     with torch.inference_mode():
@@ -176,7 +181,7 @@ def test_layers_in_float32_take_winograds_way_in_c(built: None) -> None:
 
 def test_transforms_of_functions_have_torchs_own() -> None:
     """Per-sample gradients, as `torch.func` takes them."""
-    layer = Conv2d(128, 128, 3, padding=1, bias=False)
+    layer = Conv2d(128, 128, 3, padding=1, bias=False).to(memory_format=LAST)
     x = torch.randn(64, 128, 4, 4, generator=torch.Generator().manual_seed(0))
     assert layer._way(x) == "winograd"
 
