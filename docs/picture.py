@@ -137,7 +137,9 @@ def draw(path: Path, ours: Sequence[Point], theirs: Sequence[Point], *, cost: st
     axes.grid(color="#eceff3")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    # times are few, and the best lie high
+    corner = "upper left" if theirs else "lower right"
+    axes.legend(loc=corner, frameon=False, fontsize=9)
     _label(axes, ours, theirs)
     content = describe(ours, theirs)
     figure.savefig(path, format="svg", metadata={"Date": None, "Description": content})
