@@ -21,6 +21,8 @@ def is_in_checkpoint() -> bool:
     must not depend on who else has met a map: torch pairs the tensors of both passes by their
     order alone. Other hooks for saved tensors count as well.
     """
+    if torch.compiler.is_compiling():  # which has a way of its own for them, and reads this code
+        return False
     if _top_hooks is not None:
         return _top_hooks(True) is not None
     frame: types.FrameType | None = sys._getframe()  # before torch 2.8, only the calls tell
