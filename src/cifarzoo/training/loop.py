@@ -356,9 +356,9 @@ class Loop:
             ) from error
         if self.records and getattr(self.train.source, "persistent_workers", False):
             _log.warning(
-                "the DataLoader has persistent_workers=True: its workers begin anew, and with them "
-                "the order of the images, so the run will not end with the bits that it would have "
-                "ended with; without that option it does"
+                "the DataLoader has persistent_workers=True: its workers begin anew and draw other "
+                "numbers, so the run will end with other weights than if it had not stopped; leave "
+                "that option out, and it ends with the same"
             )
 
     def apply(self, saved: Saved) -> None:

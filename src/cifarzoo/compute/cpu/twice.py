@@ -22,7 +22,7 @@ def gradients_to_differentiate(
     Args:
         function: Computes the result of the forward pass from ``inputs``, by operations of torch.
         inputs: Those of the forward pass.
-        wanted: Which of them want a gradient, as ``ctx.needs_input_grad``.
+        wanted: Which of them want a gradient: ``ctx.needs_input_grad``, whose rest is not read.
         grad: Gradient of the result.
 
     Returns:
@@ -31,7 +31,7 @@ def gradients_to_differentiate(
     # Views of its own: one input may be made of another, or be the same, and each has hooks. From
     # the tensors themselves, torch would go on to what they were made of, and then do so again.
     views: list[Any] = [x if x is None else x.view_as(x) for x in inputs]
-    result = function(*views)
-    targets = [x for x, is_wanted in zip(views, wanted, strict=False) if is_wanted]
-    found = iter(torch.autograd.grad(result, targets, grad, create_graph=True))
-    return [next(found) if is_wanted else None for is_wanted, _ in zip(wanted, views, strict=False)]
+    wanted = wanted[: len(views)]
+    targets = [x for x, is_wanted in zip(views, wanted, strict=True) if is_wanted]
+    found = iter(torch.autograd.grad(function(*views), targets, grad, create_graph=True))
+    return [next(found) if is_wanted else None for is_wanted in wanted]
