@@ -3,8 +3,8 @@
 Usage: python benchmarks/every_family.py [--models NAME ...] [--rounds 3] [--precision float32]
 
 Needs the official CIFAR-10 files ($CIFARZOO_DATA). The contenders are those of throughput.py. They
-train in turn, in one process. bfloat16 and float32 have a column each, of one machine; "plain" is
-float32 in both.
+train in turn, in one process. Each precision with each kind of vectors (AVX2, AVX512) has a column of
+its own, of one machine; "plain" is float32 in all of them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def main() -> None:
     throughput.FAST = getattr(torch, precision)
     throughput.WARMUP = WARMUP
     results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-    column = results.setdefault(precision, {})
+    title = f"{precision}, {torch.backends.cpu.get_cpu_capability()}"
+    column = results.setdefault(title, {})
     others = [name for name in column.get("networks", {}) if name not in infos]
     before = column.get("machine", {})
     check_others(parser, arguments.output, others, before, rounds=arguments.rounds)
@@ -57,7 +58,7 @@ def main() -> None:
     for name, info in infos.items():
         steps = min(MOST, max(1, round(WORK / info.macs)))
         column.setdefault("networks", {})[name] = measure(name, steps, arguments.rounds, precision)
-        show(f"{name}, {precision}", {name: column["networks"][name]})
+        show(f"{name}, {title}", {name: column["networks"][name]})
         write_text(arguments.output, json.dumps(results, indent=1) + "\n")
 
 

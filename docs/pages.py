@@ -226,9 +226,9 @@ def speed_tables(measured: Path) -> str:
 
 
 def families_table(measured: Path) -> str:
-    """The tables of benchmarks/every_family.py, one for each precision."""
+    """The tables of benchmarks/every_family.py, one for each precision and kind of vectors."""
     parts = []
-    for precision, column in json.loads(measured.read_text(encoding="utf-8")).items():
+    for title, column in json.loads(measured.read_text(encoding="utf-8")).items():
         rows = [
             (
                 f"`{name}`",
@@ -237,7 +237,7 @@ def families_table(measured: Path) -> str:
             )
             for name, found in column["networks"].items()
         ]
-        header = (precision, "plain", "tuned", "ours", "tuned / plain", "ours / plain")
+        header = (title, "plain", "tuned", "ours", "tuned / plain", "ours / plain")
         shown = table(header, rows, numbers=(1, 2, 3, 4, 5))
         parts.append(f"{machine_line(column['machine'])}\n\n{shown}")
     return "\n\n".join(parts) + "\n"
