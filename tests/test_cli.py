@@ -332,6 +332,15 @@ def test_a_weights_file_says_what_it_is_evaluated_on(trained: Path, tmp_path: Pa
     assert "cifar10 sample test" in run("evaluate", tmp_path).stdout  # a folder without run.json
 
 
+def test_folders_may_write_class_names_in_capitals(tmp_path: Path) -> None:
+    sample = cifarzoo.load_sample("test").subset(range(20))
+    for number, (pixels, label) in enumerate(zip(sample.images, sample.labels, strict=True)):
+        folder = tmp_path / sample.classes[label].capitalize()
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
+    assert "taken by the names" in run("evaluate", "simple", "--data", f"folder:{tmp_path}").stdout
+
+
 @pytest.mark.parametrize("command", ["evaluate", "report"])
 def test_weights_for_other_classes_are_not_measured(command: str, tmp_path: Path) -> None:
     images, labels = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4) % 2

@@ -79,6 +79,13 @@ def test_a_program_takes_pixels_and_agrees(
         torch.testing.assert_close(network(pixels), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_program_of_a_half_network_answers_in_float32(tmp_path: Path) -> None:
+    network = cifarzoo.create_model("simple", seed=0).to(torch.bfloat16)
+    path = cifarzoo.export_program(network, tmp_path / "w.pt2")
+    logits = torch.export.load(path).module()(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+    assert logits.dtype == torch.float32
+
+
 def test_a_program_with_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"ends in \.pt2; got"):
         cifarzoo.export_program(cifarzoo.create_model("simple"), tmp_path / "model.pt")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from cifarzoo.files.paths import home_path
 from cifarzoo.files.writing import write_bytes
 from cifarzoo.names import check_count, whole_number
 from cifarzoo.zoo.builds import describe
-from cifarzoo.zoo.card import ModelCard, Preprocessing, check_numbers
+from cifarzoo.zoo.card import ModelCard, Preprocessing, check_numbers, write_card
 
 __all__ = ["export_onnx", "export_program"]
 
@@ -130,13 +129,7 @@ def _describe(model: nn.Module) -> tuple[ModelCard, str]:
     """What the network is now, and as it is stored; its last layer may have been replaced."""
     card = describe(model)
     check_numbers(model.parameters())
-    try:
-        return card, json.dumps(card.to_dict())
-    except TypeError as error:
-        raise ArgumentError(
-            f"the options of {card.name!r} must be plain data, as JSON holds it, to be stored: "
-            f"{error}"
-        ) from error
+    return card, write_card(card)
 
 
 def _example(network: nn.Module, image_size: int) -> tuple[Tensor]:
@@ -179,4 +172,4 @@ class _WithNormalization(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model((images.float() * self.scale + self.bias).to(self.dtype))
-        return logits
+        return logits if self.dtype == torch.float32 else logits.float()

@@ -286,10 +286,16 @@ def texts(values: Any) -> tuple[str, ...] | None:
     return tuple(map(str, found)) if all(isinstance(value, str) for value in found) else None
 
 
-def split_tag(text: str) -> tuple[str, str]:
-    """``MODEL.TAG`` as both, or ``MODEL`` and an empty tag."""
-    name, _, tag = text.partition(".")
-    return name, tag
+def split_tag(text: str, known: Iterable[str]) -> tuple[str, str]:
+    """``MODEL.TAG`` as both, or ``MODEL`` and an empty tag; a ``known`` name may hold dots itself.
+
+    Example:
+        >>> split_tag("simple.original", ["simple"]), split_tag("net1.5.best", ["net1.5", "net1"])
+        (('simple', 'original'), ('net1.5', 'best'))
+    """
+    fitting = [name for name in known if f"{text}.".startswith(f"{name}.")]
+    name = max(fitting, key=len) if fitting else text.partition(".")[0]
+    return name, text[len(name) + 1 :]
 
 
 def first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:

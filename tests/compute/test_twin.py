@@ -16,9 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
+from torch.optim.swa_utils import AveragedModel
 
 import cifarzoo
 from cifarzoo.compute.twin import evaluating
+from cifarzoo.errors import InputError
+from cifarzoo.zoo.card import unwrap
 
 
 def block() -> nn.Sequential:
@@ -148,6 +151,26 @@ def data_parallel() -> nn.Module:
     return nn.DataParallel(block())
 
 
+class Mirroring(nn.DataParallel):
+    """Computes more than the network inside."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = super().forward(x)
+        return out.flip(3)
+
+
+def with_hooks(wrapper: nn.Module) -> nn.Module:
+    wrapper.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 2,))
+    wrapper.register_forward_hook(lambda _, inputs, output: output + inputs[0])
+    return wrapper
+
+
+def patched(wrapper: nn.Module) -> nn.Module:
+    forward = wrapper.forward
+    wrapper.forward = lambda x: forward(x).flip(3)
+    return wrapper
+
+
 def scripted() -> nn.Module:
     with pytest.warns():  # deprecated, and still in use
         return torch.jit.script(block())  # type: ignore[no-any-return]
@@ -208,12 +231,40 @@ def class_closure() -> nn.Module:
 
 
 SHARED = block()
+FORWARD = SHARED.forward
+TABLE = {"forward": functools.partial(SHARED)}
+networks = types.ModuleType("networks")
+networks.SHARED = SHARED  # type: ignore[attr-defined]
 
 
-def global_variable() -> nn.Module:
-    net = Holder(None)
+def by_table(x: Tensor) -> Tensor:
+    return [TABLE["forward"](each) for each in (x,)][0]
+
+
+USES = {
+    "global variable": lambda x: SHARED(x),
+    "global method": lambda x: FORWARD(x),
+    "global function": lambda x: by_table(x),
+    "module's variable": lambda x: networks.SHARED(x),
+}
+
+
+def global_variable(use: Callable[[Tensor], Tensor]) -> nn.Module:
+    net = Holder(use)
     net.inner = SHARED
-    net.held = lambda x: SHARED(x)
+    return net
+
+
+def class_attribute() -> nn.Module:
+    class Net(Holder):
+        inner = block()
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.inner(x)
+            return out
+
+    net = Net(None)
+    net.registered = net.inner
     return net
 
 
@@ -251,6 +302,13 @@ TWINS: dict[str, Callable[[], nn.Module]] = {
     "compiled part": compiled_part,
     "compiled method": compiled_method,
     "data parallel": data_parallel,
+    "data parallel part": lambda: nn.Sequential(data_parallel(), block()),
+    "data parallel with hooks": lambda: with_hooks(data_parallel()),
+    "data parallel of one's own": lambda: Mirroring(block()),
+    "data parallel, patched": lambda: patched(data_parallel()),
+    "compiled with hooks": lambda: with_hooks(compiled()),
+    "compiled, patched": lambda: patched(compiled()),
+    "averaged with hooks": lambda: with_hooks(AveragedModel(block())),
     "scripted": scripted,
     "scripted part": with_scripted_part,
     "of the zoo": lambda: cifarzoo.create_model("airbench94", seed=0),
@@ -259,7 +317,8 @@ TURNS: dict[str, Callable[[], nn.Module]] = {
     "in object": in_object,
     "own train": OwnTrain,
     "class closure": class_closure,
-    "global variable": global_variable,
+    **{name: functools.partial(global_variable, use) for name, use in USES.items()},
+    "class attribute": class_attribute,
     "slots": slotted,
 }
 KINDS = {**TWINS, **TURNS}
@@ -386,8 +445,9 @@ def test_modes_that_differ_come_back_one_by_one() -> None:
 def test_a_twin_shares_every_tensor(kind: str) -> None:
     model = TWINS[kind]()
     with evaluating(model) as network:
-        ours = {id(t) for t in (*network.parameters(), *network.buffers())}
-        assert ours == {id(t) for t in (*model.parameters(), *model.buffers())}
+        assert {*map(id, network.parameters())} == {*map(id, model.parameters())}
+        used = {*map(id, unwrap(network).buffers())}  # AveragedModel counts in one of its own
+        assert used == {*map(id, unwrap(model).buffers())}
 
 
 def test_a_scripted_twin_shares_memory() -> None:
@@ -458,6 +518,25 @@ def test_a_distributed_network_is_looked_through(alone: None, images: Tensor) ->
         assert facts(model)[0] == before[0]
     assert all(torch.equal(a, b) for a, b in zip(facts(model)[1], before[1], strict=True))
     assert torch.equal(answer, plain_answer(copy.deepcopy(model.module), images))
+
+
+def test_a_distributed_network_that_computes_more_is_refused(alone: None) -> None:
+    class Doubling(nn.parallel.DistributedDataParallel):
+        def forward(self, *inputs: Any, **others: Any) -> Any:
+            return super().forward(*inputs, **others) * 2
+
+    with (
+        pytest.raises(InputError, match=r"Doubling\.forward may wait .* model\.module"),
+        evaluating(Doubling(block())),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("wrapper", [data_parallel, compiled, lambda: AveragedModel(block())])
+def test_layers_keep_their_names_in_the_twin(wrapper: Callable[[], nn.Module]) -> None:
+    model = nn.Sequential(wrapper(), block())
+    with evaluating(model) as network:
+        assert [*dict(network.named_modules())] == [*dict(model.named_modules())]
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"scripted", "scripted part"}))

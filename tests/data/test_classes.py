@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
 from cifarzoo import ImageSet, Loader
 from cifarzoo.data.classes import align, class_names, class_numbers
@@ -86,6 +88,59 @@ def test_names_are_found_wherever_the_images_lie(few: ImageSet) -> None:
     assert [class_names(source) for source in sources] == [few.classes] * 5
     assert class_names([(few.images, few.labels)]) is None
     assert class_names(DataLoader(TensorDataset(few.images))) is None
+
+
+class Relabelled(Dataset[Any]):
+    """Changes labels on the way, as data sets of one's own do."""
+
+    def __init__(self, inner: ImageSet) -> None:
+        self.dataset = inner
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        image, label = self.dataset[index]
+        return image, label % 2
+
+
+class RelabelledPart(Subset[Any]):
+    def __getitem__(self, index: Any) -> Any:
+        image, label = super().__getitem__(index)
+        return image, label % 2
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        return [self[index] for index in indices]
+
+
+class OwnLoader(DataLoader[Any]):
+    """Makes its batches as its parent does."""
+
+
+def test_names_are_not_those_of_labels_that_change_on_the_way(few: ImageSet) -> None:
+    assert class_names(Relabelled(few)) is None
+    assert class_names(DataLoader(RelabelledPart(few, [0, 1]))) is None
+    assert class_names(ConcatDataset([Relabelled(few), Relabelled(few)])) is None
+    assert ImageSet.from_dataset(Relabelled(few)).classes == ("0", "1")
+    assert class_names(OwnLoader(few)) == few.classes
+
+
+@pytest.mark.parametrize(
+    ("transform", "has_names"),
+    [
+        (None, True),
+        (torch.tensor, True),
+        (lambda label: F.one_hot(torch.tensor(label), 10), True),
+        (lambda label: 9 - label, False),
+        (lambda label: {3: 0, 5: 1}[label], False),
+    ],
+)
+def test_names_hold_where_a_target_transform_keeps_the_numbers(
+    transform: Any, has_names: bool, few: ImageSet
+) -> None:
+    source: Any = SimpleNamespace(classes=[*few.classes], target_transform=transform)
+    for each in (source, Subset(source, [0])):
+        assert class_names(each) == (few.classes if has_names else None)
 
 
 def test_a_part_without_names_goes_by_the_others(few: ImageSet) -> None:

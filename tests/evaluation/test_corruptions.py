@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,22 @@ def test_images_change_more_with_severity_and_the_input_stays(name: str, images:
     assert distance(strong, images) < 80
     if name != "elastic_transform":  # whose first severity moves the image most, by definition
         assert distance(slight, images) < distance(strong, images)
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@each_corruption
+def test_torchs_default_dtype_changes_nothing(
+    name: str, images: Tensor, request: pytest.FixtureRequest
+) -> None:
+    expected = corrupt(images, name, 4)
+    request.getfixturevalue("double")
+    assert torch.equal(corrupt(images, name, 4), expected)
 
 
 @each_corruption

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -220,6 +221,57 @@ class NoHead(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return images.flatten(1)[:, :10] * self.scale
+
+
+def test_features_are_seen_behind_hooks_and_names(few: ImageSet) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3072, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.head(input=x.flatten(1))
+            return out
+
+    images = few.images.float() / 64 - 2
+    wrapper = nn.DataParallel(Named())
+    assert torch.equal(cifarzoo.embeddings(wrapper, images, **CPU), images.flatten(1))
+    wrapper.register_forward_pre_hook(lambda _, inputs: (inputs[0] / 2,))
+    assert torch.equal(cifarzoo.embeddings(wrapper, images, **CPU), images.flatten(1) / 2)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1e20])
+def test_the_order_of_the_classes_does_not_depend_on_the_temperature(
+    temperature: float, few: ImageSet
+) -> None:
+    model = cifarzoo.create_model("resnet20", pretrained=True)
+    plain, changed = (cifarzoo.evaluate(model, few, temperature=t, **CPU) for t in (1, temperature))
+    assert changed.predicted == plain.predicted
+    assert changed.top5_accuracy == plain.top5_accuracy
+    first, second = (cifarzoo.predict(model, few, temperature=t, **CPU) for t in (1, temperature))
+    for a, b in zip(first, second, strict=True):
+        assert [name for name, _ in a.top] == [name for name, _ in b.top]
+
+
+def test_a_quantized_network_computes_in_float32(few: ImageSet) -> None:
+    model = cifarzoo.create_model("resnet20", pretrained=True).eval()
+    with warnings.catch_warnings(action="ignore"):  # deprecated, and still in use
+        small = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    answers = cifarzoo.probabilities(small, few)
+    assert (answers.argmax(1) == cifarzoo.probabilities(model, few).argmax(1)).float().mean() > 0.9
+
+
+def test_images_of_two_sizes_have_no_least_confident_quarter(few: ImageSet) -> None:
+    model = cifarzoo.create_model("resnet20", seed=0)
+    batches = [(images, few.labels) for images in (few.images, few.images.repeat(1, 1, 2, 2))]
+    assert cifarzoo.evaluate(model, batches, **CPU).num_images == 2 * len(few)
+    with pytest.raises(InputError, match=r"images of one size; there are 32x32 and 64x64"):
+        cifarzoo.evaluate(model, batches, tta="flip_shift_unsure", **CPU)
+
+
+def test_no_way_to_look_at_images_is_refused(few: ImageSet) -> None:
+    with pytest.raises(ArgumentError, match="at least one way"):
+        evaluate_views(cifarzoo.create_model("simple"), few, [])
 
 
 def test_a_network_without_a_last_layer_says_so(few: ImageSet) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from browser import PHONE, faults, open_browser
 from html_tags import Tags
+from torch import nn
 
 import cifarzoo
 from cifarzoo import EvaluationReport, ImageSet
 from cifarzoo.display.charts import Series, line_chart, reliability_chart
-from cifarzoo.errors import ArgumentError, InputError, OutputError
+from cifarzoo.errors import ArgumentError, CifarZooError, InputError, OutputError
 from cifarzoo.evaluation import PageEntry, make_entry, write_page
 from cifarzoo.evaluation.page import render_page, views_of_entry
 from cifarzoo.evaluation.robustness import RobustnessReport
@@ -129,6 +130,37 @@ def test_a_page_has_the_views_that_were_asked_for_and_counts_them(
 def test_views_of_a_page_are_asked_for_by_name(images: ImageSet) -> None:
     with pytest.raises(ArgumentError, match="views must be one of none, flip, flip_shift; got 'x'"):
         make_entry(cifarzoo.create_model("simple"), images, views="x")  # type: ignore[arg-type]
+
+
+def test_images_of_another_size_cost_what_they_cost(images: ImageSet) -> None:
+    large = ImageSet(images.images[:5].repeat(1, 1, 2, 2), images.labels[:5], images.classes)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 10))
+    entry = make_entry(model, large, views="none")
+    assert entry.cost is not None
+    assert (entry.cost.macs, entry.cost.image_size) == (3 * 64 * 64 * 10 + 10, 64)
+    assert "images of 64x64" in render_page([entry], large)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"weights": "typo.safetensors"}, "no weights file"), ({"robustness": True}, r"3, 32, 32")],
+)
+def test_what_refuses_does_so_before_anything_is_measured(
+    options: dict[str, Any], message: str, images: ImageSet
+) -> None:
+    large = ImageSet(images.images[:5].repeat(1, 1, 2, 2), images.labels[:5], images.classes)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 10))
+    seen: list[int] = []
+    with pytest.raises(CifarZooError, match=message):
+        make_entry(model, large, advance=seen.append, **options)
+    assert not seen
+
+
+def test_a_network_with_more_outputs_than_classes_has_a_page(images: ImageSet) -> None:
+    model = cifarzoo.create_model("simple", num_classes=20, seed=0)
+    report = cifarzoo.evaluate(model, images)
+    assert report.check_images(images) is images
+    assert "<html" in render_page([PageEntry(report)], images)
 
 
 def test_a_perfect_model_has_no_errors_to_show(images: ImageSet) -> None:

@@ -56,6 +56,13 @@ def test_a_report_on_other_images_is_not_taken_for_the_test_set(
     assert first.metric_value == pytest.approx(report.accuracy, abs=1e-6)
 
 
+def test_a_network_of_timm_is_built_by_its_page() -> None:
+    network = cifarzoo.create_model("timm:test_resnet")
+    assert 'cifarzoo.from_pretrained("me/mine")' in page_of(network).text
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    assert "built as its author does" in page_of(network).text
+
+
 def test_what_is_not_known_is_left_out(network: nn.Module) -> None:
     page = page_of(network)
     assert page.data.eval_results is None

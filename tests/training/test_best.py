@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from runs import PLAIN, Events, InterruptAt, make_trainer, same_state, weights
 from torch import Tensor, nn
 
@@ -16,7 +17,10 @@ from cifarzoo import (
     History,
     ImageSet,
     Logger,
+    Trainer,
+    create_model,
     evaluate,
+    load_model,
     read_metadata,
 )
 from cifarzoo.errors import ArgumentError, CheckpointError
@@ -176,6 +180,22 @@ def test_a_run_ends_early_with_all_it_has(parts: tuple[ImageSet, ImageSet], tmp_
     assert report.accuracy == history[-1].val_accuracy  # the averaged weights were handed over
     two = make_trainer(SIX.replace(ema_decay=0.5, epochs=6))
     assert trainer.model.training == two.model.training
+
+
+@pytest.mark.parametrize("fields", [{"ema_decay": 0.9}, {"lookahead_decay": 0.9}])
+def test_the_checkpoint_of_a_run_that_ends_early_holds_what_it_hands_over(
+    fields: dict[str, float], parts: tuple[ImageSet, ImageSet], tmp_path: Path
+) -> None:
+    class AfterTwo(Logger):
+        def on_epoch(self, record: EpochRecord) -> bool:
+            return record.epoch == 2
+
+    model = create_model("deep_bn", seed=0)  # it has batch normalization
+    recipe = SIX.replace(learning_rate=0.1, **fields)
+    trainer = Trainer(model, recipe, device="cpu", output=tmp_path, loggers=[AfterTwo()])
+    trainer.fit(parts[0])
+    saved = load_model(tmp_path / "checkpoint.pt").state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
 
 
 def test_early_stopping_goes_on_as_if_there_had_been_no_interruption(

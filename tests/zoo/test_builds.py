@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from kinds import KINDS, each_model_slowly, hollow
-from torch import nn
+from torch import Tensor, nn
 
 import cifarzoo
 from cifarzoo import ModelCard
@@ -44,6 +44,22 @@ def test_the_kinds_that_tests_take_are_the_cheapest_of_each() -> None:
 def test_options_that_change_the_size_are_listed() -> None:
     assert other_sizes(find_builder("resnet20")) == {"shortcut='conv'": 272_474}
     assert other_sizes(find_builder("resnet18_cifar")) == {}
+
+
+@pytest.mark.usefixtures("own_registries")
+@pytest.mark.parametrize("read", [lambda x: [y.item() for y in x], torch.Tensor.tolist])
+def test_a_builder_may_read_what_it_writes_down(read: Callable[[Tensor], list[float]]) -> None:
+    @cifarzoo.register_model(description="A test.", source="here", parameters=1, macs=1)
+    def drops(*, num_classes: int = 10) -> nn.Module:
+        rates = read(torch.linspace(0, 0.5, 3))
+        layers = [nn.Conv2d(3, 3, 3, stride=1 + (rate > 1)) for rate in rates]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(3 * 26 * 26, num_classes))
+
+    assert plan(drops, {}) is not None
+    model = cifarzoo.create_model("drops")
+    assert describe(model).name == "drops"
+    model[0].dilation = (2, 2)
+    assert describe(model).name == "Sequential"
 
 
 @pytest.mark.usefixtures("own_registries")

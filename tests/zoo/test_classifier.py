@@ -108,6 +108,19 @@ def test_a_network_of_ones_own_keeps_kind_place_and_mode_of_its_last_layer() -> 
     assert cifarzoo.get_card(model) == ModelCard("Sequential", num_classes=2)
 
 
+def test_a_wrapper_within_the_network_keeps_its_layers() -> None:
+    body = cifarzoo.create_model("resnet20", seed=0)
+    body.fc = nn.Identity()
+    model = nn.Sequential(nn.DataParallel(body), nn.Linear(64, 16))
+    before = {name: value.clone() for name, value in body.state_dict().items()}
+    cifarzoo.reset_classifier(model, 10)
+    assert model[1].out_features == 10
+    assert all(torch.equal(value, before[name]) for name, value in body.state_dict().items())
+    images = torch.zeros(2, 3, 32, 32)
+    inside = nn.Sequential(nn.Identity(), nn.DataParallel(cifarzoo.create_model("resnet20")))
+    assert cifarzoo.embeddings(inside, images).shape == (2, 64)
+
+
 def test_the_new_last_layer_learns_when_the_rest_is_frozen() -> None:
     model = cifarzoo.create_model("simple", seed=0).requires_grad_(False)
     cifarzoo.reset_classifier(model, 3)

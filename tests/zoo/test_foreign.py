@@ -99,6 +99,14 @@ def test_an_averaged_model_is_known_by_its_counter(theirs: nn.Module, other: nn.
     assert equal(load({"model": other.state_dict(), "best": averaged(theirs)}), theirs)
 
 
+@pytest.mark.parametrize("key", ["square_avg", "sq_avg", "grad_avg", "exp_avg"])
+def test_the_moments_of_an_optimizer_are_no_average(
+    key: str, theirs: nn.Module, other: nn.Module
+) -> None:
+    with pytest.raises(WeightsError, match=f"choose one by key=, of 'params', '{key}'"):
+        load({"params": theirs.state_dict(), key: other.state_dict()})
+
+
 def test_half_an_average_is_not_passed_over_in_silence(
     theirs: nn.Module, other: nn.Module, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from file_server import FileServer, Served
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 import cifarzoo
 from cifarzoo import ImageSet, Preprocessing, WeightsInfo
 from cifarzoo.errors import ArgumentError, OutputError, UnknownNameError, WeightsError
 from cifarzoo.files.writing import file_digest
 from cifarzoo.zoo.card import ModelCard, attach_card
+from cifarzoo.zoo.fitting import _check_options
 
 OTHER = Preprocessing((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
@@ -66,9 +68,127 @@ def test_a_network_that_was_changed_is_not_saved_as_that_of_the_zoo(
     again = cifarzoo.adapt_stem(cifarzoo.create_model("resnet18", seed=1))
     cifarzoo.load_weights(again, path)
     assert equal(again, adapted)
-    assert not caplog.records
+    caplog.clear()
     cifarzoo.load_weights(cifarzoo.create_model("resnet18"), path)
     assert "made from 'ResNet', which the zoo did not build" in caplog.text
+
+
+def test_what_makes_a_network_another_is_said_when_it_is_saved(
+    own_registries: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Annealed(nn.Module):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__()
+            self.fc, self.temperature = nn.Linear(3072, num_classes), 5.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.temperature *= 0.9
+            out: Tensor = self.fc(x.flatten(1)) * self.temperature
+            return out
+
+    @cifarzoo.register_model(description="A test.", source="here", parameters=1, macs=1)
+    def annealed(*, num_classes: int = 10) -> nn.Module:
+        return Annealed(num_classes)
+
+    network = cifarzoo.create_model("annealed")
+    cifarzoo.save_weights(network, tmp_path / "a.safetensors")
+    assert not caplog.text
+    network(torch.zeros(1, 3, 32, 32))
+    cifarzoo.save_weights(network, tmp_path / "a.safetensors")
+    assert "one of 'Annealed', not of 'annealed', so load_model cannot" in caplog.text
+    assert "temperature is 4.5, and its builder makes 5.0; what training" in caplog.text
+    caplog.clear()
+    stem = cifarzoo.adapt_stem(cifarzoo.create_model("resnet18"))
+    cifarzoo.save_weights(stem, tmp_path / "b.safetensors")
+    assert "conv1.stride is (1, 1), and its builder makes (2, 2)" in caplog.text
+
+
+def test_a_network_that_looks_like_that_of_the_file_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = cifarzoo.save_weights(cifarzoo.create_model("resnet18_cifar"), tmp_path / "a.safetensors")
+    network = torchvision.models.resnet18(num_classes=10)
+    network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    cifarzoo.load_weights(network, path)  # its pooling is forgotten
+    assert "this network (ResNet) has layers of other kinds or settings" in caplog.text
+    caplog.clear()
+    network.maxpool = nn.Identity()
+    cifarzoo.load_weights(network, path)
+    assert not caplog.text
+
+
+class Tied(nn.Module):
+    """Two layers that are one, if wanted."""
+
+    def __init__(self, is_tied: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.fc = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 10)
+        if is_tied:
+            self.b.weight, self.b.bias = self.a.weight, self.a.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(self.b(self.a(x.mean((2, 3))).relu()))
+        return out
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+def test_tied_layers_take_one_content_alone(dtype: torch.dtype | None, tmp_path: Path) -> None:
+    one, two = Tied(is_tied=True), Tied(is_tied=False)
+    path = cifarzoo.save_weights(two, tmp_path / "two.safetensors", dtype=dtype)
+    before = copy.deepcopy(one)
+    with pytest.raises(WeightsError, match=r"a\.weight and b\.weight are one tensor of this model"):
+        cifarzoo.load_weights(one, path)
+    assert equal(one, before)
+    path = cifarzoo.save_weights(one, tmp_path / "one.safetensors", dtype=dtype)
+    again = Tied(is_tied=True)
+    for network in (two, again):
+        cifarzoo.load_weights(network, path)
+        assert torch.equal(network.a.weight, network.b.weight)
+    assert again.a.weight is again.b.weight
+
+
+def test_expanded_tensors_are_refused_before_anything_is_filled(tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        network = nn.Linear(3, 10)
+        network.register_buffer("scale", torch.ones(1).expand(3))
+        return network
+
+    path = cifarzoo.save_weights(build(), tmp_path / "w.safetensors")
+    other = build()
+    before = copy.deepcopy(other)
+    with pytest.raises(WeightsError, match=r"scale of this model is an expanded tensor"):
+        cifarzoo.load_weights(other, path)
+    assert equal(other, before)
+
+
+def test_a_default_that_is_written_out_is_the_default(steep: Path, tmp_path: Path) -> None:
+    said = cifarzoo.create_model("sloped", width=4, slope=0.0)
+    path = cifarzoo.save_weights(said, tmp_path / "w.safetensors")
+    assert cifarzoo.read_metadata(path)["card"]["options"] == {"width": 4}
+    cifarzoo.load_weights(cifarzoo.create_model("sloped", width=4), path)
+    older = {"card": {**cifarzoo.get_card(said).to_dict()}}
+    assert older["card"]["options"] == {"width": 4, "slope": 0.0}
+    _check_options(sloped, older["card"]["options"], {"width": 4}, "older")
+
+
+@pytest.mark.parametrize(
+    ("table", "is_kept"), [({"1": 3}, True), ((1, 2), True), ({1: 3}, False), ({2, 3}, False)]
+)
+def test_options_that_json_would_change_are_not_saved(
+    table: Any, is_kept: bool, own_registries: None, tmp_path: Path
+) -> None:
+    @cifarzoo.register_model(description="A test.", source="here", parameters=1, macs=1)
+    def tabled(*, table: Any = None, num_classes: int = 10) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(3072, num_classes))
+
+    network, path = cifarzoo.create_model("tabled", table=table), tmp_path / "w.safetensors"
+    if is_kept:
+        cifarzoo.load_model(cifarzoo.save_weights(network, path))
+        return
+    with pytest.raises(ArgumentError, match="options of 'tabled' must be plain data"):
+        cifarzoo.save_weights(network, path)
+    with pytest.raises(ArgumentError, match="options of 'tabled' must be plain data"):
+        cifarzoo.export_program(network, tmp_path / "w.pt2")
 
 
 class _Counts(nn.Linear):
@@ -291,7 +411,7 @@ def test_a_failed_save_leaves_the_old_file(
 def test_pretrained_finds_registered_weights(
     weights: Path, model: nn.Module, give_weights: Callable[..., None]
 ) -> None:
-    give_weights("simple", default=WeightsInfo(weights, file_digest(weights)))
+    give_weights("simple", default=WeightsInfo(weights, file_digest(weights).upper()))
     assert "simple" in cifarzoo.list_models(pretrained=True)
     assert equal(cifarzoo.create_model("simple", pretrained=True), model)
     assert equal(cifarzoo.create_model("simple", pretrained="default"), model)

@@ -298,7 +298,7 @@ def _load_teacher(recipe: Recipe, facts: dict[str, Any], resume: Path | None) ->
     """The network that the recipe learns from: the same one for the whole of a run."""
     if not recipe.teacher:
         return None
-    name, tag = split_tag(recipe.teacher)
+    name, tag = split_tag(recipe.teacher, cifarzoo.list_models())
     network = cifarzoo.create_model(name, pretrained=tag or True)
     found = cifarzoo.get_model_info(name).get_weights(tag or "default").sha256
     if facts.setdefault("teacher_sha256", found) != found:

@@ -121,7 +121,9 @@ def _choose(models: list[str], data: str) -> list[_Chosen]:
     from cifarzoo.zoo.about import trained_on
 
     chosen: dict[tuple[str, str], _Chosen] = {}
-    for name, asked in map(split_tag, models or cifarzoo.list_models(pretrained=True)):
+    known = cifarzoo.list_models()
+    for text in models or cifarzoo.list_models(pretrained=True):
+        name, asked = split_tag(text, known)
         spec = cifarzoo.get_model_info(name)
         if not spec.weights:
             raise ArgumentError(

@@ -96,7 +96,8 @@ def info(model: Model, as_json: AsJson = False) -> None:
 
 def _is_weights(text: str) -> bool:
     """Whether it names weights or a run rather than a model."""
-    known, (name, tag) = cifarzoo.list_models(), split_tag(text)
+    known = cifarzoo.list_models()
+    name, tag = split_tag(text, known)
     return text not in known and (bool(tag and name in known) or user_path(text).exists())
 
 

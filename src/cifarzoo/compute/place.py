@@ -52,7 +52,8 @@ class Place:
             device: Device to compute on. "auto" takes the first of CUDA, MPS and CPU that is
                 present, and None takes the device that ``model`` is on. For a `Place`,
                 ``precision`` is ignored.
-            precision: "auto" takes bfloat16 where the device computes it natively, else float32.
+            precision: "auto" takes bfloat16 where the device computes it natively, else float32;
+                float32 too for quantized networks, whose layers take nothing else.
             model: The network that will compute. One that does not hold float32 computes in what
                 it holds.
 
@@ -67,7 +68,8 @@ class Place:
             device = first.device if first is not None else "cpu"
         found = _find_device(device)
         if precision == "auto":
-            usual = torch.bfloat16 if computes_bfloat16(found) else torch.float32
+            is_mixed = computes_bfloat16(found) and not _is_quantized(model)
+            usual = torch.bfloat16 if is_mixed else torch.float32
             return cls(found, usual)._suiting(model)
         if not isinstance(precision, str) or precision not in _DTYPES:
             names = ", ".join(map(repr, _DTYPES))
@@ -112,6 +114,11 @@ def dtype_of(model: Any) -> torch.dtype:
     if not isinstance(model, nn.Module):  # whoever uses it says so
         return torch.float32
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _is_quantized(model: nn.Module | None) -> bool:
+    parts = model.modules() if isinstance(model, nn.Module) else ()
+    return any(type(part).__module__.startswith("torch.ao.nn.quantized") for part in parts)
 
 
 def compile_pays(device: torch.device, steps: int) -> bool:

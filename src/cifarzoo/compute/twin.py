@@ -21,16 +21,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.optim.swa_utils import AveragedModel
 
-__all__ = ["evaluating", "wrapped"]
+from cifarzoo.compute.parts import KNOWN_PACKAGES, function_of, globals_of, parts_of
+from cifarzoo.compute.wrappers import HOOKS, Passing, has_own_forward, wrapped
+from cifarzoo.errors import InputError
+
+__all__ = ["evaluating"]
 
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device})
 _EMPTY = frozenset({dict, OrderedDict, set, tuple, list})
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
-# classes of these packages refer to no module but their own
-_KNOWN_PACKAGES = frozenset({"torch", "torchvision", "timm", "cifarzoo"})
-_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+_BARE = frozenset({"torch", "logging"})  # objects of their classes hold no part of a network
 _MOST_VALUES = 100_000  # more than a network has: it holds a data set, say
 # a module's own tables: parameters, buffers, children, hooks
 _TABLES = frozenset(name for name, value in nn.Module().__dict__.items() if value == {})
@@ -43,17 +44,21 @@ def evaluating(model: nn.Module, device: torch.device | None = None) -> Iterator
 
     It is a twin of ``model``: no module of ``model`` changes its mode, and no other thread sees
     this one. Compiled and distributed wrappers are looked through, so it runs eagerly in this
-    process alone. Modules in lists, dicts, closures and bound methods are part of the twin, also
-    those that ``model.eval()`` would not reach.
+    process alone; their hooks are called. Modules in lists, dicts, closures and bound methods are
+    part of the twin, also those that ``model.eval()`` would not reach.
 
     Where no faithful twin is possible (a class that has its own ``train`` or ``eval``, an object
-    that holds modules and is none), it is ``model`` itself: threads then take turns, and the modes
-    are switched and restored, unless all of its modules are in evaluation mode already.
+    that holds modules and is none, a function that uses a module by a global name), it is ``model``
+    itself: threads then take turns, and the modes are switched and restored, unless all of its
+    modules are in evaluation mode already.
 
     Args:
         model: Any module.
         device: Where the twin computes, with copies of the tensors that are elsewhere; where the
             model is unless given.
+
+    Raises:
+        InputError: A distributed wrapper has a ``forward`` of its own.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
@@ -93,6 +98,7 @@ class _Copier:
         self._copies: dict[int, nn.Module] = {}  # by the original's id: shared modules stay shared
         self._open: set[int] = set()  # what is being copied right now
         self._cyclic: set[int] = set()  # what was met again within itself
+        self._same: set[types.FunctionType] = set()  # functions that need no copy
 
     def copy_module(self, module: nn.Module) -> nn.Module:
         """The twin of ``module``."""
@@ -102,8 +108,8 @@ class _Copier:
             self._copies[id(module)] = _copy_script(module, self._device)
             return self._copies[id(module)]
         inner = wrapped(module)
-        if inner is not None:
-            self._copies[id(module)] = self.copy_module(inner)
+        if inner is not None and not has_own_forward(module):
+            self._copies[id(module)] = self._copy_wrapper(module, inner)
             return self._copies[id(module)]
         self.originals.append(module)
         twin: nn.Module = object.__new__(type(module))
@@ -121,6 +127,20 @@ class _Copier:
             twin.__dict__["_graph"] = graph
         twin.__dict__["training"] = False
         twin.__dict__["_compiled_call_impl"] = None  # compiled for the original
+        return twin
+
+    def _copy_wrapper(self, wrapper: nn.Module, inner: nn.Module) -> nn.Module:
+        """What the wrapper does in one process: the network inside alone, where that is enough."""
+        hooks = {name: vars(wrapper)[name] for name in HOOKS}
+        if not self._copies and not any(hooks.values()):
+            return self.copy_module(inner)
+        name = next(name for name, part in wrapper._modules.items() if part is inner)
+        twin = Passing(name).eval()
+        self._copies[id(wrapper)] = twin
+        for table, held in hooks.items():
+            copied = self.copy_value(held)
+            twin.__dict__[table] = held.copy() if copied is held else copied
+        twin.add_module(name, self.copy_module(inner))
         return twin
 
     def copy_value(self, value: Any) -> Any:
@@ -189,8 +209,8 @@ class _Copier:
             target = value()
             copied = self.copy_value(target)
             return value if copied is target else weakref.ref(copied)
-        if type(value).__module__.partition(".")[0] != "torch":
-            for part in _parts(value):
+        if type(value).__module__.partition(".")[0] not in _BARE:
+            for part in parts_of(value):
                 if self.copy_value(part) is not part:  # may change itself: no copy of it is right
                     self._refuse()
         return value
@@ -226,9 +246,10 @@ class _Copier:
         if original is not None:  # torch.compile of a function or method
             copied = self.copy_value(original)
             return function if copied is original else copied
-        for name in function.__code__.co_names:
-            found = function.__globals__.get(name)
-            if isinstance(found, nn.Module) and self.copy_value(found) is not found:
+        if function in self._same:
+            return function
+        for found in globals_of(function):
+            if self.copy_value(found) is not found:
                 self._refuse()  # a global variable is one for all
         cells = function.__closure__ or ()
         copied_cells = tuple(self._copy_cell(cell) for cell in cells)
@@ -236,6 +257,7 @@ class _Copier:
         keywords = self.copy_value(function.__kwdefaults__)
         is_same = all(new is old for new, old in zip(copied_cells, cells, strict=True))
         if is_same and defaults is function.__defaults__ and keywords is function.__kwdefaults__:
+            self._same.add(function)
             return function
         twin = types.FunctionType(
             function.__code__, function.__globals__, function.__name__, defaults, copied_cells
@@ -263,13 +285,18 @@ class _Copier:
             package = parent.__module__.partition(".")[0]
             if package == "torch" and ".fsdp" in parent.__module__:
                 self._refuse()
-            if parent is object or package in _KNOWN_PACKAGES:
+            if parent is object or package in KNOWN_PACKAGES:
                 continue
             if vars(parent).get("__slots__"):
                 self._refuse()
-            for function in map(_function_of, vars(parent).values()):
-                if function is not None and self.copy_value(function) is not function:
+            for part in map(function_of, vars(parent).values()):
+                if self.copy_value(part) is not part:  # one for all networks of the class
                     self._refuse()
+        if isinstance(module, nn.parallel.DistributedDataParallel):
+            raise InputError(
+                f"{kind.__name__}.forward may wait for other processes, and in an evaluation each "
+                "process computes for itself; give the network without that wrapper: model.module"
+            )
 
     def _refuse(self) -> None:
         if not self._finds_only:
@@ -338,32 +365,3 @@ def _copy_script(module: torch.jit.ScriptModule, device: torch.device | None) ->
 
 def _tensors(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
-
-
-def wrapped(module: nn.Module) -> nn.Module | None:
-    """The module inside a wrapper that adds no computation of its own, or None.
-
-    Such are those of torch.compile, DataParallel, DistributedDataParallel and AveragedModel.
-    """
-    inner = module.__dict__.get("_modules", {}).get("_orig_mod")  # of torch.compile
-    if inner is None and isinstance(module, _WRAPPERS):
-        inner = module.module
-    return inner if isinstance(inner, nn.Module) else None
-
-
-def _function_of(attribute: Any) -> types.FunctionType | None:
-    if isinstance(attribute, property):
-        attribute = attribute.fget
-    elif isinstance(attribute, staticmethod | classmethod):
-        attribute = attribute.__func__
-    return attribute if isinstance(attribute, types.FunctionType) else None
-
-
-def _parts(value: Any) -> list[Any]:
-    """What an object of a class we do not know holds."""
-    parts = list(getattr(value, "__dict__", {}).values())
-    for kind in type(value).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        names = (slots,) if isinstance(slots, str) else slots
-        parts += [getattr(value, name) for name in names if hasattr(value, name)]
-    return parts

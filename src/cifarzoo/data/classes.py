@@ -24,8 +24,14 @@ __all__ = [
     "class_names",
     "class_numbers",
     "describe_numbers",
+    "describe_strangers",
+    "knows_all",
     "renumber",
+    "wholes_of",
 ]
+
+# their data sets and loaders hand on labels as they are; those of others may change them
+_HANDING_ON = frozenset({"torch", "timm", "accelerate", "cifarzoo"})
 
 
 def class_names(source: Any) -> tuple[str, ...] | None:
@@ -34,30 +40,41 @@ def class_names(source: Any) -> tuple[str, ...] | None:
     Args:
         source: An `ImageSet`, a `Loader`, a torch DataLoader, or a dataset. A Subset is looked
             through; the parts of a ConcatDataset that have names must agree. A data set of the
-            library ``datasets`` says it in its ``features``.
+            library ``datasets`` says it in its ``features``. Names do not count where a
+            ``target_transform`` changes the labels.
 
     Raises:
         InputError: Data sets that are put together number their classes differently.
     """
-    for _ in range(100):  # wrappers around wrappers
-        names = texts(getattr(source, "classes", None)) or texts(_feature_names(source))
-        if names:
-            return names
-        parts = getattr(source, "datasets", None)
-        if isinstance(parts, list | tuple) and parts:
-            found = [names for names in map(class_names, parts) if names is not None]
-            for each in found[1:]:
-                if each != found[0]:
-                    raise InputError(
-                        "data sets that are put together must have the same classes in the same "
-                        f"order: {first_difference(found[0], each)}; give their labels one "
-                        "numbering first"
-                    )
-            return found[0] if found else None
-        source = getattr(source, "dataset", None)
-        if source is None:
-            return None
-    return None
+    names = texts(getattr(source, "classes", None)) or texts(_feature_names(source))
+    if names:
+        transform = getattr(source, "target_transform", None)
+        return names if transform is None or _keeps(transform, len(names)) else None
+    found = [names for names in map(class_names, wholes_of(source)) if names is not None]
+    for each in found[1:]:
+        if each != found[0]:
+            raise InputError(
+                "data sets that are put together must have the same classes in the same order: "
+                f"{first_difference(found[0], each)}; give their labels one numbering first"
+            )
+    return found[0] if found else None
+
+
+def wholes_of(source: Any) -> list[Any]:
+    """The data sets whose items ``source`` hands on: of a Subset, a ConcatDataset or a DataLoader.
+
+    None for classes of other libraries, and for a subclass that makes its items itself: they may
+    change the labels.
+    """
+    for method in ("__iter__", "__getitem__", "__getitems__"):
+        owner = next((kind for kind in type(source).__mro__ if method in vars(kind)), None)
+        if owner is not None and owner.__module__.partition(".")[0] not in _HANDING_ON:
+            return []
+    parts = getattr(source, "datasets", None)
+    if isinstance(parts, list | tuple):
+        return [*parts]
+    inner = getattr(source, "dataset", None)
+    return [] if inner is None or inner is source else [inner]
 
 
 def check_names(classes: Any) -> tuple[str, ...]:
@@ -159,6 +176,17 @@ def align(images: ImageSet, known: Sequence[str] | None) -> ImageSet:
     return dataclasses.replace(images, labels=labels, classes=tuple(known))
 
 
+def knows_all(names: Sequence[str], known: Sequence[str]) -> bool:
+    """Whether all of the images' class ``names`` are among the model's, as `class_numbers` does.
+
+    Example:
+        >>> knows_all(("Dog", "cat"), ("cat", "dog", "ship"))
+        True
+    """
+    theirs, ours = _comparable(names, known)
+    return {*theirs} <= {*ours}
+
+
 def renumber(labels: Tensor, numbers: Sequence[int]) -> Tensor:
     """Int64 labels (N,) in 0..len(numbers)-1 by the model's numbers."""
     return torch.tensor(numbers, device=labels.device)[labels]
@@ -172,6 +200,36 @@ def describe_numbers(numbers: Sequence[int], known: Sequence[str]) -> str:
     rest = "1 class of the model has" if left == 1 else f"{left} classes of the model have"
     without = f"; {rest} no images" if left else ""
     return f"labels were taken by the names of the classes ({shown}){without}"
+
+
+def describe_strangers(names: Sequence[str], known: Sequence[str]) -> str:
+    """What a report says where labels hold by their numbers, and classes have other names.
+
+    Example:
+        >>> describe_strangers(("plane", "car", "bird"), ("airplane", "automobile", "bird"))
+        "labels were taken by their numbers: 'plane' as 'airplane', 'car' as 'automobile'"
+        >>> describe_strangers(("cat", "dog"), ("Cat", "dog"))
+        ''
+    """
+    pairs = [
+        f"{theirs!r} as {ours!r}"
+        for theirs, ours in zip(names, known, strict=False)
+        if not knows_all([theirs], [ours])
+    ]
+    if not pairs:
+        return ""
+    shown = ", ".join(pairs[:10]) + (", ..." if len(pairs) > 10 else "")
+    return f"labels were taken by their numbers: {shown}"
+
+
+def _keeps(transform: Any, count: int) -> bool:
+    """Whether a ``target_transform`` leaves each of so many labels its number, also as one-hot."""
+    try:
+        changed = [torch.as_tensor(transform(label)) for label in range(count)]
+        numbers = [int(each if each.numel() == 1 else each.argmax()) for each in changed]
+    except Exception:  # somebody else's function, perhaps for labels of another kind
+        return False
+    return numbers == [*range(count)]
 
 
 def _feature_names(source: Any) -> Sequence[str] | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from cifarzoo.data.batches import as_images, as_pair, check_extra, unpack
-from cifarzoo.data.classes import check_names, class_names
+from cifarzoo.data.classes import check_names, class_names, wholes_of
 from cifarzoo.data.depth import reduce_depth
 from cifarzoo.data.image import to_uint8
 from cifarzoo.data.labels import as_labels
@@ -80,9 +80,7 @@ def _items(dataset: Any) -> Iterator[Any]:
 
 def _all_labels(dataset: Any, labels: Tensor) -> Tensor:
     """Those of everything that a nameless dataset is a part of: the part may lack a class."""
-    parts = getattr(dataset, "datasets", None)
-    inner = getattr(dataset, "dataset", None)
-    wholes = parts if isinstance(parts, list | tuple) else [] if inner is None else [inner]
+    wholes = wholes_of(dataset)
     if not wholes:
         return labels
     found = [

@@ -107,9 +107,9 @@ def _impulse_noise(x: Tensor, severity: int, generator: torch.Generator) -> Tens
 @_register
 def _defocus_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     radius, alias = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))[severity]
-    axis = torch.arange(-3.0, 4.0)
+    axis = _axis(-3, 3)
     disk = (axis[:, None] ** 2 + axis**2 <= radius**2).float()
-    kernel = _gaussian(torch.arange(-1.0, 2.0), alias)
+    kernel = _gaussian(_axis(-1, 1), alias)
     smooth = F.conv2d((disk / disk.sum())[None, None], kernel[None, None, :, None], padding=(1, 0))
     smooth = F.conv2d(smooth, kernel[None, None, None], padding=(0, 1))
     return _filter(x, smooth[0, 0], mode="reflect")
@@ -257,12 +257,19 @@ def _jpeg_compression(x: Tensor, severity: int, generator: torch.Generator) -> T
 # --- what they share ------------------------------------------------------------------------------
 
 
+# float32 whatever torch's default is, so that the images are the same
+
+
 def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator)
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=generator)
+    return torch.rand(shape, generator=generator, dtype=torch.float32)
+
+
+def _axis(first: int, last: int) -> Tensor:
+    return torch.arange(first, last + 1, dtype=torch.float32)
 
 
 def _gaussian(distance: Tensor, sigma: float) -> Tensor:
@@ -284,14 +291,14 @@ def _gaussian_blur(
     reach = int(truncate * sigma + 0.5)
     if reach == 0:
         return x
-    kernel = _gaussian(torch.arange(-float(reach), reach + 1), sigma)
+    kernel = _gaussian(_axis(-reach, reach), sigma)
     return _filter(_filter(x, kernel[None], mode), kernel[:, None], mode)
 
 
 def _blur_along(x: Tensor, radius: int, sigma: float, degrees: Tensor) -> Tensor:
     """One-sided blur along a direction for each image, edges repeated, as ImageMagick's."""
     width = 2 * radius + 1
-    weights = _gaussian(torch.arange(float(width)), sigma)
+    weights = _gaussian(_axis(0, width - 1), sigma)
     angle = degrees * (math.pi / 180)
     rows, columns = torch.arange(x.shape[2]), torch.arange(x.shape[3])
     image = torch.arange(len(x))[:, None, None]
@@ -318,7 +325,7 @@ def _zoom(x: Tensor, factor: float) -> Tensor:
 
 def _plasma(count: int, size: int, decay: float, generator: torch.Generator) -> Tensor:
     """Clouds (count, size, size) in 0..1 by the diamond-square method; size a power of two."""
-    field = torch.zeros(count, size, size)
+    field = torch.zeros(count, size, size, dtype=torch.float32)
     step, wibble = size, 100.0
 
     def settle(total: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from cifarzoo.zoo.summary import summary
 
 __all__ = ["Cost", "measure_cost"]
 
-_SIZE = 32
 _SMALL, _LARGE = 1, 256
 _SECONDS = 0.3  # for each batch size
 
@@ -27,7 +26,7 @@ class Cost:
 
     Args:
         parameters: Number of parameters.
-        macs: Number of multiply-accumulates for one 3x32x32 image.
+        macs: Number of multiply-accumulates for one image.
         images_per_second_1: Images a second, one at a time; the median over repetitions.
         images_per_second_256: Images a second in batches of 256; the median over repetitions.
         middle_half_1: Two speeds in images a second, one image at a time. The middle half of the
@@ -38,6 +37,7 @@ class Cost:
         peak_bytes_256: The same for a batch of 256 images.
         device: Device on which the speed was measured.
         precision: Dtype in which the network computed.
+        image_size: Height and width of the images.
     """
 
     parameters: int
@@ -50,18 +50,21 @@ class Cost:
     peak_bytes_256: int | None
     device: str
     precision: str
+    image_size: int = 32
 
 
 def measure_cost(
     model: nn.Module,
     *,
+    image_size: int = 32,
     device: Device = None,
     precision: Precision = "auto",
 ) -> Cost:
     """Measure what a prediction of ``model`` costs on this machine, in about a second.
 
     Args:
-        model: A network for images (B, 3, 32, 32); its mode stays as it is.
+        model: A network for images (B, 3, H, W) of that size; its mode stays as it is.
+        image_size: Height and width of the images.
         device: Device to compute on: None for the model's own, "auto" for the fastest one.
         precision: "auto" takes bfloat16 where the device computes it natively.
 
@@ -72,34 +75,34 @@ def measure_cost(
         80090
     """
     place = Place.find(device, precision, model=model)
-    counted = summary(model)
+    counted = summary(model, image_size=image_size)
     # memory first: what the measurement of speed leaves behind would be used again
-    small, large = (_peak(model, batch, place) for batch in (_SMALL, _LARGE))
-    rates = {batch: _rates(model, batch, place) for batch in (_SMALL, _LARGE)}
+    batches = [_images(count, image_size, place) for count in (_SMALL, _LARGE)]
+    small, large = (_peak(model, images, place) for images in batches)
+    alone, together = (_rates(model, images, place) for images in batches)
     return Cost(
         parameters=counted.total_params,
         macs=counted.total_mult_adds,
-        images_per_second_1=rates[_SMALL][1],
-        images_per_second_256=rates[_LARGE][1],
-        middle_half_1=(rates[_SMALL][0], rates[_SMALL][2]),
-        middle_half_256=(rates[_LARGE][0], rates[_LARGE][2]),
+        images_per_second_1=alone[1],
+        images_per_second_256=together[1],
+        middle_half_1=(alone[0], alone[2]),
+        middle_half_256=(together[0], together[2]),
         peak_bytes_1=small,
         peak_bytes_256=large,
         device=str(place.device),
         precision=place.precision_name,
+        image_size=image_size,
     )
 
 
-def _peak(model: nn.Module, batch: int, place: Place) -> int | None:
-    images = _images(batch, place)
+def _peak(model: nn.Module, images: Tensor, place: Place) -> int | None:
     with answering(model, place) as answer:
         answer(images)  # the first pass chooses kernels and loads libraries
         return peak_memory(lambda: answer(images), place.device)
 
 
-def _rates(model: nn.Module, batch: int, place: Place) -> list[float]:
+def _rates(model: nn.Module, images: Tensor, place: Place) -> list[float]:
     """The three quartiles of the images per second, over repetitions."""
-    images = _images(batch, place)
     times: list[float] = []
     with answering(model, place) as answer:
         begin = time.perf_counter()
@@ -108,9 +111,9 @@ def _rates(model: nn.Module, batch: int, place: Place) -> list[float]:
             answer(images).sum().item()  # read, so that a GPU has finished
             times.append(time.perf_counter() - start)
     quartiles = statistics.quantiles(times[1:], method="inclusive")  # the first chooses kernels
-    return [batch / seconds for seconds in reversed(quartiles)]
+    return [len(images) / seconds for seconds in reversed(quartiles)]
 
 
-def _images(batch: int, place: Place) -> Tensor:
-    images = torch.zeros(batch, 3, _SIZE, _SIZE, device=place.device, dtype=place.precision)
+def _images(batch: int, size: int, place: Place) -> Tensor:
+    images = torch.zeros(batch, 3, size, size, device=place.device, dtype=place.precision)
     return images.to(memory_format=torch.channels_last)

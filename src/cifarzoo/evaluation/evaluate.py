@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cifarzoo.compute.place import Device, Place, Precision
 from cifarzoo.data import ImageSet
-from cifarzoo.data.classes import class_names, class_numbers, describe_numbers
+from cifarzoo.data.classes import class_names, class_numbers, describe_numbers, describe_strangers
 from cifarzoo.evaluation import metrics
 from cifarzoo.evaluation.inference import Images, check_temperature, collect_views
 from cifarzoo.evaluation.report import ClassScore, EvaluationReport, ReliabilityBin
@@ -128,11 +128,10 @@ def _name_classes(
         return known, describe_numbers(numbers, known)
     # fewer names than outputs, none of them known: it is not known what the other outputs mean
     numbered = tuple(str(label) for label in range(outputs))
+    note = describe_strangers(found or (), known or ())
     if found is not None and len(found) <= outputs:
-        strange = known and not {*map(str.lower, found)} & {*map(str.lower, known)}
-        note = "labels were taken by their numbers: no class has the same name" if strange else ""
         return names_of_outputs(found, outputs) or numbered, note
-    return known or numbered, ""
+    return known or numbered, note
 
 
 def _report(
@@ -150,7 +149,8 @@ def _report(
     num_classes = logits.shape[1]
     logits = logits.double() / temperature
     probabilities = logits.softmax(1)
-    confidence, predicted = probabilities.max(1)
+    predicted = logits.argmax(1)  # also where a temperature makes all probabilities the same
+    confidence = probabilities.amax(1)
     confusion = metrics.confusion_matrix(labels, predicted, num_classes)
     correct = int(confusion.diagonal().sum())
     return EvaluationReport(
@@ -161,7 +161,7 @@ def _report(
         num_images=len(labels),
         accuracy=correct / len(labels),
         accuracy_interval=metrics.wilson_interval(correct, len(labels)),
-        top5_accuracy=metrics.top_k_accuracy(probabilities, labels, 5),
+        top5_accuracy=metrics.top_k_accuracy(logits, labels, 5),
         loss=metrics.negative_log_likelihood(logits, labels),
         expected_calibration_error=metrics.expected_calibration_error(probabilities, labels),
         adaptive_calibration_error=metrics.adaptive_calibration_error(probabilities, labels),

@@ -21,12 +21,13 @@ from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.evaluation.views import UNSURE, TestTimeAugmentation, average_views, check_views
 from cifarzoo.names import check_count, real_number
 from cifarzoo.plain import shorten
-from cifarzoo.zoo.card import get_card, names_of_outputs
+from cifarzoo.zoo.card import get_card, names_of_outputs, unwrap
 from cifarzoo.zoo.classifier import find_classifier
 
 __all__ = [
     "Images",
     "answering",
+    "as_probabilities",
     "check_temperature",
     "collect_logits",
     "collect_views",
@@ -62,10 +63,13 @@ def answering(
         contextlib.ExitStack() as stack,
     ):
         seen: list[Tensor] = []
+
+        def note(_: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            seen.append(inputs[0] if inputs else named["input"])
+
         if layer is not None:
-            part = network.get_submodule(layer)
-            hook = part.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-            stack.callback(hook.remove)
+            part = unwrap(network).get_submodule(layer)
+            stack.callback(part.register_forward_pre_hook(note, with_kwargs=True).remove)
 
         # the layout that the kernels for float32 take
         turns = place.kernels and place.device.type == "cpu" and place.precision == torch.float32
@@ -152,6 +156,11 @@ def infer(
             if numbers is not None:
                 labels.append(numbers)
             if UNSURE in ways:
+                if kept and kept[0].shape[2:] != batch.shape[2:]:
+                    raise InputError(
+                        f"{UNSURE!r} needs images of one size; there are {_size(kept[0])} and "
+                        f"{_size(batch)}: take 'flip_shift', which gives all images six views"
+                    )
                 kept.append(batch)
         if not parts:
             raise InputError("there are no images to evaluate")
@@ -179,6 +188,10 @@ def infer(
                 "its weights have diverged, or the images are not finite"
             )
     return answers, known
+
+
+def _size(images: Tensor) -> str:
+    return f"{images.shape[3]}x{images.shape[2]}"
 
 
 def _telling(
@@ -286,9 +299,13 @@ def probabilities(
     temperature = check_temperature(temperature)
     place = Place.find(device, precision, model=model)
     found, _ = infer(model, images, (tta,), place=place, batch_size=batch_size)
+    return as_probabilities(found[tta], temperature)
+
+
+def as_probabilities(logits: Tensor, temperature: float) -> Tensor:
+    """What `probabilities` makes of logits (N, C)."""
     # the highest becomes 0, which a small temperature cannot make infinite
-    logits = found[tta] - found[tta].amax(1, keepdim=True)
-    return (logits / temperature).softmax(1)
+    return ((logits - logits.amax(1, keepdim=True)) / temperature).softmax(1)
 
 
 def embeddings(

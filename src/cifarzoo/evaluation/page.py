@@ -25,6 +25,7 @@ from cifarzoo.evaluation.robustness import RobustnessReport, evaluate_robustness
 from cifarzoo.evaluation.views import TestTimeAugmentation, count_views
 from cifarzoo.files.writing import file_digest, write_text
 from cifarzoo.frozen import FrozenDict, freeze_fields
+from cifarzoo.names import check_kind
 from cifarzoo.zoo.weights import find_weights, read_metadata
 
 __all__ = ["PageEntry", "make_entry", "render_page", "views_of_entry", "write_page"]
@@ -90,21 +91,25 @@ def make_entry(
     Raises:
         ArgumentError: ``views`` is none of the three, or there are files and no ``robustness``.
     """
+    check_kind("images", images, ImageSet, "load_cifar10('test') returns one")
     if files is not None and not robustness:
         raise ArgumentError("files are those of corrupted images; pass robustness=True with them")
     if views not in _WAYS:
         raise ArgumentError(f"views must be one of {', '.join(_WAYS)}; got {views!r}")
     ways = _WAYS[: _WAYS.index(views) + 1]
     place = Place.find(device, precision, model=model)
-    plain, *others = evaluate_views(model, images, ways, device=place, advance=advance)
+    # what may refuse comes before what takes long
     found = _read_provenance(weights) if weights is not None else {}
+    cost = measure_cost(model, image_size=images.images.shape[2], device=place)
+    corrupted = None
+    if robustness:
+        corrupted = evaluate_robustness(model, images, files=files, device=place, advance=advance)
+    plain, *others = evaluate_views(model, images, ways, device=place, advance=advance)
     return PageEntry(
         report=dataclasses.replace(plain, model=label or plain.model),
         with_tta=others,
-        cost=measure_cost(model, device=place),
-        robustness=evaluate_robustness(model, images, files=files, device=place, advance=advance)
-        if robustness
-        else None,
+        cost=cost,
+        robustness=corrupted,
         **found,
     )
 

@@ -19,7 +19,7 @@ from cifarzoo.data.pictures import Prepared, find_images, prepare
 from cifarzoo.display.frames import data_frame
 from cifarzoo.display.html import render
 from cifarzoo.errors import InputError
-from cifarzoo.evaluation.inference import check_temperature, probabilities
+from cifarzoo.evaluation.inference import as_probabilities, check_temperature, infer
 from cifarzoo.files.paths import home_path
 from cifarzoo.frozen import freeze_fields
 from cifarzoo.names import check_count, one_line
@@ -165,12 +165,18 @@ def classify(
 ) -> list[Prediction]:
     """What ``model`` sees in images that are ready for it; arguments as for `predict`."""
     pixels = torch.stack([image.pixels for image in prepared])
-    found = probabilities(
-        model, pixels, temperature=temperature, device=device, precision=precision
-    )
-    outputs = found.shape[1]
+    answers, _ = infer(model, pixels, place=Place.find(device, precision, model=model))
+    logits = answers["none"]
+    outputs = logits.shape[1]
     names = names_of_outputs(get_card(model).classes, outputs) or tuple(map(str, range(outputs)))
-    return [_name(row, names, image, top) for row, image in zip(found, prepared, strict=True)]
+    # a small temperature makes many probabilities 0, which have no order
+    best = logits.topk(min(top, outputs)).indices
+    shares = as_probabilities(logits, temperature).gather(1, best)
+    rows = zip(best.tolist(), shares.tolist(), prepared, strict=True)
+    return [
+        _tell([(names[i], p) for i, p in zip(numbers, found, strict=True)], image)
+        for numbers, found, image in rows
+    ]
 
 
 def check_top(top: int) -> None:
@@ -206,11 +212,6 @@ def _several(images: Any) -> Iterable[Any] | None:
     return images if isinstance(images, Iterable) else None
 
 
-def _name(probabilities: Tensor, names: Sequence[str], image: Prepared, count: int) -> Prediction:
-    best = probabilities.topk(min(count, len(names)))
-    top = tuple(
-        (names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    )
-    return Prediction(
-        label=top[0][0], probability=top[0][1], top=top, note=image.note, file=image.file
-    )
+def _tell(top: Sequence[tuple[str, float]], image: Prepared) -> Prediction:
+    label, probability = top[0]
+    return Prediction(label, probability, top=tuple(top), note=image.note, file=image.file)

@@ -29,7 +29,9 @@ _VIEWS: dict[str, dict[tuple[bool, int], float]] = {
 
 
 def check_views(ways: Sequence[TestTimeAugmentation]) -> None:
-    """Raise ArgumentError when one of ``ways`` is unknown."""
+    """Raise ArgumentError when one of ``ways`` is unknown, or there is none."""
+    if not ways:
+        raise ArgumentError("name at least one way to look at the images, such as 'none'; got none")
     for tta in ways:
         if tta not in get_args(TestTimeAugmentation):
             raise ArgumentError(f"tta must be one of {get_args(TestTimeAugmentation)}; got {tta!r}")

@@ -154,7 +154,7 @@ def _cell(text: str) -> str:
 
 def _usage(card: ModelCard, source: str) -> str:
     build = f'model = cifarzoo.from_pretrained("{source}")'
-    if card.name not in list_models():
+    if card.name not in list_models(card.name):  # timm's and torchvision's are listed by name alone
         build = (
             f"model = ...  # {card.name}, built as its author does\n"
             'cifarzoo.load_weights(model, "model.safetensors")'

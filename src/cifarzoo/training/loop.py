@@ -127,9 +127,10 @@ class Loop:
                 if stopping and not is_over and len(self.records) < self.recipe.epochs:
                     self.leave()
             if is_over and len(self.records) < self.recipe.epochs:  # ended by a logger
-                self.learner.look_back()
                 if self.val is None:
                     self.measure_averages()
+                    self.save()  # the checkpoint holds what is handed over
+                self.learner.look_back()
             self.learner.finish()
             if self.best is not None:
                 self.best.hand_over(self.learner.model)

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.errors import ArgumentError
-from cifarzoo.frozen import FrozenDict
+from cifarzoo.frozen import FrozenDict, freeze
 from cifarzoo.names import keyword_options
 from cifarzoo.zoo.card import ModelCard, get_card, names_of_outputs, unwrap
 
@@ -27,11 +27,13 @@ __all__ = [
     "BUILDERS",
     "Builder",
     "Plan",
+    "changed_part",
     "check_outputs",
     "describe",
     "find_builder",
     "load_models",
     "other_sizes",
+    "own_options",
     "plan",
     "sketch",
     "variants",
@@ -44,6 +46,7 @@ _KIND = ""  # in place of an attribute's name
 _PLAIN = (bool, int, float, str, type(None))
 # what changes no answer in evaluation mode
 _DROPS = frozenset({"DropPath", "DropBlock2d", "StochasticDepth"})
+_WRITING = frozenset({torch.arange, torch.linspace, torch.logspace, torch.tensor})
 _SAME_ANSWERS = frozenset(
     {"training", "inplace", "momentum", "fused_attn", "grad_checkpointing", "memory_efficient"}
 )
@@ -144,8 +147,12 @@ def _structure(model: nn.Module) -> dict[tuple[str, str], Any]:
 
 def sketch(builder: Builder, **options: Any) -> nn.Module:
     """The network on the device "meta", which takes no memory; raises whatever the builder does."""
-    with torch.device("meta"), _NoDrawing():
-        return builder(**options)
+    try:
+        with torch.device("meta"), _NoDrawing():
+            return builder(**options)
+    except RuntimeError:  # it may read numbers, as a dropout rate for each layer
+        with torch.device("meta"), _NoDrawing(keeps_numbers=True):
+            return builder(**options)
 
 
 def variants(builder: Builder, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -179,7 +186,7 @@ def describe(model: nn.Module) -> ModelCard:
     planned, builder = None, find_builder(card.name)
     if builder is not None:
         planned = plan(builder, card.options)
-        if planned is None or not planned.head:
+        if planned is not None and not planned.head:
             return card
     tensors = {n: t for n, t in inner.state_dict().items() if isinstance(t, Tensor)}
     count = None
@@ -195,6 +202,35 @@ def describe(model: nn.Module) -> ModelCard:
         return card
     classes = names_of_outputs(card.classes, count)
     return dataclasses.replace(card, num_classes=count, classes=classes)
+
+
+def own_options(builder: Builder, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that differ from the builder's defaults."""
+    defaults = {name: freeze(each.default) for name, each in keyword_options(builder).items()}
+
+    def is_default(name: str, value: Any) -> bool:
+        return name in defaults and type(value) is type(defaults[name]) and value == defaults[name]
+
+    return {name: value for name, value in options.items() if not is_default(name, value)}
+
+
+def changed_part(model: nn.Module) -> str:
+    """In what a registered network is another than its builder makes, for a message; or empty."""
+    card, inner = get_card(model), unwrap(model)
+    builder = find_builder(card.name)
+    planned = plan(builder, card.options) if builder is not None else None
+    if planned is None or describe(model).name == card.name:
+        return ""
+    found = _structure(inner)
+    for (layer, attribute), made in planned.structure.items():
+        now = found.get((layer, attribute))
+        if attribute != _KIND and now is not None and now != made:
+            name = f"{layer}.{attribute}" if layer else attribute
+            return (
+                f"{name} is {now!r}, and its builder makes {made!r}; what training changes belongs "
+                "in a buffer, by register_buffer"
+            )
+    return "its layers are others than its builder makes"
 
 
 def check_outputs(builder: Builder, model: nn.Module, card: ModelCard) -> None:
@@ -232,11 +268,15 @@ class _NoDrawing(TorchFunctionMode):
     """Leaves out the random numbers, for which the device "meta" imports torch's compiler.
 
     A network of more operations than any has is given up: a file may ask for a billion layers.
+
+    Args:
+        keeps_numbers: Let the numbers that a builder writes down lie in memory, so that it can read
+            them again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_numbers: bool = False) -> None:
         super().__init__()
-        self._left = _OPERATIONS
+        self._left, self._keeps_numbers = _OPERATIONS, keeps_numbers
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -246,7 +286,10 @@ class _NoDrawing(TorchFunctionMode):
             raise ValueError(f"it takes more than {_OPERATIONS:,} operations to build")
         if func in (Tensor.normal_, Tensor.uniform_):
             return args[0]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if self._keeps_numbers and func in _WRITING:
+            kwargs = {**kwargs, "device": kwargs.get("device") or "cpu"}
+        return func(*args, **kwargs)
 
 
 def _count_outputs(model: nn.Module, tensors: Mapping[str, Tensor]) -> int | None:

@@ -7,6 +7,7 @@ never meet images prepared for another one.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cifarzoo.compute.place import dtype_of
-from cifarzoo.compute.twin import wrapped
+from cifarzoo.compute.wrappers import wrapped
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.frozen import FrozenDict, freeze_fields, thaw
 from cifarzoo.names import check_count, check_kind, real_number, texts, whole_number
@@ -34,6 +35,7 @@ __all__ = [
     "get_card",
     "names_of_outputs",
     "unwrap",
+    "write_card",
 ]
 
 CIFAR10_CLASSES = (
@@ -193,6 +195,23 @@ class ModelCard:
             preprocessing=Preprocessing(*(data["preprocessing"][name] for name in ("mean", "std"))),
             classes=data.get("classes") or None,
         )
+
+
+def write_card(card: ModelCard) -> str:
+    """The card as JSON; raises ArgumentError when another card would be read from it."""
+    data = card.to_dict()
+    try:
+        text = json.dumps(data)
+    except (TypeError, ValueError) as error:
+        problem = str(error)
+    else:
+        if json.loads(text) == data:
+            return text
+        problem = f"it would change {shorten(data['options'])}"
+    raise ArgumentError(
+        f"the options of {card.name!r} must be plain data, as JSON holds it, to be stored: "
+        f"{problem}; it knows texts, numbers, lists, and tables whose keys are texts"
+    )
 
 
 def attach_card(model: nn.Module, card: ModelCard) -> None:

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from cifarzoo.errors import WeightsError
 from cifarzoo.names import keyword_options
-from cifarzoo.zoo.builds import Builder, describe, find_builder, plan, sketch, variants
+from cifarzoo.zoo.builds import (
+    Builder,
+    describe,
+    find_builder,
+    own_options,
+    plan,
+    sketch,
+    variants,
+)
 from cifarzoo.zoo.card import ModelCard, Preprocessing, attach_card, check_numbers, get_card, unwrap
 from cifarzoo.zoo.content import Content, list_some, not_finite
 from cifarzoo.zoo.foreign import Reading
@@ -43,9 +51,10 @@ def fill(
     state = inner.state_dict()
     hint = '; build it elsewhere, or call model.to_empty(device="cpu") first'
     check_numbers(state.values(), hint)
+    _check_storage(state, tensors, content.name)
     inner.load_state_dict({**state, **tensors})
     is_known = is_as_built and made_by is not None and _is_same_build(card, made_by)
-    otherwise = made_by is not None and not is_known and _acts_otherwise(inner, card, made_by)
+    otherwise = made_by is not None and not is_known and _acts_otherwise(inner, made_by)
     attach_card(
         model, _new_card(card, made_by, preprocessing, new_head=new_head, otherwise=otherwise)
     )
@@ -53,7 +62,7 @@ def fill(
         attach_card(model, describe(model))
     is_said = made_by is not None or preprocessing is not None
     if made_by is not None and otherwise:
-        warn_of_another(content.name, made_by)
+        warn_of_another(content.name, made_by, get_card(model))
     tell(content, reading, get_card(model), is_said=is_said)
     return {
         **content.facts,
@@ -123,9 +132,11 @@ def check_fit(
         raise WeightsError(
             f"{content.name}{origin}{under} does not fit this model{advice}:\n  {details}"
         )
-    if made_by is not None and made_by.name == card.name:
-        _check_options(made_by.options, card.options, content.name)
-    tensors = _convert(tensors, state, {n for n, _ in inner.named_parameters()}, content.name)
+    builder = find_builder(card.name)
+    if builder is not None and made_by is not None and made_by.name == card.name:
+        _check_options(builder, made_by.options, card.options, content.name)
+    parameters = {name for name, _ in inner.named_parameters(remove_duplicate=False)}
+    tensors = _convert(tensors, state, parameters, content.name)
     if made_by is None:
         _check_foreign(inner, card, tensors, content, reading, is_said=is_said)
     return reading, tensors
@@ -243,9 +254,15 @@ def _advice(content: Content, card: ModelCard) -> str:
     )
 
 
-def _check_options(made_with: Mapping[str, Any], built_with: Mapping[str, Any], name: str) -> None:
+def _check_options(
+    builder: Builder, made_with: Mapping[str, Any], built_with: Mapping[str, Any], name: str
+) -> None:
     """Refuse an option that no shape tells of, unless the model's builder was given it too."""
-    unsaid = {option: made_with[option] for option in made_with if option not in built_with}
+    unsaid = {
+        option: value
+        for option, value in own_options(builder, made_with).items()
+        if option not in built_with
+    }
     if unsaid:
         text = ", ".join(f"{option}={value!r}" for option, value in unsaid.items())
         raise WeightsError(
@@ -267,6 +284,25 @@ def _convert(
             f"them: {list_some(bad)}; take an earlier checkpoint"
         )
     return converted
+
+
+def _check_storage(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], name: str) -> None:
+    """Refuse what cannot be filled as a whole: tied layers with two contents, expanded tensors."""
+    first: dict[Any, str] = {}
+    for each, own in state.items():
+        if any(size > 1 and step == 0 for size, step in zip(own.shape, own.stride(), strict=True)):
+            raise WeightsError(
+                f"{each} of this model is an expanded tensor, in which several entries are one; "
+                "build it with a .clone() of it"
+            )
+        if each not in tensors or not own.numel():
+            continue
+        other = first.setdefault((own.data_ptr(), own.shape, own.stride()), each)
+        if other != each and not torch.equal(tensors[other], tensors[each]):
+            raise WeightsError(
+                f"{other} and {each} are one tensor of this model, which ties them, and two that "
+                f"differ in {name}; build the model without tying them"
+            )
 
 
 def _check_foreign(
@@ -352,10 +388,10 @@ def _is_same_build(card: ModelCard, made_by: ModelCard) -> bool:
     return (card.name, card.options) == (made_by.name, made_by.options)
 
 
-def _acts_otherwise(network: nn.Module, card: ModelCard, made_by: ModelCard) -> bool:
-    """Whether a network of the zoo computes something else than the one the file was made from."""
+def _acts_otherwise(network: nn.Module, made_by: ModelCard) -> bool:
+    """Whether a network computes something else than the one the file was made from."""
     builder = find_builder(made_by.name)
-    if builder is None or find_builder(card.name) is None:
+    if builder is None:
         return False
     planned = plan(builder, made_by.options)
     return planned is not None and not planned.is_structure_of(network)

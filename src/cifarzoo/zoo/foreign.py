@@ -28,8 +28,8 @@ _COUNTER = "num_batches_tracked"
 _AVERAGE_WORDS = frozenset(
     {"ema", "swa", "avg", "average", "averaged", "averages", "polyak", "lookahead"}
 )
-# beside one of these words: Adam's moments, or no average at all
-_OTHER_WORDS = frozenset({"exp", "no", "non", "not", "raw", "without"})
+# beside one of these words: an optimizer's moments, or no average at all
+_OTHER_WORDS = frozenset({"exp", "grad", "sq", "square", "no", "non", "not", "raw", "without"})
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,9 @@ def find_any(text: str | PathLike[str]) -> Found:
     if is_address(str(text)):
         return _at_address(str(text))
     path = user_path(text)
-    name, tag = split_tag(str(text))
-    if not path.exists() and path.suffix not in SUFFIXES and name in list_models():
+    known = list_models()
+    name, tag = split_tag(str(text), known)
+    if not path.exists() and path.suffix not in SUFFIXES and name in known:
         return find_of_model(get_model_info(name), tag or True)
     if path.exists() or path.suffix or len(path.parts) > 1:
         return Found(find_weights(path))

@@ -66,6 +66,7 @@ class WeightsInfo:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", self.sha256.lower())  # some systems print capitals
         freeze_fields(self)
 
 

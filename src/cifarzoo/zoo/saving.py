@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,15 @@ from cifarzoo.compute.machine import library_versions
 from cifarzoo.errors import ArgumentError
 from cifarzoo.files.writing import write_bytes
 from cifarzoo.plain import bounds_problem, parse_json, shorten
-from cifarzoo.zoo.builds import describe
-from cifarzoo.zoo.card import check_numbers, unwrap
+from cifarzoo.zoo.builds import changed_part, describe, find_builder, own_options
+from cifarzoo.zoo.card import check_numbers, get_card, unwrap, write_card
 from cifarzoo.zoo.content import list_some, not_finite
 from cifarzoo.zoo.weights import COVER, FORMAT, facts_sha256, tensors_sha256
 
 __all__ = ["save_weights"]
 
 _LARGEST_HEADER = 50_000_000  # bytes, of which safetensors reads 100 million
+_log = logging.getLogger("cifarzoo")
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -64,20 +67,27 @@ def save_weights(
         )
     about = check_metadata(metadata)
     card = describe(model)
+    if (builder := find_builder(card.name)) is not None:
+        card = dataclasses.replace(card, options=own_options(builder, card.options))
+    about_card = write_card(card)
     tensors = _tensors(unwrap(model), dtype)
     facts = {
         "format": FORMAT,
-        "card": card.to_dict(),
         "sha256": tensors_sha256(tensors),
         "versions": library_versions(),
         "metadata": about,
     }
     try:
-        header = {key: json.dumps(value) for key, value in facts.items()}
+        header = {"card": about_card} | {key: json.dumps(value) for key, value in facts.items()}
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"metadata must be plain data, as JSON holds it: {error}") from error
     header[COVER] = json.dumps(facts_sha256(header))
     _check_readable(header)
+    if problem := changed_part(model):
+        _log.warning(
+            "%s: the network is saved as one of %r, not of %r, so load_model cannot build it: %s",
+            *(path, card.name, get_card(model).name, problem),
+        )
     return write_bytes(path, save(tensors, metadata=header))
 
 
@@ -106,7 +116,8 @@ def _tensors(model: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
             f"weights files hold tensors alone, and {list_some(odd)} of this network is none; "
             "keep what it holds in a buffer, or save the network by torch.save"
         )
-    parameters = {name for name, _ in model.named_parameters()}
+    # a layer that is tied has all of its names
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     if bad := not_finite(state, parameters):
         raise ArgumentError(
             "this network holds numbers that are NaN or infinite, as a training that failed "

@@ -16,14 +16,19 @@ __all__ = ["left_over", "tell", "warn_of_another", "written_call"]
 _log = logging.getLogger("cifarzoo")
 
 
-def warn_of_another(name: str, made_by: ModelCard) -> None:
+def warn_of_another(name: str, made_by: ModelCard, card: ModelCard) -> None:
     """Log that a network computes something else than the one the file was made from."""
     made = written_call(made_by.name, made_by.options)
+    if find_builder(card.name) is not None:
+        what = "computes something else"
+    else:
+        what = (
+            f"({card.name}) has layers of other kinds or settings, such as strides or pooling, and "
+            "may compute something else"
+        )
     _log.warning(
-        "%s was made by create_model(%s), and this network computes something else: train it "
-        "further, or build that",
-        name,
-        made,
+        "%s was made by create_model(%s), and this network %s: train it further, or build that",
+        *(name, made, what),
     )
 
 
