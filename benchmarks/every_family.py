@@ -3,8 +3,8 @@
 Usage: python benchmarks/every_family.py [--models NAME ...] [--rounds 3] [--precision float32]
 
 Needs the official CIFAR-10 files ($CIFARZOO_DATA). The contenders are those of throughput.py. They
-train in turn, in one process. Each precision with each kind of vectors (AVX2, AVX512) has a column of
-its own, of one machine; "plain" is float32 in all of them.
+train in turn, in one process. Each precision with each kind of vectors (AVX2, AVX512) has a column
+of its own, of one machine; "plain" is float32 in all of them.
 """
 
 from __future__ import annotations

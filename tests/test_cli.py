@@ -218,6 +218,92 @@ def test_files_that_a_run_would_replace_are_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [mine]
 
 
+@pytest.mark.parametrize("name", ["report.json", "confusion.png", "curves.png", "history.csv"])
+def test_a_report_that_a_run_would_replace_is_kept(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    arguments = ("train", "simple", "--data", "sample", "--output", tmp_path)
+    assert f"(its {name})" in run(*arguments, code=1).stderr
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def folder_of_pets(path: Path, parts: dict[str, tuple[str, ...]]) -> Path:
+    """Pictures in PART/CLASS, twenty of each class."""
+    generator = torch.Generator().manual_seed(0)
+    for part, classes in parts.items():
+        for name in classes:
+            (path / part / name).mkdir(parents=True)
+            for number in range(20):
+                pixels = torch.randint(256, (32, 32, 3), dtype=torch.uint8, generator=generator)
+                Image.fromarray(pixels.numpy()).save(path / part / name / f"{number}.png")
+    return path
+
+
+SHORT = ("--set", "epochs=1", "--set", "batch_size=20", "--device", "cpu")
+
+
+def test_classes_that_only_the_test_images_have_are_noticed_before_training(tmp_path: Path) -> None:
+    for number, (test, message) in enumerate(
+        {
+            ("bird", "cat", "dog"): "no training images of 'dog'",
+            ("ant", "bird", "cat"): "not among the training images': 'ant' is unknown",
+        }.items()
+    ):
+        parts = {"train": ("bird", "cat"), "test": test}
+        pets = folder_of_pets(tmp_path / f"pets{number}", parts)
+        arguments = ("train", "simple", "--data", f"folder:{pets}", *SHORT)
+        assert message in run(*arguments, "--output", tmp_path / "run", code=1).stderr
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_run_on_a_folder_goes_on_where_the_folder_lies_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder_of_pets(tmp_path / "pets", {"train": ("bird", "cat"), "test": ("bird", "cat")})
+    run("train", "simple", "--data", "folder:pets", *SHORT, "--output", "run")
+    (tmp_path / "pets").rename(tmp_path / "moved")
+    assert (
+        f"there is no folder {tmp_path / 'pets'}" in run("train", "--resume", "run", code=1).stderr
+    )
+    again = run("train", "--resume", "run", "--root", "moved")
+    assert "nothing was trained" in again.stderr
+    (tmp_path / "moved" / "train" / "cat" / "0.png").unlink()
+    assert "differ" in run("train", "--resume", "run", "--root", "moved", code=1).stderr
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_the_command_that_continues_a_run_can_be_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_models.py").write_text("")
+    arguments = ("--import", "my_models", "train", "simple", "--data", "sample", *SHORT)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["cifarzoo.cli.train"], "_keep_reports", interrupt)
+        stopped = run(*arguments, "--root", ".", "--no-download", "--output", "run", code=130)
+    command = "cifarzoo --import my_models train --resume run"
+    assert f"{command} --root . --no-download --device cpu" in " ".join(stopped.stderr.split())
+    assert "report.json" in run("train", "--resume", "run").stdout
+
+
+def test_a_report_is_saved_before_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("typer.echo", lambda *texts, **options: 1 / 0)  # nobody listens
+    run("evaluate", "simple", "--data", "sample", "--save", tmp_path / "r.json", code=1)
+    assert (tmp_path / "r.json").exists()
+
+
+def test_a_folder_for_the_hub_is_measured(tmp_path: Path) -> None:
+    network = cifarzoo.create_model("simple", pretrained=True)
+    cifarzoo.save_pretrained(network, tmp_path / "pub", license="mit")
+    assert "accuracy" in run("evaluate", tmp_path / "pub", "--data", "sample").stdout
+
+
 def test_evaluate_takes_the_checkpoint_of_a_run(trained: Path) -> None:
     of_run, of_weights = (
         json.loads(run("evaluate", path, "--data", "sample", "--json").stdout)

@@ -35,6 +35,7 @@ from cifarzoo import (
     Trainer,
     create_model,
     get_card,
+    load_model,
 )
 from cifarzoo.data.feed import Source
 from cifarzoo.errors import CheckpointError, OutputError
@@ -319,13 +320,45 @@ def test_an_interruption_without_output_says_that_nothing_was_saved(train: Image
         trainer.fit(train)
 
 
-def test_an_interruption_in_the_last_step_of_all_ends_the_run(
+def test_an_interruption_in_the_last_step_of_all_comes_when_all_is_written(
     train: ImageSet, tmp_path: Path
 ) -> None:
-    trainer = make_trainer(
-        PLAIN.replace(batch_size=20), output=tmp_path, loggers=[InterruptAt(2, 3)]
-    )
-    assert len(trainer.fit(train)) == 2
+    recipe = PLAIN.replace(batch_size=20)
+    trainer = make_trainer(recipe, output=tmp_path, loggers=[InterruptAt(2, 3)])
+    with pytest.raises(KeyboardInterrupt, match="the run is complete"):
+        trainer.fit(train)
+    whole = make_trainer(recipe)
+    whole.fit(train)
+    assert same_state(load_model(tmp_path).state_dict(), whole.model.state_dict())
+
+
+@pytest.mark.parametrize("output", [None, "new"])
+@pytest.mark.parametrize("other", ["training", "validation"])
+def test_a_run_goes_on_with_its_own_images_in_any_folder(
+    output: str | None, other: str, train: ImageSet, tmp_path: Path
+) -> None:
+    recipe, changed = PLAIN.replace(batch_size=20), train.subset(range(len(train) - 1, -1, -1))
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(recipe, output=tmp_path / "old", loggers=[InterruptAt(1, 2)]).fit(train, train)
+    images = (changed, train) if other == "training" else (train, changed)
+    options = {} if output is None else {"output": tmp_path / output}
+    with pytest.raises(CheckpointError, match=f"is of a run with other {other} images"):
+        make_trainer(recipe, **options).fit(*images, resume=tmp_path / "old")
+    (tmp_path / "old" / "run.json").unlink()  # the checkpoint knows it by itself
+    with pytest.raises(CheckpointError, match=f"is of a run with other {other} images"):
+        make_trainer(recipe, **options).fit(*images, resume=tmp_path / "old")
+    assert len(make_trainer(recipe, **options).fit(train, train, resume=tmp_path / "old")) == 2
+
+
+def test_the_history_of_a_run_is_not_replaced(train: ImageSet, tmp_path: Path) -> None:
+    recipe = PLAIN.replace(batch_size=20)
+    make_trainer(recipe, output=tmp_path).fit(train)
+    for name in ("weights.safetensors", "checkpoint.pt", "run.json", "recipe.toml"):
+        (tmp_path / name).unlink()  # published, and tidied up
+        kept = (tmp_path / "history.json").read_bytes()
+        with pytest.raises(CheckpointError):
+            make_trainer(recipe.replace(epochs=1), output=tmp_path).fit(train)
+        assert (tmp_path / "history.json").read_bytes() == kept
 
 
 # what does not belong together

@@ -106,7 +106,9 @@ def test_what_makes_a_network_another_is_said_when_it_is_saved(
 def test_a_network_that_looks_like_that_of_the_file_is_told_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = cifarzoo.save_weights(cifarzoo.create_model("resnet18_cifar"), tmp_path / "a.safetensors")
+    path = cifarzoo.save_weights(
+        cifarzoo.create_model("resnet18_cifar"), tmp_path / "a.safetensors"
+    )
     network = torchvision.models.resnet18(num_classes=10)
     network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     cifarzoo.load_weights(network, path)  # its pooling is forgotten

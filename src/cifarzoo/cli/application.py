@@ -21,8 +21,8 @@ import typer
 from typer.core import TyperGroup
 
 import cifarzoo
-from cifarzoo.data.classes import knows_all
 from cifarzoo.errors import ArgumentError, CifarZooError, WeightsError
+from cifarzoo.files.paths import command_line
 from cifarzoo.names import SHORT_NAMES, printable
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ __all__ = [
     "Weights",
     "app",
     "choose_data",
+    "command_again",
     "complete_model",
     "given_options",
     "in_options",
@@ -226,7 +227,8 @@ def _options(
         try:
             importlib.import_module(module)
         except Exception as error:  # whatever the module raises
-            raise ArgumentError(f"module {module!r} cannot be imported: {error}") from error
+            hint = f"; leave out .py: --import {module[:-3]}" if module.endswith(".py") else ""
+            raise ArgumentError(f"module {module!r} cannot be imported: {error}{hint}") from error
         finally:
             sys.path.pop(0)
 
@@ -248,6 +250,8 @@ def load_set(
 
 def load_test(networks: Sequence[nn.Module], name: str, root: Path | None, fetch: bool) -> ImageSet:
     """The test images of the set called ``name``, for networks that tell its classes apart."""
+    from cifarzoo.data.classes import knows_all
+
     test_set = load_set(name, "test", root, fetch)
     for network in networks:
         card = cifarzoo.get_card(network)
@@ -370,6 +374,20 @@ def given_options(context: typer.Context, *, but: Collection[str]) -> list[str]:
         for each in context.command.params
         if each.name is not None and each.name not in but and is_given(context, each.name)
     ]
+
+
+def command_again(context: typer.Context, *words: str | Path) -> str:
+    """A command to be copied, with what is not remembered and was said of the one that runs."""
+    modules = (context.parent.params.get("modules") if context.parent else None) or []
+    imports = [word for module in modules for word in ("--import", module)]
+    said: list[str] = []
+    for each in context.command.params:
+        value = context.params.get(each.name or "")
+        if each.name in ("root", "device") and is_given(context, each.name):
+            said += [each.opts[0], str(value)]
+        elif each.name == "download" and is_given(context, each.name):
+            said.append(each.opts[0] if value else each.secondary_opts[0])
+    return command_line("cifarzoo", *imports, *words, *said)
 
 
 def print_json(content: Any) -> None:

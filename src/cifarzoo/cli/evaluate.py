@@ -22,6 +22,7 @@ from cifarzoo.cli.application import (
     Weights,
     app,
     choose_data,
+    command_again,
     is_given,
     load_set,
     load_test,
@@ -85,13 +86,15 @@ def evaluate(
             precision=precision,
             advance=advance,
         )
-    typer.echo(report.to_json() if as_json else str(report))
-    for path in save or []:
-        typer.echo(f"written: {report.save(path)}", err=True)
+    written = [report.save(path) for path in save or []]
+    typer.echo(report.to_json() if as_json else str(report))  # last, for nobody may be reading
+    for path in written:
+        typer.echo(f"written: {path}", err=True)
 
 
 @app.command(epilog="Example: `cifarzoo calibrate runs/mine`")
 def calibrate(
+    context: typer.Context,
     weights: Weights,
     root: Root = None,
     download: Download = True,
@@ -121,8 +124,9 @@ def calibrate(
     train_set, held_out = load_set(facts["data"], "train", root, download).split(facts["val_size"])
     if train_set.sha256() != facts["data_sha256"]:
         raise DataError(
-            f"the images found here differ from those that {weights} was trained on; name the "
-            "folder of the original ones with --root"
+            f"the images found here differ from those that {weights} was trained on; if others "
+            "lie there now, name the folder of the original ones with --root; if a program split "
+            "them with a seed of its own, calibrate in that program"
         )
     found = cifarzoo.calibrate(network, held_out, tta=tta, device=device, precision=precision)
     if as_json:
@@ -131,7 +135,8 @@ def calibrate(
     (loss, cooled_loss), (error, cooled_error) = found.loss, found.expected_calibration_error
     views = () if tta == "none" else ("--tta", tta)
     temperature = f"{found.temperature:.4f}"
-    command = command_line("cifarzoo", "evaluate", weights, *views, "--temperature", temperature)
+    words = ("evaluate", weights, *views, "--temperature", temperature)
+    command = command_again(context, *words)
     typer.echo(
         f"temperature {temperature}, fitted on {found.num_images:,} held-out images\n"
         f"loss: {loss:.4f} before, {cooled_loss:.4f} after\n"

@@ -97,9 +97,8 @@ def check_images(
                 f"the images found here differ from those that {checkpoint} was started with; name "
                 "the folder of the original ones with --root"
             )
-        raise _only_in_python(
-            checkpoint.parent, f"its images are neither {facts['data']} nor a part of it"
-        )
+        reason = f"its images are neither {facts['data']} nor a split(size) of it with seed 0"
+        raise _only_in_python(checkpoint.parent, reason)
 
 
 def build_network(checkpoint: Path, facts: dict[str, Any], recipe: Recipe) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from cifarzoo.cli.application import (
     PrecisionName,
     Root,
     app,
+    command_again,
     complete_model,
     given_options,
     is_given,
@@ -160,6 +162,7 @@ def train(
     val_set = test_set if facts["watch_test"] else None
     if facts["val_size"]:
         train_set, val_set = train_set.split(facts["val_size"])
+    _check_classes(test_set.classes, train_set.classes)
     if resume is not None:
         check_images(resume, facts, train_set, val_set)
     name = facts["model"]
@@ -209,22 +212,23 @@ def train(
             metadata=facts,
         )
         history = trainer.fit(train_set, val_set, resume=resume or False)
+        if len(history) == epochs_before:
+            text = f"the run had ended after epoch {len(history)}: nothing was trained"
+            typer.echo(text, err=True)
+        held_out = val_set if facts["val_size"] else None
+        reports, kept = _keep_reports(run, network, history, test_set, held_out, place)
+        if tensorboard:
+            log_report(run.path / "tensorboard", reports[0], images=test_set, recipe=chosen)
     except BaseException as problem:
         run.remove_if_empty()
         is_saved = run.checkpoint.exists()
         if not (isinstance(problem, KeyboardInterrupt) and is_saved):
             raise
         where = str(problem).split(";")[0] or "stopped"
-        command = command_line("cifarzoo", "train", "--resume", run.path)
+        command = command_again(context, "train", "--resume", run.path)
         problem.args = (f"{where}; continue with: {command}",)
         raise
-    if len(history) == epochs_before:
-        typer.echo(f"the run had ended after epoch {len(history)}: nothing was trained", err=True)
-    held_out = val_set if facts["val_size"] else None
-    reports, kept = _keep_reports(run, network, history, test_set, held_out, place)
     _show_run(reports, history, kept)
-    if tensorboard:
-        log_report(run.path / "tensorboard", reports[0], images=test_set, recipe=chosen)
 
 
 def _keep_reports(
@@ -307,6 +311,18 @@ def _load_teacher(recipe: Recipe, facts: dict[str, Any], resume: Path | None) ->
             "started with; begin a new run, or install the version of cifarzoo that started it"
         )
     return network
+
+
+def _check_classes(tested: Sequence[str], trained: Sequence[str]) -> None:
+    """Refuse test images that the network could not be measured on in the end."""
+    from cifarzoo.data.classes import class_numbers
+
+    class_numbers(tested, trained, whose="the training images")
+    if more := tested[len(trained) :]:
+        raise ArgumentError(
+            f"there are no training images of {', '.join(map(repr, more[:3]))}, and there are test "
+            "images; train on images of all classes, or leave those test images out"
+        )
 
 
 def _refuse_another_run(folder: Path) -> None:

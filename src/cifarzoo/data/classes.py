@@ -30,7 +30,7 @@ __all__ = [
     "wholes_of",
 ]
 
-# their data sets and loaders hand on labels as they are; those of others may change them
+# data sets and loaders of these hand on labels as they are; another package's may change them
 _HANDING_ON = frozenset({"torch", "timm", "accelerate", "cifarzoo"})
 
 
@@ -132,7 +132,7 @@ def class_numbers(
     has_all = len(theirs) == len(ours) or (len(theirs) > len(ours) and shared == {*ours})
     if not shared and len(names) < len(known):
         raise InputError(
-            f"none of the images' {len(names)} classes ({_few(names)}) is among {whose}'s "
+            f"none of the images' {len(names)} classes ({_few(names)}) is among {_of(whose)} "
             f"{len(known)} ({_few(known)}), so nobody knows which outputs they mean; use images of "
             "its classes, or give the images the names that it has for them"
         )
@@ -142,7 +142,7 @@ def class_numbers(
     twice = sorted(name for name in shared if counts[name] > 2)
     if twice:
         raise InputError(
-            f"the class {twice[0]!r} stands twice among the images' {len(names)} or {whose}'s "
+            f"the class {twice[0]!r} stands twice among the images' {len(names)} or {_of(whose)} "
             f"{len(known)} classes, so its number is not known; give each class one name"
         )
     unknown = [name for name, plain in zip(names, theirs, strict=True) if plain not in shared]
@@ -160,8 +160,8 @@ def class_numbers(
             "classes=images.classes))"
         )
         raise InputError(
-            f"some of the images' classes are not among {whose}'s: {_few(unknown)} {verb} unknown "
-            f"to it.{known_too} Use images of its classes ({_few(known)})"
+            f"some of the images' classes are not among {_of(whose)}: {_few(unknown)} {verb} "
+            f"unknown to it.{known_too} Use images of its classes ({_few(known)})"
             f"{by_number if whose == 'the model' else ''}"
         )
     return tuple(ours.index(name) for name in theirs)
@@ -252,6 +252,10 @@ def _comparable(names: Sequence[str], known: Sequence[str]) -> tuple[list[str], 
     if any(len({*p}) < len({*side}) for p, side in zip(plain, (names, known), strict=True)):
         return list(names), list(known)
     return plain[0], plain[1]
+
+
+def _of(whose: str) -> str:
+    return f"{whose}'" if whose.endswith("s") else f"{whose}'s"
 
 
 def _few(names: Sequence[str]) -> str:

@@ -128,7 +128,8 @@ def precision_recall_f1(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def top_k_accuracy(probabilities: Tensor, labels: Tensor, k: int) -> float:
     """Compute the fraction of images whose label is among the ``k`` most probable classes.
 
-    Logits serve as well as probabilities, for they have the same order. If there are fewer classes than ``k``, all of them count.
+    Logits serve as well as probabilities, for they have the same order. If there are fewer classes
+    than ``k``, all of them count.
     """
     best = probabilities.topk(min(k, probabilities.shape[1]), dim=1).indices
     return float((best == labels[:, None]).any(1).double().mean())

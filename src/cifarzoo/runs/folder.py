@@ -35,6 +35,10 @@ _HISTORY_NAME = "history.json"
 _NOTE_NAME = "run.json"
 _RECIPE_NAME = "recipe.toml"
 _LOCK_NAME = ".lock"
+_OF_COMMANDS = (  # what `cifarzoo train` writes beside
+    *("history.csv", "report.json", "report-flip.json", "confusion.png", "curves.png"),
+    "tensorboard",
+)
 _RESUMING = "resuming"  # what only the note holds: how the run can go on
 # what a run that goes on has as it began
 _SAME = {
@@ -117,7 +121,7 @@ class RunFolder:
     def files(self) -> list[str]:
         """The names in it that a run would write; empty where one may start."""
         names = (WEIGHTS_NAME, CHECKPOINT_NAME, _NOTE_NAME, _RECIPE_NAME, _HISTORY_NAME)
-        return [name for name in (*names, "history.csv") if (self.path / name).exists()]
+        return [name for name in (*names, *_OF_COMMANDS) if (self.path / name).exists()]
 
     def is_run(self) -> bool:
         """Whether a run was started here."""
@@ -182,15 +186,10 @@ class RunFolder:
                 raise CheckpointError(
                     f"{self.path} holds a run with another recipe; choose another output folder"
                 )
-            for role, what in _SAME.items():
-                if role in noted and role in facts and noted[role] != facts[role]:
-                    raise CheckpointError(
-                        f"{self.path} holds a run with {what}; continue it with what it began "
-                        "with, or choose another output folder"
-                    )
+            check_checksums(noted, facts, f"{self.path} holds a run with")
             yield noted
             return
-        written = self._claim(facts, recipe)
+        written = self._claim(facts, recipe, resumed=resumed)
         try:
             yield dict(facts)
         except BaseException:
@@ -245,9 +244,15 @@ class RunFolder:
             written.insert(0, save_weights(network, self.weights, metadata=metadata))
         return written
 
-    def _claim(self, facts: Mapping[str, Any], recipe: Recipe) -> list[Path]:
+    def _claim(self, facts: Mapping[str, Any], recipe: Recipe, *, resumed: bool) -> list[Path]:
         """Write the note and the recipe; those of a run that came to nothing are replaced."""
         make_directory(self.path)
+        history = self.path / _HISTORY_NAME
+        if history.exists() and not resumed:
+            raise CheckpointError(
+                f"{history} is the history of a run, which this one would replace; move it away, "
+                "or choose another output folder"
+            )
         plan = self.path / _RECIPE_NAME
         written = [self.note]
         if self.note.exists() or not plan.exists():
@@ -268,6 +273,22 @@ class RunFolder:
         if plan in written:
             recipe.save(plan)
         return written
+
+
+def check_checksums(before: Mapping[str, Any], now: Mapping[str, Any], whose: str) -> None:
+    """Raise CheckpointError when a run would go on with other images than it began with.
+
+    Args:
+        before: The facts about the run, among them checksums.
+        now: The same now.
+        whose: How the message begins.
+    """
+    for role, what in _SAME.items():
+        if role in before and role in now and before[role] != now[role]:
+            raise CheckpointError(
+                f"{whose} {what}; continue it with what it began with, or choose another output "
+                "folder"
+            )
 
 
 def network_sha256(network: nn.Module) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,19 @@ from cifarzoo.data import ImageSet, Loader
 from cifarzoo.data.batches import check_batch
 from cifarzoo.data.classes import class_names, class_numbers
 from cifarzoo.data.feed import Feed
-from cifarzoo.errors import CheckpointError, InputError, NonFiniteLossError
+from cifarzoo.errors import InputError, NonFiniteLossError
+from cifarzoo.frozen import FrozenDict
 from cifarzoo.recipe import Recipe
 from cifarzoo.runs import Hold
 from cifarzoo.training.best import Best
-from cifarzoo.training.checkpoint import check_same, write_checkpoint
+from cifarzoo.training.checkpoint import write_checkpoint
 from cifarzoo.training.history import EpochRecord, History
 from cifarzoo.training.interrupt import StopRequest
 from cifarzoo.training.learner import Learner
 from cifarzoo.training.loggers import Logger, RunStart, StepProgress
-from cifarzoo.training.restoring import Saved, take_generator, take_like
 from cifarzoo.training.setup import Data, Setup
-from cifarzoo.zoo.builds import describe
-from cifarzoo.zoo.card import ModelCard, attach_card, get_card, names_of_outputs
+from cifarzoo.training.state import take_state
+from cifarzoo.zoo.card import attach_card, get_card, names_of_outputs
 
 __all__ = ["Loop"]
 
@@ -54,6 +55,7 @@ class Loop:
         hold: The lock on the folder it lies in, where this process writes.
         stop: Whether somebody wants the run to end.
         keeps_best: Whether the network of the best epoch is handed over, not that of the last.
+        checksums: Of its images, for the checkpoint.
     """
 
     def __init__(
@@ -68,9 +70,10 @@ class Loop:
         hold: Hold | None,
         stop: StopRequest,
         keeps_best: bool = False,
+        checksums: Mapping[str, str] = FrozenDict(),
     ) -> None:
         self.recipe, self.place, self.device = recipe, setup.place, setup.place.device
-        self.checkpoint, self.hold = checkpoint, hold
+        self.checkpoint, self.hold, self.checksums = checkpoint, hold, checksums
         self.world, self.stop = setup.world, stop
         self.loggers = loggers if self.world.is_main else ()
         self.card = get_card(model)
@@ -314,94 +317,16 @@ class Loop:
         if self.checkpoint is None or self.hold is None:
             return
         self.hold.check()
-        on_cuda = self.device.type == "cuda"
-        state = {
-            "card": describe(self.learner.model).to_dict(),
-            "recipe": self.recipe.to_dict(),
-            "learner": self.learner.state_dict(),
-            "data": self.train.state_dict(),
-            "rng": torch.get_rng_state(),
-            "epoch_rng": self.epoch_rng,
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if on_cuda else None,
-            "records": [record.to_dict() for record in self.records],
-            "best": self.best.to_dict() if self.best is not None else None,
-            "steps_per_epoch": self.train.steps,
-            "step": self.step,
-            "images": self.images,
-            "seconds": self.seconds,
-            "meter": self.meter[: self.step].cpu(),
-        }
-        write_checkpoint(self.checkpoint, state)
-
-    def restore(self, saved: Saved) -> None:
-        """Go back to a saved state.
-
-        Raises:
-            CheckpointError: It is of another run, or damaged; the model is as it was.
-        """
-        self.is_resumed = True
-        if self.best is not None and saved.get("best") is None and saved["records"]:
-            raise CheckpointError(
-                "the run was begun with keep='last', and its best network so far is not known; "
-                "resume with keep='last', or start a new run in another folder"
-            )
-        length = {"steps_per_epoch": saved["steps_per_epoch"]}
-        check_same("data set", length, {"steps_per_epoch": self.train.steps})
-        try:
-            self.apply(saved)
-        except Exception as error:  # of a data source, an optimizer or a scheduler of the user's
-            self.learner.release()
-            raise CheckpointError(
-                f"the checkpoint belongs to another model, optimizer, scheduler or data, or is "
-                f"damaged: {error}"
-            ) from error
-        if self.records and getattr(self.train.source, "persistent_workers", False):
-            _log.warning(
-                "the DataLoader has persistent_workers=True: its workers begin anew and draw other "
-                "numbers, so the run will end with other weights than if it had not stopped; leave "
-                "that option out, and it ends with the same"
-            )
-
-    def apply(self, saved: Saved) -> None:
-        """Compare everything, then take it over; the network last."""
-        taken = self.learner.take(saved["learner"])
-        card = ModelCard.from_dict(saved["card"])
-        records = [*History.from_list(saved["records"]).records]
-        best = None
-        if self.best is not None:
-            best = Best.from_dict(saved.get("best"), self.learner.judged)
-        meter = take_like(saved["meter"], self.meter[: saved["step"]], "meter")
-        rng, cuda_rng = take_generator(saved["rng"], "rng"), saved["cuda_rng"]
-        epoch_rng = take_generator(saved["epoch_rng"], "epoch_rng")
-        if cuda_rng is not None and self.device.type == "cuda":
-            take_generator(cuda_rng, "cuda_rng", self.device)
-        if not self.train.can_take(saved["data"]):
-            raise CheckpointError("data is the state of another source of batches")
-        self.train.load_state_dict(saved["data"])
-        self.learner.load_state_dict(taken)
-        self.best = best
-        self.records = records
-        self.step, self.images, self.seconds = saved["step"], saved["images"], saved["seconds"]
-        self.meter[: self.step] = meter.to(self.device)
-        attach_card(self.learner.model, card)
-        if self.world.rank:  # only the first process was saved; the others draw anew
-            seed = self.recipe.seed + self.world.rank + self.world.size * len(self.records)
-            torch.manual_seed(seed)  # of the GPU too
-            rng, cuda_rng = torch.get_rng_state(), None
-        if cuda_rng is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(cuda_rng, self.device)
-        if self.step:  # within an epoch: its order is drawn again from where the epoch began
-            self.epoch_rng, self.resumed_rng = epoch_rng, rng
-            rng = self.epoch_rng
-        torch.set_rng_state(rng)
+        write_checkpoint(self.checkpoint, take_state(self))
 
     def leave(self) -> None:
         """Raise what ends the run, saying where it can go on."""
-        where = (
-            f"continue with resume={str(self.checkpoint)!r}"
-            if self.checkpoint is not None
-            else "nothing was saved, for the Trainer has no output folder"
-        )
+        if self.checkpoint is not None and self.hold is not None:
+            where = f"continue with resume={str(self.checkpoint)!r}"
+        elif self.world.is_main:
+            where = "nothing was saved, for the Trainer has no output folder"
+        else:
+            where = "what is saved, the first process says"
         raise self.stop.exception(
             f"stopped in epoch {len(self.records) + 1} after step {self.step}; {where}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cifarzoo.compute.machine import library_versions
@@ -17,12 +18,21 @@ if TYPE_CHECKING:
     from cifarzoo.training.setup import Data
     from cifarzoo.training.trainer import Trainer
 
-__all__ = ["describe_run"]
+__all__ = ["checksums", "describe_run"]
 
 _KNOWN = ("model", "data_name", "data_images", "val_name", "val_images")  # better than by metadata
 
 
-def describe_run(trainer: Trainer, data: Data) -> dict[str, Any]:
+def checksums(data: Data, known: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of the sets of images in ``data``; what is ``known`` is not computed again."""
+    return {
+        name: str(known[name]) if name in known else images.sha256()
+        for name, images in (("data_sha256", data.train), ("val_sha256", data.val))
+        if isinstance(images, ImageSet)
+    }
+
+
+def describe_run(trainer: Trainer, data: Data, found: Mapping[str, str]) -> dict[str, Any]:
     """The facts about a run that are kept in its folder, as plain data.
 
     ``resuming`` tells whether the command line can build it again: the network is compared by its
@@ -31,6 +41,7 @@ def describe_run(trainer: Trainer, data: Data) -> dict[str, Any]:
     Args:
         trainer: The Trainer.
         data: What it trains on and measures.
+        found: The `checksums` of it.
 
     Raises:
         ArgumentError: The Trainer's metadata says something else of them.
@@ -51,8 +62,9 @@ def describe_run(trainer: Trainer, data: Data) -> dict[str, Any]:
     }
     facts = {
         "model": card.name,
-        **_describe_images("data", train, trainer.metadata),
-        **_describe_images("val", val, trainer.metadata),
+        **_describe_images("data", train),
+        **_describe_images("val", val),
+        **found,
         "precision": trainer.place.precision_name,
         "compile": trainer.compile,
         "versions": library_versions(),
@@ -71,13 +83,8 @@ def describe_run(trainer: Trainer, data: Data) -> dict[str, Any]:
     return {**facts, **trainer.metadata}
 
 
-def _describe_images(role: str, images: Source | None, known: dict[str, Any]) -> dict[str, Any]:
-    """Name, number and checksum of a set; what is known already is not computed again."""
+def _describe_images(role: str, images: Source | None) -> dict[str, Any]:
+    """Name and number of a set."""
     if not isinstance(images, ImageSet):
         return {}
-    checksum = f"{role}_sha256"
-    return {
-        f"{role}_name": images.name,
-        f"{role}_images": len(images),
-        checksum: known[checksum] if checksum in known else images.sha256(),
-    }
+    return {f"{role}_name": images.name, f"{role}_images": len(images)}

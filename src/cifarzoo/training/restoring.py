@@ -80,6 +80,7 @@ class Saved(TypedDict):
     cuda_rng: Any
     records: list[Record]
     best: NotRequired[BestState | None]
+    checksums: NotRequired[dict[str, str]]
     steps_per_epoch: Annotated[Count, Ge(1)]
     step: Count
     images: Count

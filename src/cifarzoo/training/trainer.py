@@ -37,9 +37,10 @@ from cifarzoo.training.interrupt import stop_on_interrupt
 from cifarzoo.training.loggers import Logger
 from cifarzoo.training.loop import Loop
 from cifarzoo.training.objective import Loss, check_loss
-from cifarzoo.training.provenance import describe_run
+from cifarzoo.training.provenance import checksums, describe_run
 from cifarzoo.training.restoring import Saved, read_saved
 from cifarzoo.training.setup import Data, Setup
+from cifarzoo.training.state import restore
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import check_trainable, get_card, unwrap
 from cifarzoo.zoo.facts import check_metadata
@@ -207,8 +208,8 @@ class Trainer:
             NonFiniteLossError: The loss became NaN or infinite; the last checkpoint is kept.
             PeerError: Under ``torchrun``, another process has ended or does not answer.
             KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM or SIGHUP came. The step was finished
-                and the state saved. A program that does not catch it ends with status 130, 143 or
-                129.
+                and the state saved; or the run was complete, and all of it was written. After
+                SIGTERM or SIGHUP, a program that does not catch it ends with status 143 or 129.
         """
         self._check_keep(val)
         with (
@@ -233,7 +234,7 @@ class Trainer:
             stop_on_interrupt(patience=world.patience) as stop,
             # dropout and mixing draw from torch's global generators: they are ours for the run only
             seeded(self.recipe.seed + world.rank, self.device),
-            self._kept(data, saved, hold) as keep_result,
+            self._kept(data, saved, hold) as (found, keep_result),
         ):
             setup = Setup(
                 place=self.place,
@@ -255,11 +256,14 @@ class Trainer:
                 hold=hold,
                 stop=stop,
                 keeps_best=self.keep == "best",
+                checksums=found,
             )
             if saved is not None:
-                loop.restore(saved)
+                restore(loop, saved)
             history = loop.finish()
             keep_result(history, loop.best.epoch if loop.best is not None else None)
+            if stop.requested:  # too late for this run; what the program does next is not wanted
+                raise stop.exception("the run is complete")
             return history
 
     def _check_keep(self, val: Source | None) -> None:
@@ -293,13 +297,19 @@ class Trainer:
     @contextlib.contextmanager
     def _kept(
         self, data: Data, saved: Saved | None, hold: Hold | None
-    ) -> Iterator[Callable[[History, int | None], object]]:
-        """Claim the output folder for the block; yields what writes the result there."""
+    ) -> Iterator[tuple[dict[str, str], Callable[[History, int | None], object]]]:
+        """Claim the output folder for the block.
+
+        Yields:
+            Checksums of the images, where a checkpoint has or will have them; and what writes the
+            result.
+        """
         if hold is None:
-            yield lambda history, epoch: None
+            yield checksums(data, {}) if saved is not None else {}, lambda history, epoch: None
             return
         run = RunFolder(hold.path)
-        facts = describe_run(self, data)
+        found = checksums(data, self.metadata)
+        facts = describe_run(self, data, found)
         alone = (facts["resuming"] or {}).get("only_in_python")  # the command line has nothing else
         with run.claimed(facts, self.recipe, hold, resumed=saved is not None) as noted:
 
@@ -316,7 +326,7 @@ class Trainer:
                 }
                 run.keep(self.model, {**noted, **now}, history.to_list())
 
-            yield write
+            yield found, write
 
     @contextlib.contextmanager
     def _fast(self, image_size: int | None) -> Iterator[None]:

@@ -62,7 +62,7 @@ def fill(
         attach_card(model, describe(model))
     is_said = made_by is not None or preprocessing is not None
     if made_by is not None and otherwise:
-        warn_of_another(content.name, made_by, get_card(model))
+        warn_of_another(content.name, made_by, card)
     tell(content, reading, get_card(model), is_said=is_said)
     return {
         **content.facts,

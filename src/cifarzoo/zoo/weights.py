@@ -132,6 +132,9 @@ def read_content(
     return content._replace(key=key or content.key, rename=rename or {})
 
 
+_OF_HUB = "model.safetensors"  # what save_pretrained writes
+
+
 def find_weights(path: str | PathLike[str]) -> Path:
     """The weights file at ``path``, which may be a run's folder.
 
@@ -146,6 +149,8 @@ def find_weights(path: str | PathLike[str]) -> Path:
         )
     path = user_path(path)
     found = path / WEIGHTS_NAME if path.is_dir() else path
+    if path.is_dir() and not found.exists() and (path / _OF_HUB).is_file():
+        found = path / _OF_HUB
     if path.is_dir() and not found.exists():
         raise WeightsError(
             f"{path} holds no {WEIGHTS_NAME}; if it is a run that was stopped, finish it with "

@@ -89,7 +89,7 @@ def _check_depth(only: Path) -> None:
 
 def _find_part(path: Path, split: str | None) -> Path:
     if not path.is_dir():
-        raise DataNotFoundError(f"there is no folder {path}")
+        raise DataNotFoundError(f"there is no folder {path.absolute()}")
     if split is None:
         return path
     if split not in [*_NAMES]:  # a list: what cannot be looked up may be asked for

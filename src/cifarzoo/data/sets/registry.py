@@ -128,8 +128,8 @@ def get_dataset_info(name: str) -> DatasetInfo:
     if isinstance(name, str) and name.startswith(_FOLDER):
         path = user_path(name.removeprefix(_FOLDER))
 
-        def load(split: Split, **ignored: Any) -> ImageSet:
-            return load_folder(path, split)
+        def load(split: Split, *, root: str | Path | None = None, **ignored: Any) -> ImageSet:
+            return load_folder(path if root is None else root, split)
 
         return DatasetInfo(name, load, description="The images of a folder.", set_name=path.name)
     try:
