@@ -14,9 +14,8 @@ from cifarzoo.data.classes import class_numbers
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.names import split_tag
 from cifarzoo.recipe import Recipe
-from cifarzoo.zoo.builds import describe
+from cifarzoo.zoo.builds import BUILDERS, describe
 from cifarzoo.zoo.card import get_card, names_of_outputs
-from cifarzoo.zoo.registry import list_models
 
 __all__ = ["Distillation", "check_teacher"]
 
@@ -25,7 +24,7 @@ def check_teacher(model: nn.Module, teacher: nn.Module | None, recipe: Recipe) -
     """Raise ArgumentError when ``teacher`` is missing, unwanted, another, or sees other images."""
     if teacher is None and not recipe.teacher:
         return
-    wanted, tag = split_tag(recipe.teacher, list_models())
+    wanted, tag = split_tag(recipe.teacher, BUILDERS)
     if teacher is None:
         raise ArgumentError(
             f"the recipe learns from {recipe.teacher!r}; pass teacher=create_model({wanted!r}, "
