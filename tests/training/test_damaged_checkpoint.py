@@ -84,7 +84,7 @@ def at(state: Any, path: tuple[Any, ...]) -> Any:
 
 
 # what a run does without: fields that an older version did not write
-FREE = {"best", "scaler", "untouched", "cuda_rng", "_step_count", "_last_lr"}
+FREE = {"best", "checksums", "scaler", "untouched", "cuda_rng", "_step_count", "_last_lr"}
 ODD = ("text", None, True, -1, math.nan, 10**400, [], {}, torch.zeros(1), torch.zeros(3, 1) > 0)
 
 
