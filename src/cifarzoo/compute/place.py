@@ -118,7 +118,8 @@ def dtype_of(model: Any) -> torch.dtype:
 
 def _is_quantized(model: nn.Module | None) -> bool:
     parts = model.modules() if isinstance(model, nn.Module) else ()
-    return any(type(part).__module__.startswith("torch.ao.nn.quantized") for part in parts)
+    places = [type(part).__module__ for part in parts]  # also torch.ao.nn.intrinsic.quantized
+    return any(each.startswith("torch.ao.nn.") and "quantized" in each for each in places)
 
 
 def compile_pays(device: torch.device, steps: int) -> bool:

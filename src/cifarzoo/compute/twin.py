@@ -131,7 +131,7 @@ class _Copier:
 
     def _copy_wrapper(self, wrapper: nn.Module, inner: nn.Module) -> nn.Module:
         """What the wrapper does in one process: the network inside alone, where that is enough."""
-        hooks = {name: vars(wrapper)[name] for name in HOOKS}
+        hooks = {name: vars(wrapper).get(name, {}) for name in HOOKS}
         if not self._copies and not any(hooks.values()):
             return self.copy_module(inner)
         name = next(name for name, part in wrapper._modules.items() if part is inner)

@@ -290,6 +290,8 @@ def _check_storage(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], n
     """Refuse what cannot be filled as a whole: tied layers with two contents, expanded tensors."""
     first: dict[Any, str] = {}
     for each, own in state.items():
+        if not isinstance(own, Tensor) or own.layout != torch.strided:
+            continue
         if any(size > 1 and step == 0 for size, step in zip(own.shape, own.stride(), strict=True)):
             raise WeightsError(
                 f"{each} of this model is an expanded tensor, in which several entries are one; "
