@@ -228,7 +228,7 @@ def speed_tables(measured: Path) -> str:
 def families_table(measured: Path) -> str:
     """The tables of benchmarks/every_family.py, one for each precision and kind of vectors."""
     parts = []
-    for title, column in json.loads(measured.read_text(encoding="utf-8")).items():
+    for title, column in sorted(json.loads(measured.read_text(encoding="utf-8")).items()):
         rows = [
             (
                 f"`{name}`",
