@@ -255,3 +255,9 @@ def test_reference_trains_as_the_published_code_does(
             assert (ours_now - now).norm() < limit * (now - before).norm(), name
         else:
             assert torch.equal(ours_now, now), name
+
+
+@pytest.mark.parametrize("share", [95, 96])
+def test_recipes_are_also_called_by_what_they_reach(share: int) -> None:
+    spec = cifarzoo.get_model_info(f"airbench{share}")
+    assert spec.get_recipe(f"fast{share}") == spec.recipe
