@@ -111,6 +111,12 @@ class _Copier:
         if inner is not None and not has_own_forward(module):
             self._copies[id(module)] = self._copy_wrapper(module, inner)
             return self._copies[id(module)]
+        if isinstance(module, nn.parallel.DistributedDataParallel):
+            raise InputError(
+                f"{type(module).__name__}.forward may wait for other processes, and in an "
+                "evaluation each process computes for itself; give the network without that "
+                "wrapper: model.module"
+            )
         self.originals.append(module)
         twin: nn.Module = object.__new__(type(module))
         self._copies[id(module)] = twin  # before its parts, which may lead back
@@ -292,11 +298,6 @@ class _Copier:
             for part in map(function_of, vars(parent).values()):
                 if self.copy_value(part) is not part:  # one for all networks of the class
                     self._refuse()
-        if isinstance(module, nn.parallel.DistributedDataParallel):
-            raise InputError(
-                f"{kind.__name__}.forward may wait for other processes, and in an evaluation each "
-                "process computes for itself; give the network without that wrapper: model.module"
-            )
 
     def _refuse(self) -> None:
         if not self._finds_only:

@@ -63,7 +63,7 @@ def class_names(source: Any) -> tuple[str, ...] | None:
 def wholes_of(source: Any) -> list[Any]:
     """The data sets whose items ``source`` hands on: of a Subset, a ConcatDataset or a DataLoader.
 
-    None for classes of other libraries, and for a subclass that makes its items itself: they may
+    Empty for those of other libraries, and for a subclass that makes its items itself: they may
     change the labels.
     """
     for method in ("__iter__", "__getitem__", "__getitems__"):

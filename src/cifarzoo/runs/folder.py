@@ -276,10 +276,10 @@ class RunFolder:
 
 
 def check_checksums(before: Mapping[str, Any], now: Mapping[str, Any], whose: str) -> None:
-    """Raise CheckpointError when a run would go on with other images than it began with.
+    """Raise CheckpointError when a run would go on with another model or other images.
 
     Args:
-        before: The facts about the run, among them checksums.
+        before: What it began with: names and checksums, as far as they are known.
         now: The same now.
         whose: How the message begins.
     """

@@ -326,7 +326,7 @@ class Loop:
         elif self.world.is_main:
             where = "nothing was saved, for the Trainer has no output folder"
         else:
-            where = "what is saved, the first process says"
+            where = "the first process says what was saved"
         raise self.stop.exception(
             f"stopped in epoch {len(self.records) + 1} after step {self.step}; {where}"
         )

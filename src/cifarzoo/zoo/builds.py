@@ -215,13 +215,15 @@ def own_options(builder: Builder, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changed_part(model: nn.Module) -> str:
-    """In what a registered network is another than its builder makes, for a message; or empty."""
-    card, inner = get_card(model), unwrap(model)
+    """In what a network is another than its builder makes, for a message.
+
+    It is one whose card names a registered model, and to which `describe` gives another name.
+    """
+    card = get_card(model)
     builder = find_builder(card.name)
     planned = plan(builder, card.options) if builder is not None else None
-    if planned is None or describe(model).name == card.name:
-        return ""
-    found = _structure(inner)
+    assert planned is not None  # otherwise it would have kept its name
+    found = _structure(unwrap(model))
     for (layer, attribute), made in planned.structure.items():
         now = found.get((layer, attribute))
         if attribute != _KIND and now is not None and now != made:

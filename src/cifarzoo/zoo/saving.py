@@ -83,10 +83,11 @@ def save_weights(
         raise ArgumentError(f"metadata must be plain data, as JSON holds it: {error}") from error
     header[COVER] = json.dumps(facts_sha256(header))
     _check_readable(header)
-    if problem := changed_part(model):
+    named = get_card(model).name
+    if card.name != named and find_builder(named) is not None:
         _log.warning(
             "%s: the network is saved as one of %r, not of %r, so load_model cannot build it: %s",
-            *(path, card.name, get_card(model).name, problem),
+            *(path, card.name, named, changed_part(model)),
         )
     return write_bytes(path, save(tensors, metadata=header))
 

@@ -148,7 +148,8 @@ def load_dataset(
     Args:
         name: A name of ``list_datasets()``, or "folder:PATH" (see `load_folder`).
         split: "train" or "test".
-        root: Folder of the files, if the image set has files.
+        root: Folder of the files, if the image set has files. For "folder:PATH", it is the folder
+            itself, if that no longer lies at PATH.
         download: Whether to fetch the files when they are missing.
 
     Raises:
