@@ -56,11 +56,15 @@ def test_a_report_on_other_images_is_not_taken_for_the_test_set(
     assert first.metric_value == pytest.approx(report.accuracy, abs=1e-6)
 
 
-def test_a_network_of_timm_is_built_by_its_page() -> None:
-    network = cifarzoo.create_model("timm:test_resnet")
-    assert 'cifarzoo.from_pretrained("me/mine")' in page_of(network).text
-    network = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
-    assert "built as its author does" in page_of(network).text
+def test_a_network_of_timm_is_built_by_its_page_and_named_there() -> None:
+    page = page_of(cifarzoo.create_model("timm:test_resnet"))
+    spec = cifarzoo.get_model_info("timm:test_resnet")
+    assert 'cifarzoo.from_pretrained("me/mine")' in page.text
+    assert f"{spec.description} An image classifier" in page.text
+    assert f"- the network: {spec.source}" in page.text
+    page = page_of(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)))
+    assert "built as its author does" in page.text
+    assert "- the network:" not in page.text
 
 
 def test_what_is_not_known_is_left_out(network: nn.Module) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from cifarzoo.names import one_line
 from cifarzoo.zoo.builds import describe
 from cifarzoo.zoo.card import ModelCard
-from cifarzoo.zoo.registry import get_model_info, list_models
+from cifarzoo.zoo.registry import ModelSpec, get_model_info, list_models
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -124,8 +124,14 @@ def _results(
     ]
 
 
+def _known(card: ModelCard) -> ModelSpec | None:
+    """What the zoo knows of the network; None for one that it cannot build."""
+    # timm's and torchvision's are listed by name alone
+    return get_model_info(card.name) if card.name in list_models(card.name) else None
+
+
 def _about(card: ModelCard, parameters: int) -> list[str]:
-    known = get_model_info(card.name) if card.name in list_models() else None
+    known = _known(card)
     options = ", ".join(f"{key}={value!r}" for key, value in card.options.items())
     mean, std = (
         ", ".join(f"{x:g}" for x in each)
@@ -154,7 +160,7 @@ def _cell(text: str) -> str:
 
 def _usage(card: ModelCard, source: str) -> str:
     build = f'model = cifarzoo.from_pretrained("{source}")'
-    if card.name not in list_models(card.name):  # timm's and torchvision's are listed by name alone
+    if _known(card) is None:
         build = (
             f"model = ...  # {card.name}, built as its author does\n"
             'cifarzoo.load_weights(model, "model.safetensors")'
@@ -213,7 +219,7 @@ def _citation(card: ModelCard, facts: Mapping[str, Any], data: str) -> str:
     """Whom to cite for the library, the network and the images."""
     versions = facts.get("versions")
     version = versions.get("cifarzoo", "") if isinstance(versions, Mapping) else ""
-    known = get_model_info(card.name) if card.name in list_models() else None
+    known = _known(card)
     items = [f"the library: [cifarzoo]({_ADDRESS}) {version}".rstrip()]
     if known:
         items.append(f"the network: {known.source}")
