@@ -52,6 +52,8 @@ def write_page(
     from huggingface_hub import ModelCardData
 
     card = describe(network)
+    # timm's and torchvision's are listed by name alone
+    known = get_model_info(card.name) if card.name in list_models(card.name) else None
     data = _data(facts, report)
     results = _results(facts, report, data)
     head = ModelCardData(
@@ -67,10 +69,10 @@ def write_page(
     parts = [
         f"---\n{head.to_yaml()}\n---",
         f"# {name}",
-        *_about(card, sum(parameter.numel() for parameter in network.parameters())),
+        *_about(card, known, sum(parameter.numel() for parameter in network.parameters())),
         "## Use it",
         "```console\n$ python -m pip install 'cifarzoo[hub]'\n```",
-        _usage(card, source),
+        _usage(card, known, source),
         "Pixels go in as they are: `predict`, `evaluate` and the Trainer normalize them.",
         *_accuracy(results),
         *_training(facts),
@@ -78,7 +80,7 @@ def write_page(
         "The network knows the classes above and nothing else. To every image it gives one of "
         "them, also to one that shows something else.",
         "## Cite",
-        _citation(card, facts, data),
+        _citation(known, facts, data),
     ]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
@@ -124,14 +126,7 @@ def _results(
     ]
 
 
-def _known(card: ModelCard) -> ModelSpec | None:
-    """What the zoo knows of the network; None for one that it cannot build."""
-    # timm's and torchvision's are listed by name alone
-    return get_model_info(card.name) if card.name in list_models(card.name) else None
-
-
-def _about(card: ModelCard, parameters: int) -> list[str]:
-    known = _known(card)
+def _about(card: ModelCard, known: ModelSpec | None, parameters: int) -> list[str]:
     options = ", ".join(f"{key}={value!r}" for key, value in card.options.items())
     mean, std = (
         ", ".join(f"{x:g}" for x in each)
@@ -158,9 +153,9 @@ def _cell(text: str) -> str:
     return one_line(text).replace("|", r"\|")
 
 
-def _usage(card: ModelCard, source: str) -> str:
+def _usage(card: ModelCard, known: ModelSpec | None, source: str) -> str:
     build = f'model = cifarzoo.from_pretrained("{source}")'
-    if _known(card) is None:
+    if known is None:
         build = (
             f"model = ...  # {card.name}, built as its author does\n"
             'cifarzoo.load_weights(model, "model.safetensors")'
@@ -215,11 +210,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _citation(card: ModelCard, facts: Mapping[str, Any], data: str) -> str:
+def _citation(known: ModelSpec | None, facts: Mapping[str, Any], data: str) -> str:
     """Whom to cite for the library, the network and the images."""
     versions = facts.get("versions")
     version = versions.get("cifarzoo", "") if isinstance(versions, Mapping) else ""
-    known = _known(card)
     items = [f"the library: [cifarzoo]({_ADDRESS}) {version}".rstrip()]
     if known:
         items.append(f"the network: {known.source}")
