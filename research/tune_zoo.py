@@ -48,7 +48,7 @@ RESNET18 = read_recipe("muon").replace(
     image_sizes=GROWING.image_sizes,
 )
 
-FEW_IMAGES = read_recipe("wrn_small").replace(epochs=48)
+FEW_IMAGES = read_recipe("resnet_small").replace(epochs=48)
 
 SMALLER_BATCHES = FEW_IMAGES.replace(batch_size=128, learning_rate=0.075)
 
