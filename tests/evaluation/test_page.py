@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import nn
 
 import cifarzoo
 from cifarzoo import EvaluationReport, ImageSet
-from cifarzoo.display.charts import Series, line_chart, reliability_chart
+from cifarzoo.display.charts import Series, learning_curves, line_chart, reliability_chart
 from cifarzoo.errors import ArgumentError, CifarZooError, InputError, OutputError
 from cifarzoo.evaluation import PageEntry, make_entry, write_page
 from cifarzoo.evaluation.page import render_page, views_of_entry
@@ -308,3 +309,12 @@ def test_a_name_cannot_end_the_page_early(
     assert text.count("<script") == text.count("</script>") == 1
     assert text.rstrip().endswith("</html>")
     assert Tags(text).found
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_curves_leave_out_what_is_no_number(bad: float) -> None:
+    """A loss of one's own may have been infinite for the validation images."""
+    history = [{"epoch": e, "train_loss": 1.0 / e, "val_loss": bad} for e in (1, 2, 3)]
+    charts = learning_curves(history)
+    assert charts == learning_curves([{**record, "val_loss": None} for record in history])
+    assert len(charts) == 1

@@ -128,6 +128,19 @@ def test_a_stream_is_not_read_further_than_it_is_trained_on(few: ImageSet) -> No
     assert model.norm.num_batches_tracked == 2 * steps  # its statistics stayed averages
 
 
+def test_an_average_is_measured_with_a_stated_number_of_steps_too(few: ImageSet) -> None:
+    """Of an ImageSet, which is at hand; and the training stays the same."""
+    models = [Normalized(), Normalized()]
+    for model, val in zip(models, (None, few), strict=True):
+        Trainer(model, MOVING, **PLACE).fit(few, val, steps_per_epoch=6)
+    assert same_state(*(dict(model.state_dict()) for model in models))
+    model = models[0]
+    with torch.no_grad():
+        inputs = model.dense(CIFAR10_PREPROCESSING.normalize(few.images).mean((2, 3)))
+    assert model.norm.running_mean is not None
+    torch.testing.assert_close(model.norm.running_mean, inputs.mean(0))
+
+
 class End(Logger):
     """Ends the run after some epochs."""
 

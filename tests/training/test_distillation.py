@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 import cifarzoo
 from cifarzoo import ImageSet, ModelCard, Preprocessing, Recipe, Trainer
 from cifarzoo.compute.place import Place
-from cifarzoo.errors import ArgumentError
+from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.training.distillation import Distillation
 
 LEARNS = Recipe(
@@ -128,3 +129,20 @@ def test_a_teacher_is_a_name() -> None:
     with pytest.raises(ArgumentError, match="teacher must be a model's name"):
         Recipe(teacher=3)  # type: ignore[arg-type]
     assert Recipe().override("teacher", "simple").teacher == "simple"
+
+
+def test_a_network_is_no_teacher_of_its_own_parameters(model: nn.Module) -> None:
+    with pytest.raises(ArgumentError, match=r"holds parameters of the model.*copy\.deepcopy"):
+        Trainer(model, LEARNS, teacher=model)
+    Trainer(model, LEARNS, teacher=copy.deepcopy(model))
+    shares_a_frozen_part = copy.deepcopy(model)
+    shares_a_frozen_part.conv1 = model.get_submodule("conv1").requires_grad_(False)
+    Trainer(model, LEARNS, teacher=shares_a_frozen_part)
+
+
+def test_a_teacher_that_returns_two_things_is_refused(
+    model: nn.Module, teacher: nn.Module, few: ImageSet
+) -> None:
+    teacher.register_forward_hook(lambda _, args, logits: (logits, logits))
+    with pytest.raises(InputError, match=r"a teacher must return logits \(1, classes\).* tuple"):
+        Trainer(model, LEARNS, teacher=teacher, device="cpu").fit(few)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import PLAIN, make_batches
+from runs import PLAIN, InterruptAt, make_batches, make_trainer
 from strategies import image_sets
 from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset
 
 from cifarzoo import ImageSet, Loader
 from cifarzoo.compute.place import Place
 from cifarzoo.data.feed import Feed
 from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.training import loop
 from cifarzoo.zoo.card import CIFAR10_PREPROCESSING, Preprocessing
 
 PLACE: dict[str, Any] = {
@@ -63,14 +68,15 @@ def test_an_augmentation_that_is_not_applied_is_told(
 ) -> None:
     recipe = PLAIN.replace(augmentation={"flip": "random", "cutout": 4})
     augmentation = recipe.augmentation if kind == "loader as the recipe" else None
-    loader = Loader(few, batch_size=50, augmentation=augmentation)
-    sources: dict[str, Any] = {"set": few, "list": make_batches(few)}
     rank = int(kind == "another process")
-    Feed.for_training(sources.get(kind, loader), recipe, **PLACE, rank=rank, world_size=2)
+    share = {"rank": rank, "world_size": 2}
+    loader = Loader(few, batch_size=50, augmentation=augmentation, **share)
+    sources: dict[str, Any] = {"set": few, "list": make_batches(few)}
+    Feed.for_training(sources.get(kind, loader), recipe, **PLACE, **share)
     assert told in caplog.text
     assert bool(caplog.text) == bool(told)
     caplog.clear()
-    Feed.for_training(sources.get(kind, loader), PLAIN, **PLACE)
+    Feed.for_training(sources.get(kind, loader), PLAIN, **PLACE, **share)
     assert not caplog.text
 
 
@@ -239,8 +245,95 @@ def test_validation_data_without_a_length_is_refused() -> None:
         Feed.for_validation(iter(numbered(3)), **PLACE)
 
 
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter(numbered(3))
+
+
+def test_a_dataloader_of_a_stream_has_no_length() -> None:
+    """The class has a __len__, which asks the data set."""
+    with pytest.raises(InputError, match="DataLoader has no length: pass an ImageSet, a list"):
+        Feed.for_validation(DataLoader(Stream(), batch_size=None), **PLACE)
+
+
 def test_processes_have_equal_shares_of_a_batch(few: ImageSet) -> None:
     """Means are averaged: an image of a smaller share would count more."""
     with pytest.raises(ArgumentError, match="batch_size must be a multiple of the 3 processes"):
         Feed.for_training(few, PLAIN, rank=0, world_size=3, **PLACE)
     assert Feed.for_training(few, PLAIN, rank=1, world_size=2, **PLACE).steps == 4
+
+
+@pytest.mark.parametrize(
+    ("share", "world", "trains", "validates"),
+    [
+        ((0, 1), (0, 1), True, True),
+        ((1, 2), (1, 2), True, True),
+        ((0, 1), (1, 2), False, True),  # each measures all
+        ((0, 2), (1, 2), False, False),
+        ((0, 2), (0, 1), False, False),  # half of the images would be left out
+    ],
+)
+def test_a_loader_makes_the_share_of_its_process(
+    share: tuple[int, int],
+    world: tuple[int, int],
+    trains: bool,
+    validates: bool,
+    few: ImageSet,
+) -> None:
+    loader = Loader(few, batch_size=50, rank=share[0], world_size=share[1])
+    place = {**PLACE, "rank": world[0], "world_size": world[1]}
+    for is_right, feed in (
+        (trains, functools.partial(Feed.for_training, loader, PLAIN, **place)),
+        (validates, functools.partial(Feed.for_validation, loader, **place)),
+    ):
+        message = f"the Loader makes share {share[0]} of {share[1]}, and this is process {world[0]}"
+        with nullcontext() if is_right else pytest.raises(ArgumentError, match=message):
+            feed()
+
+
+def test_a_dataloader_without_shares_is_told_of(
+    few: ImageSet, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = {"rank": 0, "world_size": 2}
+    data: Any = few
+    shared = DistributedSampler(data, num_replicas=2, rank=0)
+    for sampler in (shared, None):
+        loader: DataLoader[Any] = DataLoader(data, batch_size=50, sampler=sampler)
+        Feed.for_validation(loader, **PLACE, **world)  # each measures all
+        assert not caplog.text
+        Feed.for_training(loader, PLAIN, **PLACE, **world)
+    assert "each of the 2 processes takes all batches of the DataLoader" in caplog.text
+
+
+@pytest.mark.parametrize("is_in_batches", [False, True])
+def test_samplers_know_the_epoch(
+    is_in_batches: bool, few: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its number alone torch's DistributedSampler draws another order; in a resumed run, too."""
+    monkeypatch.setattr(loop, "_TICK", 0.0)
+    data: Any = few
+    orders: list[list[int]] = []
+
+    class Remembers(DistributedSampler[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            order = [*super().__iter__()]
+            orders.append(order)
+            return iter(order)
+
+    sampler: Any = Remembers(data, num_replicas=1, rank=0)
+    how = (
+        {"batch_sampler": BatchSampler(sampler, 50, drop_last=False)}
+        if is_in_batches
+        else {"sampler": sampler, "batch_size": 50}
+    )
+    loader: DataLoader[Any] = DataLoader(data, **how)
+    trainer = make_trainer(PLAIN.replace(epochs=3), output=tmp_path / "run")
+    trainer.fit(loader)
+    assert len({tuple(order) for order in orders}) == 3
+    whole = [*orders]
+    orders.clear()
+    options: Any = {"output": tmp_path / "other", "loggers": [InterruptAt(3, 2)]}
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(PLAIN.replace(epochs=3), **options).fit(loader)
+    make_trainer(PLAIN.replace(epochs=3), output=tmp_path / "other").fit(loader, resume=True)
+    assert orders == [*whole, whole[2]]

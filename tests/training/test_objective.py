@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from runs import PLAIN, make_trainer, measured, same_state, weights
+from runs import PLAIN, InterruptAt, make_trainer, measured, same_state, weights
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 from torchvision.transforms import v2
 
-from cifarzoo import ImageSet, create_model
+from cifarzoo import CIFAR10_PREPROCESSING, ImageSet, create_model
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.training import loop
 
@@ -197,9 +199,7 @@ def test_float16_makes_the_loss_large_before_its_gradients(tiny: ImageSet) -> No
     assert all(bool(p.isfinite().all()) for p in trainer.model.parameters())
 
 
-def test_float16_goes_on_where_it_stopped(tiny: ImageSet, tmp_path: Any) -> None:
-    from runs import InterruptAt
-
+def test_float16_goes_on_where_it_stopped(tiny: ImageSet, tmp_path: Path) -> None:
     recipe = HALF.replace(epochs=3)
     whole = make_trainer(recipe, precision="float16")
     whole.fit(tiny)
@@ -213,9 +213,8 @@ def test_float16_goes_on_where_it_stopped(tiny: ImageSet, tmp_path: Any) -> None
     assert same_state(weights(whole.model), weights(again.model))
 
 
-def test_a_run_whose_steps_were_all_skipped_goes_on(tiny: ImageSet, tmp_path: Any) -> None:
+def test_a_run_whose_steps_were_all_skipped_goes_on(tiny: ImageSet, tmp_path: Path) -> None:
     """Adam takes its number of steps back where a gradient was too large for float16."""
-    from runs import InterruptAt
 
     def steep(logits: Tensor, targets: Tensor) -> Tensor:
         return 1000 * F.cross_entropy(logits, targets)
@@ -229,3 +228,60 @@ def test_a_run_whose_steps_were_all_skipped_goes_on(tiny: ImageSet, tmp_path: An
     again = make_trainer(recipe, **options)
     again.fit(tiny, resume=True)
     assert same_state(weights(whole.model), weights(again.model))
+
+
+def uneven(few: ImageSet) -> list[tuple[Tensor, Tensor]]:
+    """Batches of one class, then of all others."""
+    order = few.labels.ne(0).int().argsort(stable=True)
+    first = int((few.labels == 0).sum())
+    return [(few.images[part], few.labels[part]) for part in (order[:first], order[first:])]
+
+
+@pytest.mark.parametrize("first", [5.0, 0.0])
+def test_a_weighted_loss_is_validated_over_all_images_at_once(first: float, few: ImageSet) -> None:
+    """The mean of its batches is another number, and none where a batch has no weight."""
+    weight = torch.ones(10)
+    weight[0] = first
+    trainer = make_trainer(ONE_STEP, loss=nn.CrossEntropyLoss(weight=weight))
+    history = trainer.fit(few, uneven(few))
+    with torch.no_grad():
+        logits = trainer.model.eval()(CIFAR10_PREPROCESSING.normalize(few.images))
+    expected = float(F.cross_entropy(logits, few.labels, weight=weight))
+    assert history[-1].val_loss == pytest.approx(expected, rel=1e-4)
+
+
+class Balanced(nn.Module):
+    """Weights classes by how often it has met them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.ones(10))
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        seen = self.get_buffer("seen")
+        seen += torch.bincount(targets, minlength=10)
+        return F.cross_entropy(logits, targets, weight=seen.sum() / seen / 10)
+
+
+def test_what_a_loss_keeps_goes_on_and_is_of_training_images(few: ImageSet, tmp_path: Path) -> None:
+    whole = make_trainer(PLAIN, loss=Balanced())
+    whole.fit(few)
+    halves = {"output": tmp_path / "run", "loss": Balanced()}
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(PLAIN, loggers=[InterruptAt(2, 1)], **halves).fit(few, uneven(few))
+    again = make_trainer(PLAIN, **halves)
+    again.fit(few, uneven(few), resume=True)
+    assert same_state(weights(whole.model), weights(again.model))
+
+
+def test_a_loss_is_told_how_labels_were_numbered(
+    few: ImageSet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its weights stand in the network's order, and the images may number classes otherwise."""
+    turned = dataclasses.replace(few, labels=9 - few.labels, classes=few.classes[::-1])
+    make_trainer(ONE_STEP).fit(turned)
+    make_trainer(ONE_STEP, loss=F.cross_entropy).fit(few)
+    assert not caplog.text
+    make_trainer(ONE_STEP, loss=F.cross_entropy).fit(turned)
+    assert "the loss sees the network's numbers: labels were taken by the names" in caplog.text
+    assert "(0 is truck, 1 is ship," in caplog.text

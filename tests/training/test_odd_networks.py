@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from runs import PLAIN
+from runs import PLAIN, same_state, weights
 from torch import Tensor, nn
 
 import cifarzoo
@@ -18,6 +19,7 @@ from cifarzoo.compute.cpu import cpu_kernels
 from cifarzoo.errors import ArgumentError, InputError
 
 SHORT = PLAIN.replace(epochs=1, batch_size=50, learning_rate=0.01)
+CPU: dict[str, Any] = {"device": "cpu", "precision": "float32"}
 
 
 def fit(model: nn.Module, data: ImageSet, **fields: Any) -> nn.Module:
@@ -218,3 +220,109 @@ def test_what_cannot_be_trained_so_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         fit(make(), few)
+
+
+class OwnMode(Net):
+    """Its mode is more than a flag, as of a network that is fused for evaluations."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.BatchNorm2d(3))
+        self.is_deployed = False
+
+    def train(self, mode: bool = True) -> OwnMode:
+        self.is_deployed = not mode
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.is_deployed != self.training
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_mode_that_is_more_than_a_flag_comes_back(
+    mode: bool, ema_decay: float, few: ImageSet
+) -> None:
+    model = OwnMode().train(mode)
+    trainer = cifarzoo.Trainer(model, SHORT.replace(ema_decay=ema_decay), **CPU)
+    trainer.fit(few, few)
+    assert (model.training, model.is_deployed) == (mode, not mode)
+    assert all(module.training is mode for module in model.modules())
+
+
+class Hidden(nn.Module):
+    """Holds a normalization in a list, where neither train() nor eval() reaches it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.parts = [nn.BatchNorm2d(3)]
+        self.fc = nn.Linear(3, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.fc(self.parts[0](x).square().mean((2, 3)))
+        return found
+
+
+@pytest.mark.parametrize("make", [OwnMode, Hidden])
+def test_a_validation_is_what_an_evaluation_is(
+    make: Callable[[], nn.Module], few: ImageSet
+) -> None:
+    model = make()
+    history = cifarzoo.Trainer(model, SHORT, **CPU).fit(few, few)
+    report = cifarzoo.evaluate(model, few, **CPU)
+    assert history[-1].val_accuracy == report.accuracy
+    assert history[-1].val_loss == pytest.approx(report.loss, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.ao.quantization.*")
+def test_an_observer_does_not_see_the_validation(few: ImageSet) -> None:
+    from torch.ao.quantization import get_default_qat_qconfig, prepare_qat
+
+    states = []
+    bright = dataclasses.replace(few, images=few.images // 2 + 128)
+    for val in (None, bright):
+        torch.manual_seed(0)
+        model = Net(nn.Conv2d(3, 3, 1)).train()
+        model.get_submodule("part").qconfig = get_default_qat_qconfig("fbgemm")  # type: ignore
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            prepare_qat(model, inplace=True)
+        cifarzoo.Trainer(model, SHORT, **CPU).fit(few, val)
+        states.append(weights(model))
+    assert same_state(*states)
+
+
+class Counting(nn.Sequential):
+    """Counts the images that it is trained on, beside its tensors."""
+
+    count = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += len(x) * self.training
+        return super().forward(x)
+
+    def get_extra_state(self) -> int:
+        return self.count
+
+    def set_extra_state(self, state: int) -> None:
+        self.count = state
+
+
+def test_an_average_has_no_part_in_what_is_no_tensor(few: ImageSet) -> None:
+    model = fit(Net(Counting(nn.Conv2d(3, 3, 1))), few, ema_decay=0.9)
+    assert model.get_submodule("part").count == len(few)
+
+
+def test_gradients_of_others_are_not_clipped(few: ImageSet) -> None:
+    """A frozen layer may still hold a gradient of an earlier training."""
+    finals = []
+    for stale in (0.0, 1e6):
+        torch.manual_seed(0)
+        model = Net(nn.Conv2d(3, 3, 1))
+        frozen = model.get_parameter("part.weight").requires_grad_(False)
+        frozen.grad = torch.full_like(frozen, stale)
+        fit(model, few, clip_norm=1.0)
+        assert frozen.grad.tolist() == torch.full_like(frozen, stale).tolist()
+        finals.append(weights(model))
+    assert same_state(*finals)

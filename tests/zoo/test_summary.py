@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+import torch.nn.functional as F
 from kinds import KINDS, hollow
 from torch import Tensor, nn
 
@@ -55,3 +56,24 @@ def test_a_summary_has_a_row_for_each_layer() -> None:
         assert f"({name})" in text
     assert "for 4 images" in text
     assert re.search(r"parameters  453,242, [\d,]+ of them frozen", text)
+
+
+class ByName(nn.Module):
+    """Passes tensors by their names, as torch allows."""
+
+    def __init__(self, by_name: bool) -> None:
+        super().__init__()
+        self.by_name = by_name
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).mT
+        if self.by_name:
+            seen = F.scaled_dot_product_attention(query=tokens, key=tokens, value=tokens)
+            return torch.matmul(input=seen.mT, other=seen).flatten(1)
+        seen = F.scaled_dot_product_attention(tokens, tokens, tokens)
+        return torch.matmul(seen.mT, seen).flatten(1)
+
+
+def test_products_of_tensors_that_come_by_name_are_counted() -> None:
+    plain, named = (cifarzoo.summary(ByName(by_name)).total_mult_adds for by_name in (False, True))
+    assert named == plain == 2 * 1024 * 1024 * 3 + 3 * 1024 * 3

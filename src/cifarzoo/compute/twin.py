@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from cifarzoo.compute.modes import Modes, has_own_mode
 from cifarzoo.compute.parts import KNOWN_PACKAGES, function_of, globals_of, parts_of
 from cifarzoo.compute.wrappers import HOOKS, Passing, has_own_forward, wrapped
 from cifarzoo.errors import InputError
@@ -283,7 +284,7 @@ class _Copier:
     def _check_class(self, module: nn.Module) -> None:
         """Refuse a module when a copy of its fields would not do as it does."""
         kind = type(module)
-        if kind.train is not nn.Module.train or kind.eval is not nn.Module.eval:
+        if has_own_mode(kind):
             self._refuse()  # its mode is more than a flag
         if any(p is not None and is_lazy(p) for p in module._parameters.values()):
             self._refuse()  # the first pass makes another class of it
@@ -312,9 +313,9 @@ def _taking_turns(model: nn.Module, device: torch.device | None) -> Iterator[Non
     with contextlib.ExitStack() as turn:
         turn.enter_context(_switching)
         modules = {id(module): module for module in (*model.modules(), *finder.originals)}
-        modes = [(module, module.training) for module in modules.values()]
+        modes = Modes(modules.values())
         elsewhere = device is not None and any(t.device != device for t in _tensors(model))
-        if not elsewhere and not any(mode for _, mode in modes):
+        if not elsewhere and modes.are_evaluating:
             turn.close()  # nothing to switch, so nobody has to wait
             yield
             return
@@ -327,11 +328,7 @@ def _taking_turns(model: nn.Module, device: torch.device | None) -> Iterator[Non
         try:
             yield
         finally:
-            for module, mode in modes:
-                if type(module).train is not nn.Module.train:
-                    module.train(mode)
-            for module, mode in modes:
-                module.training = mode
+            modes.restore()
 
 
 @contextlib.contextmanager

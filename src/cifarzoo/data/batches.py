@@ -273,9 +273,9 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
         )
 
 
-def check_logits(output: Any, count: int) -> None:
+def check_logits(output: Any, count: int, whose: str = "a model") -> None:
     """Raise InputError when a network's ``output`` is not one row of logits for each image."""
     if isinstance(output, Tensor) and output.ndim == 2 and len(output) == count:
         return
     got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    raise InputError(f"a model must return logits ({count}, classes); this one returns {got}")
+    raise InputError(f"{whose} must return logits ({count}, classes); this one returns {got}")

@@ -14,6 +14,7 @@ from cifarzoo.data.batches import Batches, check_labels
 from cifarzoo.data.checks import Checks
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.data.loader import Loader, Transform, tell_what_is_not_applied
+from cifarzoo.data.sharing import check_share, samplers_of, set_epoch
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.names import whole_number
 from cifarzoo.recipe import Recipe
@@ -91,7 +92,7 @@ class Feed:
 
         Raises:
             ArgumentError: There is a ``transform``, and the source makes its batches itself; or the
-                processes cannot have equal shares of a batch.
+                processes cannot have equal shares of a batch; or a Loader makes another share.
         """
         if isinstance(source, ImageSet):
             if recipe.batch_size % world_size:  # means of shares are averaged, whatever their size
@@ -119,8 +120,10 @@ class Feed:
                 f"transform changes the images of an ImageSet; a {type(source).__name__} makes its "
                 "batches itself: transform them there"
             )
-        elif rank == 0:
-            tell_what_is_not_applied(recipe.augmentation, source)
+        else:
+            check_share(source, rank, world_size)
+            if rank == 0:
+                tell_what_is_not_applied(recipe.augmentation, source)
         feed = cls(source, preprocessing=preprocessing, place=place, steps=steps, takes_soft=True)
         feed.check_length()
         return feed
@@ -141,6 +144,7 @@ class Feed:
 
         Raises:
             InputError: The source cannot be iterated once an epoch.
+            ArgumentError: A Loader makes the share of another process.
         """
         if isinstance(source, ImageSet):
             if len(source) >= world_size > 1:
@@ -150,11 +154,15 @@ class Feed:
                     source.classes,
                 )
             source = _in_order(source, _VALIDATION_BATCH, preprocessing, place)
-        if not hasattr(source, "__len__"):
+        else:
+            check_share(source, rank, world_size, may_have_all=True)
+        try:
+            len(source)  # type: ignore[arg-type]  # asked whether it has one
+        except TypeError:  # also of a DataLoader, by what it loads
             raise InputError(
                 f"validation data is measured every epoch; {type(source).__name__} has no length: "
-                "pass an ImageSet, a list of batches, a Loader or a DataLoader"
-            )
+                "pass an ImageSet, a list of batches, or a Loader or DataLoader that has one"
+            ) from None
         feed = cls(source, preprocessing=preprocessing, place=place)
         feed.check_length()
         return feed
@@ -229,17 +237,20 @@ class Feed:
         return self._translate(labels)
 
     def epoch(
-        self, *, skip: int = 0, resumed_rng: Tensor | None = None
+        self, *, number: int | None = None, skip: int = 0, resumed_rng: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of one epoch, without the first ``skip``.
 
         Args:
+            number: Of the epoch, from 0, for sources that want to know it.
             skip: Batches that an interrupted run has had already.
             resumed_rng: State of torch's generator after them.
 
         Raises:
             InputError: The source ends early.
         """
+        if number is not None:
+            set_epoch(self.source, number)
         self._began = [each.get_state() for each in self._generators()]
         batches = self._iterate()
         if not self.is_stateful:  # a source with a state of its own continues by itself
@@ -263,21 +274,25 @@ class Feed:
     def again(self, count: int) -> Iterator[Tensor]:
         """Yield the images of batches that training has had or will have, ``count`` or a few more.
 
-        What `epoch` yields later stays the same. There are none of a source with a stated number of
-        steps: it may be a stream, which passes but once.
+        What `epoch` yields later stays the same. There are none of batches of one's own with a
+        stated number of steps: they may be a stream, which passes but once.
         """
-        if self._fixed_steps is not None:
+        source = self.source
+        if isinstance(source, Loader):
+            source = source.twin()
+        elif self._fixed_steps is not None:
             return
         state = self.state_dict()
         try:
-            for batch in self.source:
+            for batch in source:
                 images, _ = self._place(batch, 0)
                 yield images
                 count -= len(images)
                 if count <= 0:
                     break
         finally:  # whoever asked may have enough earlier
-            self.load_state_dict(state)
+            if source is self.source:
+                self.load_state_dict(state)
 
     def state_dict(self) -> dict[str, Any] | None:
         """The source's own state, for those that have one, as our Loader does.
@@ -311,14 +326,9 @@ class Feed:
         """
         if self.is_stateful or self._fixed_steps is not None:
             return []
-        source, batches = self.source, getattr(self.source, "batch_sampler", None)
-        found: dict[int, torch.Generator] = {}  # each once
-        for sampler in (source, getattr(source, "sampler", None), batches):
-            for holder in (sampler, getattr(sampler, "sampler", None)):
-                generator = getattr(holder, "generator", None)
-                if isinstance(generator, torch.Generator):
-                    found[id(generator)] = generator
-        return list(found.values())
+        found = [getattr(each, "generator", None) for each in samplers_of(self.source)]
+        # each once
+        return [*{id(each): each for each in found if isinstance(each, torch.Generator)}.values()]
 
     @property
     def is_stateful(self) -> bool:

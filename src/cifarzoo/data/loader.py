@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import logging
@@ -168,6 +169,13 @@ class Loader:
             self._epoch += is_last
             yield self._make(plan, batch)
 
+    def twin(self) -> Loader:
+        """Copy the Loader: the copy stands where this one does, and goes its own way."""
+        twin = copy.copy(self)
+        twin.generator = torch.Generator().manual_seed(self.generator.initial_seed())
+        twin.generator.set_state(self.generator.get_state())
+        return twin
+
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration stands: the epoch, its random state and the next batch."""
         is_between = self._next_batch == 0
@@ -312,7 +320,7 @@ def tell_what_is_not_applied(wanted: Augmentation, source: Any) -> None:
         return
     _log.warning(
         "the recipe's augmentation (%s) is not applied, as a %s makes its batches itself; pass the "
-        "ImageSet, or take it out of the recipe by replace(augmentation={})",
+        "ImageSet, or take it out of the recipe by replace(augmentation=Augmentation())",
         ", ".join(f"{name}={value}" for name, value in changes.items()),
         type(source).__name__,
     )

@@ -186,9 +186,9 @@ class _Axis:
 
 
 def _points(history: Sequence[Mapping[str, Any]], column: str) -> list[tuple[float, float]]:
-    """Against epochs; a run that was continued may have been validated in a part of them."""
+    """Against epochs; those that were not validated, or whose loss is no number, have none."""
     pairs = ((record["epoch"], record.get(column)) for record in history)
-    return [(epoch, value) for epoch, value in pairs if value is not None]
+    return [(epoch, value) for epoch, value in pairs if value is not None and math.isfinite(value)]
 
 
 def _short(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ from cifarzoo.errors import ArgumentError
 from cifarzoo.recipe import Recipe
 from cifarzoo.zoo.card import attach_card, get_card, unwrap
 
-__all__ = ["Lookahead", "build_ema"]
+__all__ = ["Lookahead", "build_ema", "keep_extra_state"]
 
 _EVERY = 5  # steps
 
@@ -47,8 +48,17 @@ def build_ema(model: nn.Module, recipe: Recipe) -> Any:
             "them; prune.remove(module, name) makes pruning permanent, and "
             "torch.nn.utils.parametrizations.weight_norm can be copied"
         ) from error
+    # timm evaluates it, and a class with a train() of its own may then hold other tensors
+    ema.module.train()
     attach_card(ema.module, get_card(model))
     return ema
+
+
+def keep_extra_state(average: nn.Module, model: nn.Module) -> None:
+    """Give an average what modules of ``model`` keep beside tensors: of that there is no mean."""
+    for mine, live in zip(average.modules(), model.modules(), strict=True):
+        if type(live).get_extra_state is not nn.Module.get_extra_state:
+            mine.set_extra_state(copy.deepcopy(live.get_extra_state()))
 
 
 class Lookahead:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cifarzoo.compute.place import Place, dtype_of
 from cifarzoo.data.augment import downsample
+from cifarzoo.data.batches import check_logits
 from cifarzoo.data.classes import class_numbers
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.names import split_tag
@@ -45,6 +46,12 @@ def check_teacher(model: nn.Module, teacher: nn.Module | None, recipe: Recipe) -
         raise ArgumentError(
             f"the teacher holds {str(dtype).removeprefix('torch.')}: teacher.float() makes it "
             "float32"
+        )
+    learning = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    if any(id(parameter) in learning for parameter in teacher.parameters()):
+        raise ArgumentError(
+            "the teacher holds parameters of the model, and would change while it teaches; pass "
+            "teacher=copy.deepcopy(model), which stays as it is now"
         )
     ours, theirs = get_card(model).preprocessing, get_card(teacher).preprocessing
     if ours != theirs:
@@ -87,7 +94,9 @@ class Distillation:
                 recipe trains at.
         """
         with self._place.autocast():
-            outputs = self._teacher(images[:1]).shape[1]
+            logits = self._teacher(images[:1])
+            check_logits(logits, 1, "a teacher")
+            outputs = logits.shape[1]
             for size in self._sizes:
                 try:
                     self._teacher(downsample(images[:1], size))

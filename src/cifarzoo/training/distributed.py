@@ -57,6 +57,18 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows (N, ...) of all processes, in their order; each may have another number."""
+        if self.size == 1:
+            return rows
+        counts = rows.new_zeros(self.size, dtype=torch.int64)
+        counts[self.rank] = len(rows)
+        counts = self.sum(counts)
+        start = int(counts[: self.rank].sum())
+        everything = rows.new_zeros(int(counts.sum()), *rows.shape[1:])
+        everything[start : start + len(rows)] = rows
+        return self.sum(everything)
+
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether ``flag`` is set in any process."""
         if self.size == 1:

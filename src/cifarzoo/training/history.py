@@ -31,10 +31,12 @@ class EpochRecord:
 
     Args:
         epoch: Number of the epoch, from 1.
-        train_loss: Mean training loss over the epoch, label smoothing included.
+        train_loss: Mean training loss over the epoch, with label smoothing, mixed images and what a
+            teacher adds.
         train_accuracy: Fraction of the augmented training images that are classified correctly,
             0..1. With mixup or CutMix, the label of the larger share counts.
-        val_loss: Mean cross-entropy on the validation set after the epoch; None without one.
+        val_loss: Mean loss on the validation set after the epoch, by the labels alone; None without
+            one. Cross-entropy, unless the Trainer has a ``loss`` of its own.
         val_accuracy: Accuracy on the validation set, 0..1; None without one.
         learning_rate: Learning rate of the first parameter group in the epoch's last step.
         seconds: Wall time of the epoch's training steps, in seconds.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cifarzoo.compute.cpu import cpu_kernels
+from cifarzoo.compute.modes import Modes
 from cifarzoo.compute.twin import evaluating
 from cifarzoo.compute.unchanged import unchanged
 from cifarzoo.data.augment import downsample
@@ -19,7 +20,7 @@ from cifarzoo.errors import CheckpointError, InputError
 from cifarzoo.recipe import Recipe
 from cifarzoo.recipe.optimizers import build_optimizer
 from cifarzoo.recipe.schedulers import build_scheduler
-from cifarzoo.training.averages import Lookahead, build_ema
+from cifarzoo.training.averages import Lookahead, build_ema, keep_extra_state
 from cifarzoo.training.mixing import Mixer, build_mixer
 from cifarzoo.training.normalization import frozen_normalizations, measure_normalizations
 from cifarzoo.training.objective import Objective
@@ -58,7 +59,7 @@ class Learner:
     ) -> None:
         self.model = model
         self._still = frozen_normalizations(unwrap(model))
-        self._modes = [(module, module.training) for module in model.modules()]
+        self._modes = Modes(model.modules())
         self._gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
         self.recipe = recipe
         self._kernels = setup.kernels
@@ -168,7 +169,9 @@ class Learner:
             parameter.grad = None
         self._scaler.unscale_(self.optimizer)
         if self.recipe.clip_norm > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+            groups = self.optimizer.param_groups  # others keep gradients of whoever made them
+            learning = [parameter for group in groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(learning, self.recipe.clip_norm)
         self.learning_rate = float(self.optimizer.param_groups[0]["lr"])
         self._scaler.step(self.optimizer)
         self._scaler.update()
@@ -235,6 +238,7 @@ class Learner:
         if self._ema is None:
             return
         network = self._ema.module
+        keep_extra_state(network, unwrap(self.model))
         with cpu_kernels(network, enabled=self._kernels), self.place.autocast():
             measure_normalizations(network, images, still=self._still)
 
@@ -245,22 +249,25 @@ class Learner:
 
     @torch.no_grad()
     def validate(self, feed: Feed) -> tuple[float, float]:
-        """Mean loss and accuracy on ``feed``, over all processes."""
-        network = self.judged
-        network.eval()
-        self._world.share(network)  # running statistics are of each process's own batches
-        totals, count = torch.zeros(2, device=self.device), 0
-        for images, labels in feed.epoch():
-            with self.place.autocast():
-                logits = network(images)
-            loss = self.objective.measure(logits.float(), labels)
-            correct = (logits.argmax(1) == labels).sum()
-            totals += torch.stack((loss, correct.float()))
-            count += len(labels)
+        """Mean loss and accuracy on ``feed``, over all processes; nothing is changed."""
+        judged = self.judged
+        self._world.share(judged)  # running statistics are of each process's own batches
+        found, wanted = [], []
+        with (
+            unchanged(judged),
+            evaluating(judged) as network,
+            cpu_kernels(network, enabled=self._kernels),
+        ):
+            for images, labels in feed.epoch():
+                with self.place.autocast():
+                    output = network(images)
+                check_logits(output, len(images))
+                found.append(output.float())
+                wanted.append(labels)
         feed.check_late()
-        all_totals = self._world.sum(torch.cat((totals, totals.new_tensor([count]))))
-        loss_sum, correct_sum, images = all_totals.tolist()
-        return loss_sum / images, correct_sum / images
+        logits, truth = (self._world.gather(torch.cat(each)) for each in (found, wanted))
+        correct = int((logits.argmax(1) == truth).sum())
+        return float(self.objective.measure(logits, truth)), correct / len(truth)
 
     def look_back(self) -> None:
         """Set the model to the slow weights of lookahead, if there are any, at the end of a run."""
@@ -275,8 +282,7 @@ class Learner:
 
     def release(self) -> None:
         """Hand the model back as it came: its mode, what is trainable, no new gradients."""
-        for module, mode in self._modes:
-            module.training = mode
+        self._modes.restore()
         for parameter in self._frozen:
             parameter.requires_grad_(True)
         for parameter, gradient in self._gradients:
@@ -297,6 +303,7 @@ class Learner:
             "ema": self._ema.module.state_dict() if self._ema is not None else None,
             "lookahead": self._lookahead.slow if self._lookahead is not None else None,
             "scaler": self._scaler.state_dict(),
+            "loss": self.objective.state_dict(),
             "untouched": self._untouched(self.optimizer.state_dict()["state"]),
             "steps": self._steps,
             "learning_rate": self.learning_rate,
@@ -313,9 +320,12 @@ class Learner:
         if untouched not in (None, self._untouched(state["optimizer"].get("state", ()))):
             raise CheckpointError("learner.optimizer.state lacks a parameter")
         self._expected = expected_state(self.optimizer)
+        parts = ["model", "ema", "lookahead", "scaler"]
+        if "loss" in state:  # older ones lack it
+            parts.append("loss")
         taken: Any = {
             name: take_like(state.get(name), own[name], f"learner.{name}")
-            for name in ("model", "ema", "lookahead", "scaler")
+            for name in parts
             if own[name]
         }
         optimizer = take_optimizer(
@@ -354,6 +364,7 @@ class Learner:
         if self._lookahead is not None:
             for slow, saved in zip(self._lookahead.slow, state["lookahead"] or (), strict=True):
                 slow.copy_(saved)
+        self.objective.load_state_dict(state.get("loss"))
         own = self.model.state_dict()  # which knows its version
         own.update(state["model"])
         self.model.load_state_dict(own)

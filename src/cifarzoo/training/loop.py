@@ -17,7 +17,7 @@ from cifarzoo.compute.place import compile_pays
 from cifarzoo.compute.seeding import seeded
 from cifarzoo.data import ImageSet, Loader
 from cifarzoo.data.batches import check_batch
-from cifarzoo.data.classes import class_names, class_numbers
+from cifarzoo.data.classes import class_names, class_numbers, describe_numbers
 from cifarzoo.data.feed import Feed
 from cifarzoo.errors import InputError, NonFiniteLossError
 from cifarzoo.frozen import FrozenDict
@@ -74,7 +74,7 @@ class Loop:
     ) -> None:
         self.recipe, self.place, self.device = recipe, setup.place, setup.place.device
         self.checkpoint, self.hold, self.checksums = checkpoint, hold, checksums
-        self.world, self.stop = setup.world, stop
+        self.world, self.stop, self.has_own_loss = setup.world, stop, setup.loss is not None
         self.loggers = loggers if self.world.is_main else ()
         self.card = get_card(model)
         self.image_set = data.train if isinstance(data.train, ImageSet) else None
@@ -157,7 +157,9 @@ class Loop:
         learner.train()
         if self.resumed_rng is None:
             self.epoch_rng = torch.get_rng_state()
-        batches = self.train.epoch(skip=self.step, resumed_rng=self.resumed_rng)
+        batches = self.train.epoch(
+            number=len(self.records), skip=self.step, resumed_rng=self.resumed_rng
+        )
         self.resumed_rng = None
         began = last_look = time.perf_counter()
         for images, labels in batches:
@@ -269,6 +271,11 @@ class Loop:
         else:  # a data set with more names than outputs may change its labels on the way
             classes = names_of_outputs(names, num_classes) or known
         self.train.match(num_classes, numbers)
+        if numbers is not None and known is not None and self.has_own_loss and self.world.is_main:
+            # its weights of classes must stand in this order
+            _log.warning(
+                "the loss sees the network's numbers: %s", describe_numbers(numbers, known)
+            )
         if self.val is not None:
             numbers = class_numbers(self.val_names, classes, whose="the training images")
             self.val.match(num_classes, numbers)

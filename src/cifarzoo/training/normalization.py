@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
+from cifarzoo.compute.modes import Modes
+
 __all__ = ["frozen_normalizations", "measure_normalizations"]
 
 
@@ -62,7 +64,7 @@ def measure_normalizations(
     first = next(images, None) if norms else None
     if first is None:
         return
-    modes = [(module, module.training) for module in model.modules()]
+    modes = Modes(model.modules())
     model.train()
     for name in still:
         model.get_submodule(name).eval()
@@ -81,5 +83,4 @@ def measure_normalizations(
             norm.momentum = momentum
             if not norm.num_batches_tracked:  # no batch has passed it
                 norm.load_state_dict(buffers, strict=False)
-        for module, mode in modes:
-            module.training = mode
+        modes.restore()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifarzoo.compute.place import Place
+from cifarzoo.compute.unchanged import unchanged
 from cifarzoo.errors import ArgumentError, InputError
 from cifarzoo.recipe import Recipe
 from cifarzoo.training.distillation import Distillation
@@ -78,10 +79,31 @@ class Objective:
         return loss if self._teacher is None else self._teacher.blend(loss, logits, images)
 
     def measure(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss by the labels alone, summed over a batch that is only measured."""
+        """The mean loss by the labels alone, of images that are only measured.
+
+        All of them at once: a mean that is weighted by classes is not the mean over its batches.
+
+        Args:
+            logits: Float32 (N, C).
+            labels: int64 (N,).
+
+        Returns:
+            A scalar.
+        """
         if self._own is None:
-            return F.cross_entropy(logits, labels, reduction="sum")
-        return self._checked(self._own(logits, labels)) * len(labels)
+            return F.cross_entropy(logits, labels)
+        own = self._own if isinstance(self._own, nn.Module) else nn.Module()
+        with unchanged(own):  # a loss that counts what it sees counts what is trained
+            return self._checked(self._own(logits, labels))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the loss keeps, where it is a module that keeps something."""
+        return self._own.state_dict() if isinstance(self._own, nn.Module) else {}
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """Go back to what `state_dict` returned; older checkpoints have nothing of it."""
+        if isinstance(self._own, nn.Module) and state:
+            self._own.load_state_dict(state)
 
     def _ask(self, logits: Tensor, targets: Tensor) -> Any:
         assert self._own is not None

@@ -55,6 +55,7 @@ class LearnerState(TypedDict):
     ema: dict[str, Any] | None
     lookahead: list[Any] | None
     scaler: NotRequired[dict[str, Any] | None]
+    loss: NotRequired[dict[str, Any]]
     untouched: NotRequired[list[Count]]
     steps: Count
     learning_rate: _Finite

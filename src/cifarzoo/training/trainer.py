@@ -73,9 +73,10 @@ class Trainer:
             ``recipe.toml`` from the beginning, the checkpoint after every epoch, and at the end
             ``weights.safetensors`` and ``history.json``. Without it, nothing is written.
         loss: Function of float32 logits (B, C) and targets that returns a number, instead of
-            cross-entropy, such as ``nn.CrossEntropyLoss(weight=...)``. Targets are int64 (B,);
-            those of mixed images are shares of the classes, float (B, C). The validation loss uses
-            it too.
+            cross-entropy, such as ``nn.CrossEntropyLoss(weight=...)``. Targets are int64 (B,), in
+            the order of the network's outputs (``get_card(model).classes``); those of mixed images
+            are shares of the classes, float (B, C). The validation loss uses it too, once over all
+            images. What a module keeps in buffers is part of the checkpoint.
         transform: A further change of the training images of an ImageSet, after the recipe's own:
             any function from uint8 (B, 3, H, W) to the same, such as a torchvision v2 transform.
         keep: Which network the run ends with. "last" takes that of the last epoch. "best" takes

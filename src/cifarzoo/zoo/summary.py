@@ -94,6 +94,7 @@ class _AttentionProducts(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        kwargs = kwargs or {}
         if func is F.multi_head_attention_forward:  # of tokens (tokens, batch, width)
             query, key = args[:2]
             self.macs += 2 * query.numel() * key.shape[0]
@@ -101,13 +102,19 @@ class _AttentionProducts(TorchFunctionMode):
             weights = [w for w in (args[5], args[11]) if w is not None]
             self.macs += query[..., 0].numel() * sum(w.numel() for w in weights)
         elif getattr(func, "__name__", "") == "scaled_dot_product_attention":  # F's may be ours
-            query, key, value = args[:3]
+            query, key, value = _first(3, args, kwargs)
             self.macs += query[..., 0].numel() * key.shape[-2] * (key.shape[-1] + value.shape[-1])
         elif func in (torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__):
-            product = func(*args, **(kwargs or {}))
-            self.macs += product.numel() * args[0].shape[-1]
+            product = func(*args, **kwargs)
+            self.macs += product.numel() * _first(1, args, kwargs)[0].shape[-1]
             return product
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
+
+
+def _first(count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The first arguments of a function of tensors, also where they came by their names."""
+    names = ("query", "key", "value") if count == 3 else ("input",)
+    return [*args[:count], *(kwargs[name] for name in names[len(args) :])]
 
 
 def _count_tokens(statistics: ModelStatistics) -> None:
