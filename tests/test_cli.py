@@ -588,3 +588,29 @@ def test_options_belong_to_what_is_set_beside_them_in_any_order(field: str) -> N
         recipe = _choose_recipe(spec, None, given, None)
         assert getattr(recipe, field) == name
         assert dict(getattr(recipe, f"{field}_options")) == json.loads(options)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.05", 0.05),
+        (".05", 0.05),
+        ("+.5", 0.5),
+        ("1.", 1.0),
+        ("5.e-2", 0.05),
+        (".5E-1", 0.05),
+        ("1e-1", 0.1),
+        ("+1", 1),
+    ],
+)
+def test_numbers_are_set_as_python_writes_them(text: str, value: float) -> None:
+    spec = cifarzoo.get_model_info("simple")
+    assert _choose_recipe(spec, None, [f"learning_rate={text}"], None).learning_rate == value
+
+
+def test_words_are_set_as_they_are() -> None:
+    spec = cifarzoo.get_model_info("simple")
+    assert _choose_recipe(spec, None, ["teacher=a.b"], None).teacher == "a.b"
+    for text in (".", "-", "+", "1.2.3", "007", "1_000"):
+        with pytest.raises(ArgumentError, match="learning_rate must be"):
+            _choose_recipe(spec, None, [f"learning_rate={text}"], None)

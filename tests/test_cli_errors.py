@@ -12,10 +12,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cifarzoo
+from cifarzoo import cli
 from cifarzoo.cli import main
 
 LONG = "x" * 300
@@ -47,6 +49,12 @@ def fails(*arguments: str, code: int = 1) -> None:
         (("predict", "simple", LONG), "file name too long"),
         (("evaluate", "", "--data", "sample"), "a path is empty; name a file or folder"),
         (("report", "", "--data", "sample"), "a path is empty; name a file or folder"),
+        (("report", "simple", "--output", ""), "a path is empty; name a file or folder"),
+        (("train", "simple", "--output", ""), "a path is empty; name a file or folder"),
+        (("train", "--resume", ""), "a path is empty; name a file or folder"),
+        (("predict", "simple", "x.png", "--output", ""), "a path is empty; name a file or folder"),
+        (("export", "simple", "--output", ""), "a path is empty; name a file or folder"),
+        (("data", "--root", ""), "a path is empty; name a file or folder"),
         (("evaluate", "simple", "--data", "folder:"), "a path is empty; name a file or folder"),
         (("train", "--resume", "failing.py"), "failing.py is no checkpoint; --resume takes"),
         (("data", "--root", "~nosuchuser/x"), "could not determine home directory"),
@@ -217,3 +225,14 @@ def test_a_terminal_that_closes_lets_the_run_save_itself(tmp_path: Path) -> None
         assert process.wait(60) == 129
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == ["checkpoint.pt", "history.csv", "recipe.toml", "run.json"]
+
+
+def test_patterns_are_left_to_typer_where_the_shell_leaves_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On Windows it resolves them, if it takes the arguments from the system itself."""
+    seen: list[Any] = []
+    monkeypatch.setattr(cli, "app", lambda arguments, prog_name: seen.append(arguments))
+    cli.main()
+    cli.main(["predict", "*.png"])
+    assert seen == [None, ["predict", "*.png"]]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
+import itertools
 import json
 import os
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from command import Result, run
@@ -212,3 +214,29 @@ def test_a_set_that_is_not_where_it_was_said_belongs_there(weights: Path, tmp_pa
 @pytest.mark.parametrize("views", get_args(TestTimeAugmentation))
 def test_every_way_to_average_views_can_be_asked_for(views: str) -> None:
     assert "unknown model" in run("evaluate", "nosuch", "--tta", views, code=1).stderr
+
+
+def test_answers_of_a_stopped_command_are_kept(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the file that was named, which may hold the answers of an earlier one."""
+    files = [tmp_path / f"{number}.png" for number in range(150)]
+    for file in files:
+        Image.new("RGB", (32, 32)).save(file)
+    output = tmp_path / "answers.csv"
+    output.write_text("whole")
+    module = importlib.import_module("cifarzoo.evaluation.predict")
+    real = module.classify
+    calls = itertools.count()
+
+    def stopped(*arguments: Any, **options: Any) -> Any:
+        if next(calls):
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module, "classify", stopped)
+    kept = tmp_path / "answers-stopped.csv"
+    result = run("predict", weights, *files, "--output", output, code=130)
+    assert f"stopped after 100 of 150 pictures; their answers are in {kept}" in result.stderr
+    assert len(kept.read_text().splitlines()) == 101
+    assert output.read_text() == "whole"

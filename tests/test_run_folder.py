@@ -345,8 +345,9 @@ def test_runs_of_the_same_second_have_folders_of_their_own(
             return now
 
     monkeypatch.setattr(runs.folder.datetime, "datetime", Clock)
-    folders = [RunFolder.new("x").path for _ in range(3)]
-    assert len(set(folders)) == 3
+    folders = [RunFolder.new(name).path for name in ("x", "x", "x", "timm:x", "mine/x")]
+    assert len(set(folders)) == 5
+    assert all(each.parent == Path("runs") and ":" not in each.name for each in folders)
     assert all(each.is_dir() for each in folders)
 
 

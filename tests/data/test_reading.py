@@ -25,7 +25,7 @@ from torch.utils.data import (
 import cifarzoo
 from cifarzoo import ImageSet
 from cifarzoo.data.classes import class_names
-from cifarzoo.errors import InputError
+from cifarzoo.errors import ArgumentError, InputError
 
 NAMES = ("ant", "bee", "cow", "dog")
 
@@ -145,6 +145,17 @@ def test_data_sets_that_do_not_agree_are_refused() -> None:
 def test_names_that_are_given_win() -> None:
     given = ("a", "b", "c", "d", "e")
     assert ImageSet.from_dataset(Subset(Named([0]), [0]), classes=given).classes == given
+
+
+def test_its_own_names_in_another_order_are_refused() -> None:
+    """They would rename the classes, and not renumber the labels."""
+    with pytest.raises(ArgumentError, match=r"own names in another order.*; leave classes out"):
+        ImageSet.from_dataset(Named([0, 1]), classes=NAMES[::-1])
+    by_name = Named([NAMES[0], NAMES[1]])  # here they say how labels are numbered
+    assert ImageSet.from_dataset(by_name, classes=NAMES[::-1]).labels.tolist() == [
+        len(NAMES) - 1,
+        len(NAMES) - 2,
+    ]
 
 
 # what the items are

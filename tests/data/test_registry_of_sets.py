@@ -147,6 +147,18 @@ def test_parts_of_a_folder(photos: Path) -> None:
         load_folder(photos / "val", "train")
 
 
+@pytest.mark.parametrize(
+    ("train", "test"), [("Train", "Test"), ("TRAINING", "Val"), ("Train", "validation")]
+)
+def test_parts_may_be_written_in_capitals(train: str, test: str, photos: Path) -> None:
+    (photos / "train").rename(photos / train)
+    (photos / "test").rename(photos / test)
+    assert len(load_folder(photos, "train")) == 24
+    assert len(load_folder(photos, "test")) == 8
+    with pytest.raises(ArgumentError, match=r"the parts .*, and no classes; choose one"):
+        load_folder(photos)
+
+
 def test_parts_are_not_taken_for_classes(photos: Path) -> None:
     with pytest.raises(ArgumentError, match="the parts test and train, and no classes; choose one"):
         load_folder(photos)

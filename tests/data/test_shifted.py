@@ -38,7 +38,7 @@ def cifar10c(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("severity", [1, 3, 5])
+@pytest.mark.parametrize("severity", [1, 3, 5, np.int16(5), np.int8(2)])
 def test_a_severity_is_its_part_of_the_file(cifar10c: Path, severity: int) -> None:
     images = cifarzoo.load_cifar10c("fog", severity, root=cifar10c)
     assert images.images.shape == (TEST, 3, 32, 32)
@@ -76,8 +76,8 @@ def test_robustness_by_the_official_files(cifar10c: Path) -> None:
 
 
 def test_a_severity_outside_is_refused(cifar10c: Path) -> None:
-    for severity in (0, 6, "1"):
-        with pytest.raises(ArgumentError, match=r"severity must be in 1\.\.5"):
+    for severity in (0, 6, "1", 3.0, True):
+        with pytest.raises(ArgumentError, match=r"severity must be a whole number in 1\.\.5"):
             cifarzoo.load_cifar10c("fog", severity, root=cifar10c)  # type: ignore[arg-type]  # wrong
 
 

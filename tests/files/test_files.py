@@ -53,6 +53,43 @@ def test_block_that_succeeds_replaces_the_file(old: Path) -> None:
     assert names_in(old.parent) == ["file.json"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="which files are open is asked of Linux")
+@pytest.mark.parametrize("replace", [True, False])
+def test_nothing_is_done_that_windows_does_not_allow(
+    replace: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flushing a file that is open for reading, moving one that is open at all."""
+    import fcntl
+
+    flush, move, link = os.fsync, Path.replace, os.link
+
+    def flush_as_there(number: int) -> None:
+        if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "bad file descriptor")
+        flush(number)
+
+    def check_closed(path: Path) -> None:
+        numbers = Path("/proc/self/fd").iterdir()
+        if any(os.path.realpath(number) == os.path.realpath(path) for number in numbers):
+            raise PermissionError(errno.EACCES, "it is being used by another process")
+
+    def move_as_there(path: Path, target: Path) -> Path:
+        check_closed(path)
+        return move(path, target)
+
+    def link_as_there(path: Path, target: Path) -> None:
+        check_closed(path)
+        link(path, target)
+
+    monkeypatch.setattr(os, "fsync", flush_as_there)
+    monkeypatch.setattr(os, "link", link_as_there)
+    monkeypatch.setattr(Path, "replace", move_as_there)
+    monkeypatch.setattr(sys, "platform", "win32")
+    path = write_bytes(tmp_path / "file.json", b"new", replace=replace)
+    assert path.read_bytes() == b"new"
+    assert names_in(tmp_path) == ["file.json"]
+
+
 @needs_links
 def test_behind_a_link_the_file_that_it_names_is_replaced(old: Path, tmp_path: Path) -> None:
     link = tmp_path / "elsewhere" / "link.json"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import run
@@ -14,7 +16,7 @@ from PIL import Image
 import cifarzoo
 from cifarzoo import CSVLogger, EpochRecord, History, Recipe, Trainer
 from cifarzoo.errors import ArgumentError
-from cifarzoo.files.paths import command_line, home_path, user_path
+from cifarzoo.files.paths import command_line, file_name, home_path, user_path
 from cifarzoo.files.writing import make_directory, write_bytes
 
 
@@ -120,3 +122,31 @@ def test_a_folder_that_may_not_be_opened_is_refused(
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may open every folder
     with pytest.raises(ArgumentError, match="permission denied"):
         user_path(tmp_path)
+
+
+def test_what_windows_takes_for_no_name_is_a_path_where_nothing_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An address or a pattern, which is then looked for elsewhere."""
+
+    def refuse(path: Path, **_: Any) -> Any:
+        error = OSError(errno.EINVAL, "the filename, directory name, or volume label is incorrect")
+        error.winerror = 123  # type: ignore[attr-defined]  # as there
+        raise error
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    monkeypatch.setattr(Path, "is_dir", lambda path: False)
+    assert user_path("https://x/y?z") == Path("https://x/y?z")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("simple", "simple"),
+        ("timm:resnet18.a1", "timm-resnet18.a1"),
+        ("a/b\\c", "a-b-c"),
+        ("/", "unnamed"),
+    ],
+)
+def test_a_name_becomes_one_that_a_file_may_have(text: str, name: str) -> None:
+    assert file_name(text) == name

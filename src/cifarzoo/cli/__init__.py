@@ -52,8 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            # also as python -m cifarzoo: the shell completes this name
-            app(given, prog_name="cifarzoo")
+            # also as python -m cifarzoo: the shell completes this name; patterns of files, which
+            # shells of Windows leave alone, are resolved only where no arguments are passed
+            app(None if arguments is None else given, prog_name="cifarzoo")
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()  # a full disk is found here, or when Python ends

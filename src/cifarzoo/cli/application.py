@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 
 import cifarzoo
 from cifarzoo.errors import ArgumentError, CifarZooError, WeightsError
-from cifarzoo.files.paths import command_line
+from cifarzoo.files.paths import command_line, user_path
 from cifarzoo.names import SHORT_NAMES, printable
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cifarzoo import ImageSet
 
 __all__ = [
+    "A_PATH",
     "SETS",
     "AsJson",
     "Data",
@@ -156,6 +157,19 @@ def complete_model(incomplete: str) -> list[str]:
     return sorted(name for name in names if name.startswith(incomplete))
 
 
+class _PathError(CifarZooError):
+    """A path cannot be used; no ValueError, of which typer would leave out the message."""
+
+
+def _path(text: str | Path) -> Path:
+    try:
+        return user_path(text)
+    except ArgumentError as error:
+        raise _PathError(str(error)) from error
+
+
+# not as typer reads a Path, to which an empty text is this folder
+A_PATH: dict[str, Any] = {"parser": _path, "metavar": "PATH"}
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 SETS = "cifar10, cifar100, sample, folder:PATH, or the name of a registered set."
 Data = Annotated[str, typer.Option("--data", help=f"Image set to use: {SETS}")]
@@ -177,7 +191,8 @@ Model = Annotated[
 Root = Annotated[
     Path | None,
     typer.Option(
-        help="Folder that holds the data set. [default: $CIFARZOO_DATA, else the cache folder]"
+        help="Folder that holds the data set. [default: $CIFARZOO_DATA, else the cache folder]",
+        **A_PATH,
     ),
 ]
 Download = Annotated[bool, typer.Option(help="Download the data set if it is missing.")]

@@ -10,6 +10,7 @@ import typer
 
 import cifarzoo
 from cifarzoo.cli.application import (
+    A_PATH,
     AsJson,
     Device,
     Download,
@@ -154,7 +155,7 @@ def report(
         list[str], typer.Argument(help="Weights files, run folders, or pretrained models.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="HTML file to write the page to.")
+        Path, typer.Option("--output", "-o", help="HTML file to write the page to.", **A_PATH)
     ] = Path("report.html"),
     views: Annotated[
         Literal["none", "flip", "flip_shift"],
@@ -173,7 +174,8 @@ def report(
     cifar10_c: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with the official CIFAR-10-C files; corrupted images are taken from it."
+            help="Folder with the official CIFAR-10-C files; corrupted images are taken from it.",
+            **A_PATH,
         ),
     ] = None,
     data: TestData = "cifar10",

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 import cifarzoo
-from cifarzoo.cli.application import Weights, app, made_for, open_weights
+from cifarzoo.cli.application import A_PATH, Weights, app, made_for, open_weights
 from cifarzoo.errors import ArgumentError, OutputError
+from cifarzoo.files.paths import file_name
 from cifarzoo.files.writing import make_directory
 
 __all__ = ["export"]
@@ -27,6 +28,7 @@ def export(
             "-o",
             help="File to write: .onnx, or .pt2 for a program of torch.export. "
             "[default: MODEL.onnx, or MODEL-TAG.onnx]",
+            **A_PATH,
         ),
     ] = None,
     image_size: Annotated[
@@ -54,7 +56,7 @@ def export(
     opened = open_weights(weights)
     network, card = opened.network, cifarzoo.get_card(opened.network)
     named = f"{card.name}-{opened.tag}" if opened.tag not in ("", "default") else card.name
-    path = output or Path(f"{named.replace(':', '-')}.onnx")
+    path = output or Path(f"{file_name(named)}.onnx")
     if output is None and path.exists():
         raise OutputError(f"{path} is there: to replace it, or name another file, pass --output")
     make_directory(path.parent)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifarzoo.cli.application import (
+    A_PATH,
     AsJson,
     Device,
     Temperature,
@@ -58,7 +59,9 @@ def predict(
     ] = 5,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write the answers to this .csv, .json or .txt file."),
+        typer.Option(
+            "--output", "-o", help="Write the answers to this .csv, .json or .txt file.", **A_PATH
+        ),
     ] = None,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print CSV, with one line for each image.")
@@ -83,25 +86,37 @@ def predict(
     # the answers themselves show how far it is, when they go to the terminal
     is_quiet = not is_spoken or not sys.stdout.isatty()
     lines: list[dict[str, Any]] = []
-    with count_bar("pictures", len(items) if is_quiet else 0) as advance:
-        for name, found in _answer(
-            network, items, advance, temperature=temperature, top=top, device=device
-        ):
-            if isinstance(found, CifarZooError):
-                print_error(found, context.command)
-                lines.append({"file": name, "error": str(found)})
-                continue
-            lines.append({"file": name, **dataclasses.asdict(found)})
-            if is_spoken:
-                typer.echo(str(found))
+    try:
+        with count_bar("pictures", len(items) if is_quiet else 0) as advance:
+            for name, found in _answer(
+                network, items, advance, temperature=temperature, top=top, device=device
+            ):
+                if isinstance(found, CifarZooError):
+                    print_error(found, context.command)
+                    lines.append({"file": name, "error": str(found)})
+                    continue
+                lines.append({"file": name, **dataclasses.asdict(found)})
+                if is_spoken:
+                    typer.echo(str(found))
+    except KeyboardInterrupt:
+        if output is None or not lines:
+            raise
+        # beside it, for there may be whole answers in its place
+        kept = _write(output.with_stem(f"{output.stem}-stopped"), kind, lines)
+        raise KeyboardInterrupt(
+            f"stopped after {len(lines)} of {len(items)} pictures; their answers are in {kept}"
+        ) from None
     if output is not None:
-        written = write_bytes(output, _WRITERS[kind](lines).encode(errors="backslashreplace"))
-        typer.echo(f"written: {written}", err=True)
+        typer.echo(f"written: {_write(output, kind, lines)}", err=True)
     elif not is_spoken:
         typer.echo(_WRITERS[kind](lines), nl=False)
     if failed := sum("error" in line for line in lines):
         typer.secho(f"{failed} of {len(items)} could not be read", err=True, fg="red")
         raise typer.Exit(1)
+
+
+def _write(path: Path, kind: str, lines: list[dict[str, Any]]) -> Path:
+    return write_bytes(path, _WRITERS[kind](lines).encode(errors="backslashreplace"))
 
 
 def _answer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 
 import cifarzoo
 from cifarzoo.cli.application import (
+    A_PATH,
     Data,
     Device,
     Download,
@@ -27,7 +29,7 @@ from cifarzoo.cli.application import (
     name_data,
 )
 from cifarzoo.errors import ArgumentError, CheckpointError, MissingExtraError, WeightsError
-from cifarzoo.files.paths import command_line, user_path
+from cifarzoo.files.paths import command_line
 from cifarzoo.files.writing import atomic_path
 from cifarzoo.names import split_tag
 from cifarzoo.plain import parse_json
@@ -91,11 +93,14 @@ def train(
         ),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the run. [default: a new one in runs/]")
+        Path | None,
+        typer.Option(help="Folder of the run. [default: a new one in runs/]", **A_PATH),
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Folder of a run to continue, with the settings it was started with."),
+        typer.Option(
+            help="Folder of a run to continue, with the settings it was started with.", **A_PATH
+        ),
     ] = None,
     tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard logs too.")] = False,
     device: Device = "auto",
@@ -133,7 +138,6 @@ def train(
             "give one of them"
         )
     else:
-        output = None if output is None else user_path(output)
         if output is not None and is_first_process():
             _refuse_another_run(output)
         if recipe in cifarzoo.list_datasets() and not is_given(context, "data"):
@@ -270,7 +274,13 @@ def _keep_reports(
     return reports, [*written, run.path / "curves.png"]
 
 
-_WORDS = {"True": "true", "False": "false", "None": "null"}  # of Python, in JSON
+def _in_json(text: str) -> str:
+    """Words and numbers of Python as JSON has them: True is true, and +.5 is 0.5."""
+    found = re.fullmatch(r"\+?(-?)(\d*)\.?(\d*)((?:[eE][+-]?\d+)?)", text)
+    if found and (found[2] or found[3]):
+        sign, whole, fraction, power = found.groups()
+        return f"{sign}{whole or 0}{'.' * ('.' in text)}{fraction or '0' * ('.' in text)}{power}"
+    return {"True": "true", "False": "false", "None": "null"}.get(text, text)
 
 
 def _choose_recipe(
@@ -289,7 +299,7 @@ def _choose_recipe(
         if not separator:
             raise ArgumentError(f"--set takes NAME=VALUE; got {change!r}")
         try:
-            value = parse_json(_WORDS.get(text, text))
+            value = parse_json(_in_json(text))
         except json.JSONDecodeError:  # a bare word
             value = text
         except ValueError as error:

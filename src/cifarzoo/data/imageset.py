@@ -196,7 +196,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             )
         generator = torch.Generator().manual_seed(as_seed(seed))
         order = torch.randperm(len(self), generator=generator)
-        labels = self.labels[order]
+        labels = self.labels.cpu()[order]
         # each image's place within its class, as a fraction: the smallest fractions are held out,
         # which takes the same share of every class
         rank = torch.empty(len(self), dtype=torch.float64)
@@ -242,6 +242,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
 
         Raises:
             InputError: It is empty, an item is of another form, or the parts disagree.
+            ArgumentError: ``classes`` has its own names in another order, and labels are numbers.
         """
         images, labels, names = read_dataset(dataset, classes)
         return cls(images, labels, names, name or type(dataset).__name__)

@@ -76,7 +76,7 @@ def find_images(folder: str | os.PathLike[str]) -> tuple[list[Path], int]:
         seen |= new.keys()
         files += [Path(place, name) for name in names if not name.startswith(".")]
     found = [file for file in files if file.suffix.lower() in suffixes]
-    return sorted([*found, *closed]), len(files) - len(found)
+    return sorted([*found, *closed], key=lambda file: file.parts), len(files) - len(found)
 
 
 def _suffixes() -> set[str]:

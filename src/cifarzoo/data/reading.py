@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,12 @@ from torch.utils.data import IterableDataset
 
 from cifarzoo.data.batches import as_images, as_pair, check_extra, unpack
 from cifarzoo.data.classes import check_names, class_names, wholes_of
+from cifarzoo.data.columns import find_columns
 from cifarzoo.data.depth import reduce_depth
 from cifarzoo.data.image import to_uint8
 from cifarzoo.data.labels import as_labels
-from cifarzoo.errors import InputError
+from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.names import first_difference
 
 __all__ = ["read_dataset", "to_pixels"]
 
@@ -29,6 +32,7 @@ def read_dataset(
     """
     names = class_names(dataset) if classes is None else check_names(classes)
     if isinstance(dataset, Mapping):  # of columns
+        _check_order(dataset, dataset[find_columns(dataset)[1]], classes)
         images, numbers = as_pair(dataset, classes=names)
         return to_pixels(images), numbers, names or _numbered(numbers)
     pixels: list[Tensor] = []
@@ -53,8 +57,23 @@ def read_dataset(
         )
     if extras:
         check_extra(extras)
+    _check_order(dataset, labels, classes)
     numbers = as_labels(labels, names)
     return torch.stack(pixels), numbers, names or _numbered(_all_labels(dataset, numbers))
+
+
+def _check_order(dataset: Any, labels: Any, classes: Sequence[str] | None) -> None:
+    """Refuse ``classes`` that are the data set's own in another order: labels are its numbers."""
+    if classes is None or any(isinstance(label, str) for label in labels):
+        return
+    with contextlib.suppress(InputError):  # parts that disagree, which ``classes`` settles
+        own = class_names(dataset)
+        if own is not None and own != (given := check_names(classes)) and {*own} == {*given}:
+            raise ArgumentError(
+                "classes has the data set's own names in another order: "
+                f"{first_difference(own, given)}; leave classes out, for its labels are numbers in "
+                "its own order"
+            )
 
 
 def to_pixels(images: Any) -> Tensor:

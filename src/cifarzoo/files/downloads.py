@@ -14,11 +14,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from cifarzoo.errors import DownloadError, OutputError
+from cifarzoo.errors import ArgumentError, DownloadError, OutputError
 from cifarzoo.files.locking import held
 from cifarzoo.files.patience import TimeLimit
 from cifarzoo.files.progress import Advance
 from cifarzoo.files.writing import cannot_write, file_digest
+from cifarzoo.plain import shorten
 
 __all__ = ["Pace", "addresses", "download"]
 
@@ -190,6 +191,8 @@ def addresses(folders: Sequence[str], name: str, *, mirrors: Sequence[str] = ())
         name: The file.
         mirrors: Addresses of folders that the user names.
     """
+    if isinstance(mirrors, str) or any(not isinstance(mirror, str) for mirror in mirrors):
+        raise ArgumentError(f"mirrors must be a list of addresses; got {shorten(mirrors)}")
     named = os.environ.get("CIFARZOO_MIRRORS", "").split(",")
     own = (*mirrors, *(mirror.strip() for mirror in named if mirror.strip()))
     found = (f"{folder.rstrip('/')}/{name}" for folder in (*own, *folders))

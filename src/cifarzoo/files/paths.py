@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from typing import Any
 from cifarzoo.errors import ArgumentError
 from cifarzoo.plain import shorten
 
-__all__ = ["command_line", "home_path", "user_path"]
+__all__ = ["command_line", "file_name", "home_path", "user_path"]
 
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR)
+_NO_NAME_OF_A_FILE = 123  # of Windows: an address, say, or the name of a model
 
 
 def home_path(text: Any) -> Path:
@@ -59,7 +61,7 @@ def user_path(text: str | os.PathLike[str]) -> Path:
     try:
         path.stat()
     except OSError as error:
-        if error.errno in _NOTHING_THERE:
+        if error.errno in _NOTHING_THERE or getattr(error, "winerror", 0) == _NO_NAME_OF_A_FILE:
             return path
         raise _unusable(path, error.strerror or str(error)) from error
     except ValueError as error:  # a name with a zero byte
@@ -67,6 +69,16 @@ def user_path(text: str | os.PathLike[str]) -> Path:
     if path.is_dir() and not os.access(path, os.X_OK):
         raise _unusable(path, "permission denied")
     return path
+
+
+def file_name(text: str) -> str:
+    """``text`` as a name that a file may have on any system.
+
+    Example:
+        >>> file_name("timm:resnet18"), file_name("mine/wide (2)")
+        ('timm-resnet18', 'mine-wide-2')
+    """
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "unnamed"
 
 
 def command_line(*words: str | os.PathLike[str]) -> str:

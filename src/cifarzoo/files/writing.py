@@ -74,7 +74,7 @@ def atomic_path(path: str | os.PathLike[str], *, replace: bool = True) -> Iterat
     try:
         with own:
             yield part
-            with part.open("rb") as written:
+            with part.open("r+b") as written:  # Windows flushes only what may be written
                 os.fsync(written.fileno())
                 if not os.fstat(written.fileno()).st_size:
                     raise OutputError(f"cannot write {target}: nothing was written")
@@ -164,6 +164,9 @@ def _new_part(target: Path) -> tuple[Path, Any]:
             own = part.open("xb")
         except FileExistsError:  # of a dead process that had our number
             continue
+        if sys.platform == "win32":  # what is open cannot be moved there
+            own.close()
+            return part, contextlib.nullcontext()
         # somebody who removes remains may have been faster
         if _is_locked(own) is not False and os.fstat(own.fileno()).st_nlink:
             return part, own

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError, CheckpointError, OutputError
 from cifarzoo.files.locking import Timeout, held
+from cifarzoo.files.paths import file_name
 from cifarzoo.files.writing import make_directory, write_text
 from cifarzoo.recipe import Recipe
 from cifarzoo.runs.notes import check_facts
@@ -92,7 +93,8 @@ class RunFolder:
     @classmethod
     def new(cls, label: str) -> RunFolder:
         """Make a folder below ``runs`` that nobody else has: the time, then ``label``."""
-        first = make_directory("runs") / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{label}"
+        now = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        first = make_directory("runs") / f"{now}-{file_name(label)}"
         folder, number = first, 1
         while True:
             try:

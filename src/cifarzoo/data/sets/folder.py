@@ -44,7 +44,8 @@ def load_folder(path: str | Path, split: Literal["train", "test"] | None = None)
         DataError: A file in it cannot be read.
     """
     folder = _find_part(user_path(path), split)
-    classes = sorted(each for each in _folders(folder) if find_images(each)[0])
+    # by name alone: Windows compares paths without regard to case
+    classes = sorted((x for x in _folders(folder) if find_images(x)[0]), key=lambda x: x.name)
     if not classes:
         raise DataNotFoundError(
             f"{folder} holds no folder with images; make one for each class, and give it the "
@@ -94,10 +95,12 @@ def _find_part(path: Path, split: str | None) -> Path:
         return path
     if split not in [*_NAMES]:  # a list: what cannot be looked up may be asked for
         raise ArgumentError(f"split must be 'train', 'test' or None; got {shorten(split)}")
+    # of "Train" and "train" the one in small letters, which comes later
+    found = {each.name.casefold(): each for each in sorted(_folders(path))}
     for name in _NAMES[split]:
-        if (path / name).is_dir():
-            return path / name
-    has_parts = any((path / name).is_dir() for names in _NAMES.values() for name in names)
+        if name in found:
+            return found[name]
+    has_parts = any(name in found for names in _NAMES.values() for name in names)
     if split == "test" and not has_parts:
         return path
     raise DataNotFoundError(
@@ -110,7 +113,7 @@ def _check_parts(classes: list[Path], folder: Path) -> None:
     """Raise ArgumentError when what seem to be classes are the parts of a set, with classes."""
     parts = {name for names in _NAMES.values() for name in names}
     names = [each.name for each in classes]
-    if not {*names} <= parts:
+    if not {name.casefold() for name in names} <= parts:
         return
     if not any(file.parent == each for each in classes for file in find_images(each)[0]):
         raise ArgumentError(

@@ -17,6 +17,8 @@ from cifarzoo.data.imageset import ImageSet
 from cifarzoo.data.labels import are_shares
 from cifarzoo.data.sets.cifar import data_root
 from cifarzoo.errors import ArgumentError, DataError, DataNotFoundError
+from cifarzoo.names import whole_number
+from cifarzoo.plain import shorten
 from cifarzoo.zoo.card import CIFAR10_CLASSES
 
 __all__ = ["Cifar10_1Version", "load_cifar10_1", "load_cifar10c", "load_cifar10h"]
@@ -42,15 +44,18 @@ def load_cifar10c(corruption: str, severity: int, *, root: str | Path | None = N
         DataNotFoundError: There is no such file.
         DataError: A file is not as published.
     """
-    if severity not in range(1, _SEVERITIES + 1):
-        raise ArgumentError(f"severity must be in 1..{_SEVERITIES}; got {severity!r}")
+    strength = whole_number(severity)  # a small integer of numpy's would overflow below
+    if strength is None or not 1 <= strength <= _SEVERITIES:
+        raise ArgumentError(
+            f"severity must be a whole number in 1..{_SEVERITIES}; got {shorten(severity)}"
+        )
     source = "CIFAR-10-C.tar of https://zenodo.org/records/2535967"
     count = _SEVERITIES * _TEST_IMAGES
-    part = slice((severity - 1) * _TEST_IMAGES, severity * _TEST_IMAGES)
+    part = slice((strength - 1) * _TEST_IMAGES, strength * _TEST_IMAGES)
     folder = "CIFAR-10-C"
     pixels = _read(root, folder, f"{corruption}.npy", (count, 32, 32, 3), np.uint8, source)[part]
     labels = _read(root, folder, "labels.npy", (count,), np.uint8, source)[part]
-    return _image_set(pixels, labels, f"cifar10-c {corruption} {severity}")
+    return _image_set(pixels, labels, f"cifar10-c {corruption} {strength}")
 
 
 def load_cifar10_1(version: Cifar10_1Version = "v6", *, root: str | Path | None = None) -> ImageSet:
