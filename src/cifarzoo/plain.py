@@ -14,7 +14,7 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-__all__ = ["Real", "bounds_problem", "parse_json", "problem_of", "shorten"]
+__all__ = ["Real", "bounds_problem", "flatten", "parse_json", "problem_of", "shorten"]
 
 _DEPTH = 64  # levels; what reads nested data by recursion needs several calls for each
 _PARTS = 500_000
@@ -58,6 +58,22 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text, object_pairs_hook=_without_doubles)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values under names with dots.
+
+    Example:
+        >>> flatten({"seed": 0, "augmentation": {"flip": "random"}})
+        {'seed': 0, 'augmentation.flip': 'random'}
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
 
 
 def bounds_problem(value: Any) -> str:

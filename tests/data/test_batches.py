@@ -158,7 +158,10 @@ UNCLEAR: dict[str, tuple[Callable[[Tensor, Tensor], Any], str]] = {
     "fractions": (lambda x, y: (x, y + 0.9), r"whole numbers, one class for each image; got 0\.9"),
     "no numbers": (lambda x, y: (x, y / 0.0), "whole numbers, .*; got (nan|inf)"),
     "true and false": (lambda x, y: (x, y > 0), "numbers of classes; got torch.bool"),
-    "names": (lambda x, y: (x, ["cat"] * 4), r"got names, as 'cat': pass \[classes\.index\("),
+    "names": (
+        lambda x, y: (x, ["cat"] * 4),
+        r"got 'cat': pass classes=\[.*or numbers: \[classes\.index\(",
+    ),
     "nothing": (lambda x, y: (x, None), "one whole number for each image; got NoneType"),
     "soft labels": (lambda x, y: (x, F.one_hot(y, 4) * 0.5 + 0.1), "labels.argmax"),
     "several classes": (lambda x, y: (x, F.one_hot(y, 4) + F.one_hot(y * 0 + 3, 4)), "rows with"),

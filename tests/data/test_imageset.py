@@ -517,3 +517,9 @@ def test_names_of_classes_are_plain_text() -> None:
     images = ImageSet(pixels(2), [0, 1], np.array(CLASSES))  # type: ignore[arg-type]  # what callers do
     assert images.classes == CLASSES
     assert {type(name) for name in images.classes} == {str}
+
+
+@pytest.mark.parametrize("empty", [{"img": [], "label": []}, {"image": (), "label": ()}])
+def test_a_table_without_images_is_said_to_be_empty(empty: Any) -> None:
+    with pytest.raises(InputError, match="the list of images is empty; give at least one"):
+        ImageSet.from_dataset(empty)

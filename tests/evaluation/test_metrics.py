@@ -240,3 +240,9 @@ def test_a_confusion_matrix_counts_labels_of_any_whole_numbers(dtype: torch.dtyp
 def test_an_interval_needs_trials(successes: int, trials: int) -> None:
     with pytest.raises(ArgumentError, match=f"got {successes} of {trials}"):
         metrics.wilson_interval(successes, trials)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95, -0.5, float("nan")])
+def test_a_confidence_that_is_no_share_is_refused(confidence: float) -> None:
+    with pytest.raises(ArgumentError, match="confidence must be between 0 and 1, as"):
+        metrics.wilson_interval(9, 10, confidence)

@@ -335,3 +335,9 @@ def test_a_momentum_that_the_optimizer_does_not_have_is_refused(model: nn.Module
     with pytest.raises(ArgumentError, match="Adam has no momentum"):
         build_optimizer("adam", model, learning_rate=0.1, groups={"weights": {"momentum": 0.5}})
     build_optimizer("muon_sgd", model, learning_rate=0.1, groups={"biases": {"momentum": 0.5}})
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum"])
+def test_nesterovs_momentum_is_chosen_by_the_name(name: str, model: nn.Module) -> None:
+    with pytest.raises(ArgumentError, match="'momentum' is without it; leave nesterov out"):
+        build_optimizer(name, model, learning_rate=0.1, options={"nesterov": False})

@@ -135,7 +135,9 @@ def as_images(images: Any) -> Tensor:
     Raises:
         InputError: They are of another kind, or may be read in two ways.
     """
-    if isinstance(images, list | tuple) and images:
+    if isinstance(images, list | tuple):
+        if not images:
+            raise InputError("the list of images is empty; give at least one")
         found = _stack(images)
     elif isinstance(images, np.ndarray):
         found = from_numpy(images)

@@ -110,8 +110,9 @@ def _from_names(names: list[str], classes: Sequence[str] | None) -> Tensor:
         return torch.tensor([numbers[name] for name in names])
     if classes is None:
         raise InputError(
-            f"labels must be numbers; got names, as {unknown[0]!r}: pass "
-            "[classes.index(name) for name in labels]"
+            f"labels must be numbers where classes have no names; got {unknown[0]!r}: pass "
+            "classes=[...], all names in the order of their numbers, to ImageSet or from_dataset, "
+            "or numbers: [classes.index(name) for name in labels]"
         )
     some = ", ".join([*map(repr, classes[:5]), "..."][: len(classes)])
     raise InputError(f"the label {unknown[0]!r} is none of the classes {some}")

@@ -147,9 +147,10 @@ def _report(
     temperature: float,
 ) -> EvaluationReport:
     num_classes = logits.shape[1]
+    # the order of the classes is theirs, also where a temperature makes all of them the same
+    predicted, top5 = logits.argmax(1), metrics.top_k_accuracy(logits, labels, 5)
     logits = logits.double() / temperature
     probabilities = logits.softmax(1)
-    predicted = logits.argmax(1)  # also where a temperature makes all probabilities the same
     confidence = probabilities.amax(1)
     confusion = metrics.confusion_matrix(labels, predicted, num_classes)
     correct = int(confusion.diagonal().sum())
@@ -161,7 +162,7 @@ def _report(
         num_images=len(labels),
         accuracy=correct / len(labels),
         accuracy_interval=metrics.wilson_interval(correct, len(labels)),
-        top5_accuracy=metrics.top_k_accuracy(logits, labels, 5),
+        top5_accuracy=top5,
         loss=metrics.negative_log_likelihood(logits, labels),
         expected_calibration_error=metrics.expected_calibration_error(probabilities, labels),
         adaptive_calibration_error=metrics.adaptive_calibration_error(probabilities, labels),

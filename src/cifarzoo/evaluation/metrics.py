@@ -198,7 +198,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     """Compute the interval of a proportion (Wilson 1927); it stays within 0..1.
 
     Raises:
-        ArgumentError: There are no trials, or more successes.
+        ArgumentError: There are no trials, or more successes; ``confidence`` is not within 0..1.
 
     Example:
         >>> low, high = wilson_interval(9, 10)
@@ -209,6 +209,8 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
         raise ArgumentError(
             f"successes must be in 0..trials, of 1 or more; got {successes} of {trials}"
         )
+    if not 0 < confidence < 1:
+        raise ArgumentError(f"confidence must be between 0 and 1, as 0.95; got {confidence}")
     z = math.sqrt(2) * torch.erfinv(torch.tensor(confidence, dtype=torch.float64)).item()
     rate = successes / trials
     scale = 1 + z * z / trials

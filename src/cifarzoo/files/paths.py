@@ -14,7 +14,7 @@ from typing import Any
 from cifarzoo.errors import ArgumentError
 from cifarzoo.plain import shorten
 
-__all__ = ["command_line", "file_name", "home_path", "user_path"]
+__all__ = ["command_line", "file_name", "home_path", "reason_of", "user_path"]
 
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR)
 _NO_NAME_OF_A_FILE = 123  # of Windows: an address, say, or the name of a model
@@ -42,7 +42,7 @@ def home_path(text: Any) -> Path:
     except RuntimeError as error:
         if os.path.lexists(path):  # programs for offices call what they have open ~$text.docx
             return path
-        raise _unusable(path, str(error)) from error
+        raise _unusable(path, error) from error
 
 
 def user_path(text: str | os.PathLike[str]) -> Path:
@@ -63,11 +63,11 @@ def user_path(text: str | os.PathLike[str]) -> Path:
     except OSError as error:
         if error.errno in _NOTHING_THERE or getattr(error, "winerror", 0) == _NO_NAME_OF_A_FILE:
             return path
-        raise _unusable(path, error.strerror or str(error)) from error
+        raise _unusable(path, error) from error
     except ValueError as error:  # a name with a zero byte
-        raise _unusable(path, str(error)) from error
+        raise _unusable(path, error) from error
     if path.is_dir() and not os.access(path, os.X_OK):
-        raise _unusable(path, "permission denied")
+        raise _unusable(path, PermissionError("permission denied"))
     return path
 
 
@@ -87,7 +87,12 @@ def command_line(*words: str | os.PathLike[str]) -> str:
     return join([str(word) for word in words])
 
 
-def _unusable(path: Path, reason: str) -> ArgumentError:
+def reason_of(error: Exception) -> str:
+    """What the system, or Python, says is wrong, as a part of a sentence."""
+    return (getattr(error, "strerror", None) or str(error)).rstrip(".").lower()
+
+
+def _unusable(path: Path, error: Exception) -> ArgumentError:
     shown = str(path) if len(str(path)) <= 100 else f"{str(path)[:100]}..."
-    reason = reason.rstrip(".").lower()
+    reason = reason_of(error)
     return ArgumentError(f"cannot use the path {shown}: {reason}; name another one")

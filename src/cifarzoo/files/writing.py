@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarzoo.errors import OutputError
-from cifarzoo.files.paths import home_path
+from cifarzoo.files.paths import home_path, reason_of
 
 if sys.platform != "win32":
     import fcntl
@@ -145,7 +145,7 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
     """The error of the library for one of the system; the caller raises it."""
     if isinstance(error, OutputError):
         return error
-    reason = (error.strerror or str(error)).lower()
+    reason = reason_of(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = "free space or choose another place"
     elif error.errno in (errno.EEXIST, errno.ENOTDIR):

@@ -195,7 +195,8 @@ def _training(facts: Mapping[str, Any]) -> list[str]:
     if isinstance(seconds, int | float):
         machine = facts.get("machine")
         where = machine.get("processor", "") if isinstance(machine, Mapping) else ""
-        parts.append(f"It took {seconds / 60:,.0f} minutes" + (f" on {where}." if where else "."))
+        took = f"{seconds / 60:,.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+        parts.append(f"It took {took}" + (f" on {where}." if where else "."))
     if command := facts.get("command"):
         parts.append(f"```console\n$ {one_line(str(command)).replace('```', '')}\n```")
     return parts

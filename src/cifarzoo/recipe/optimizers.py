@@ -359,6 +359,11 @@ def _build_without_timm(
     # one kernel over all parameters instead of one or more for each
     options = {"fused": device in ("cpu", "cuda"), **options}
     if name in ("sgd", "momentum"):
+        if "nesterov" in options:
+            raise ArgumentError(
+                "optimizer 'sgd' has Nesterov's momentum, and 'momentum' is without it; leave "
+                "nesterov out of optimizer_options, and choose one of the two"
+            )
         nesterov = name == "sgd" and momentum > 0
         sgd = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, **options)
         for group in sgd.param_groups:  # which may have a momentum of its own

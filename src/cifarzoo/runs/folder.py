@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cifarzoo.errors import ArgumentError, CheckpointError, OutputError
 from cifarzoo.files.locking import Timeout, held
-from cifarzoo.files.paths import file_name
+from cifarzoo.files.paths import file_name, reason_of
 from cifarzoo.files.writing import make_directory, write_text
 from cifarzoo.recipe import Recipe
 from cifarzoo.runs.notes import check_facts
@@ -29,7 +29,7 @@ from cifarzoo.zoo.card import unwrap
 from cifarzoo.zoo.saving import save_weights
 from cifarzoo.zoo.weights import WEIGHTS_NAME
 
-__all__ = ["CHECKPOINT_NAME", "RunFolder", "network_sha256"]
+__all__ = ["CHECKPOINT_NAME", "Hold", "RunFolder", "check_checksums", "network_sha256"]
 
 CHECKPOINT_NAME = "checkpoint.pt"
 _HISTORY_NAME = "history.json"
@@ -212,8 +212,7 @@ class RunFolder:
         try:
             facts = json.loads(self.note.read_text(encoding="utf-8"))
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise CheckpointError(f"{self.note} cannot be read: {reason}") from error
+            raise CheckpointError(f"{self.note} cannot be read: {reason_of(error)}") from error
         except (ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"{self.note} is damaged: {error}; start the run again"
@@ -248,7 +247,6 @@ class RunFolder:
 
     def _claim(self, facts: Mapping[str, Any], recipe: Recipe, *, resumed: bool) -> list[Path]:
         """Write the note and the recipe; those of a run that came to nothing are replaced."""
-        make_directory(self.path)
         history = self.path / _HISTORY_NAME
         if history.exists() and not resumed:
             raise CheckpointError(

@@ -227,10 +227,7 @@ class Learner:
             self.scheduler.step(loss)
 
     def settle(self, images: Iterator[Tensor]) -> None:
-        """Measure the batch normalization of the averaged weights, if there are any.
-
-        The average of running statistics is not what they are with averaged weights, least of all
-        when the weights still move (Izmailov et al. 2018, arXiv:1803.05407, section 3.2).
+        """Let the averaged weights be measured, if there are any; see `measure_normalizations`.
 
         Args:
             images: Normalized batches (B, 3, H, W); without any, the statistics stay averages.

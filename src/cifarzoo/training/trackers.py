@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from cifarzoo.errors import MissingExtraError
+from cifarzoo.plain import flatten
 from cifarzoo.training.history import EpochRecord, History
 from cifarzoo.training.loggers import Logger, RunStart, scalars
 
@@ -110,7 +110,7 @@ class MLflowLogger(_Tracker):
         found = self._client.get_experiment_by_name(self._experiment)
         number = found.experiment_id if found else self._client.create_experiment(self._experiment)
         self._id = self._client.create_run(number, run_name=self._name or run.name).info.run_id
-        for name, value in _flat(_facts(run)).items():
+        for name, value in flatten(_facts(run)).items():
             self._client.log_param(self._id, name, value)
 
     def _close(self, error: BaseException | None) -> None:
@@ -122,14 +122,3 @@ def _facts(run: RunStart) -> dict[str, Any]:
     precision = str(run.precision).removeprefix("torch.")
     about = {"model": run.name, "device": str(run.device), "precision": precision}
     return {**about, "recipe": run.recipe.to_dict()}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under names with dots, as in "recipe.augmentation.flip"."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found

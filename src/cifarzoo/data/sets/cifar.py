@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from cifarzoo.data.imageset import ImageSet
+from cifarzoo.data.sets.splits import Split, check_split
 from cifarzoo.errors import ArgumentError, DataError, DataNotFoundError
 from cifarzoo.files.downloads import addresses
 from cifarzoo.files.downloads import download as download_file
 from cifarzoo.files.locking import held
-from cifarzoo.files.paths import user_path
+from cifarzoo.files.paths import reason_of, user_path
 from cifarzoo.files.progress import byte_bar
 from cifarzoo.files.writing import (
     cache_directory,
@@ -32,8 +33,6 @@ from cifarzoo.files.writing import (
 )
 
 __all__ = ["data_root", "load_cifar10", "load_cifar100", "official_md5"]
-
-Split = Literal["train", "test"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +114,7 @@ def load_cifar10(
         DataError: A file is altered or truncated.
         DownloadError: No address delivered the archive.
     """
-    _check_split(split)
+    check_split(split)
     files = _locate(_CIFAR10, root, download=download, mirrors=mirrors, progress=progress)
     return _read(_CIFAR10, files, split, "labels", "label_names")
 
@@ -134,7 +133,7 @@ def load_cifar100(
     Arguments, result and errors are those of `load_cifar10`. The folder is ``cifar-100-python``,
     and there is no built-in mirror.
     """
-    _check_split(split)
+    check_split(split)
     if labels not in ("fine", "coarse"):
         raise ArgumentError(f"labels must be 'fine' or 'coarse'; got {labels!r}")
     files = _locate(_CIFAR100, root, download=download, mirrors=mirrors, progress=progress)
@@ -153,11 +152,6 @@ def data_root(root: str | Path | None = None) -> Path:
 def official_md5(name: str) -> dict[str, str]:
     """The md5 of every official file of "cifar10" or "cifar100", by its name."""
     return {"cifar10": _CIFAR10, "cifar100": _CIFAR100}[name].all
-
-
-def _check_split(split: Split) -> None:
-    if split not in ("train", "test"):
-        raise ArgumentError(f"split must be 'train' or 'test'; got {split!r}")
 
 
 def _locate(
@@ -249,7 +243,7 @@ def _unpickle(path: Path, md5: str) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read ({(error.strerror or str(error)).lower()}); delete "
+            f"{path} cannot be read ({reason_of(error)}); delete "
             f"{path.parent} and load again, or restore the file"
         ) from error
     found = digest(content, "md5")

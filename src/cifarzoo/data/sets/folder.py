@@ -12,7 +12,7 @@ from torch import Tensor
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.data.pictures import find_images, prepare
 from cifarzoo.errors import ArgumentError, DataError, DataNotFoundError, InputError
-from cifarzoo.files.paths import user_path
+from cifarzoo.files.paths import reason_of, user_path
 from cifarzoo.plain import shorten
 
 __all__ = ["load_folder"]
@@ -126,5 +126,6 @@ def _folders(path: Path) -> list[Path]:
     try:
         return [each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")]
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"{path} cannot be read: {reason}; choose another folder") from error
+        raise DataError(
+            f"{path} cannot be read: {reason_of(error)}; choose another folder"
+        ) from error

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from cifarzoo.data.imageset import ImageSet
-from cifarzoo.data.sets.cifar import Split, load_cifar10, load_cifar100, official_md5
+from cifarzoo.data.sets.cifar import load_cifar10, load_cifar100, official_md5
 from cifarzoo.data.sets.registry import register_dataset
 from cifarzoo.data.sets.sample import load_sample
 from cifarzoo.data.sets.shifted import load_cifar10_1
+from cifarzoo.data.sets.splits import Split
 from cifarzoo.zoo.card import CIFAR10_CLASSES, Preprocessing
 
 __all__ = ["CIFAR100_CLASSES", "CIFAR100_PREPROCESSING"]

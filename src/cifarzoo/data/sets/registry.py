@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from cifarzoo.data.imageset import ImageSet
 from cifarzoo.data.sets.folder import load_folder
+from cifarzoo.data.sets.splits import Split
 from cifarzoo.errors import ArgumentError, DuplicateNameError, InputError
 from cifarzoo.files.paths import user_path
 from cifarzoo.frozen import FrozenDict, freeze_fields
@@ -22,8 +23,6 @@ __all__ = [
     "load_dataset",
     "register_dataset",
 ]
-
-Split = Literal["train", "test"]
 
 _FOLDER = "folder:"
 _Load = TypeVar("_Load", bound=Callable[..., ImageSet])

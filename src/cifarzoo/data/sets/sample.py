@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from importlib import resources
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from cifarzoo.data.imageset import ImageSet
-from cifarzoo.errors import ArgumentError
+from cifarzoo.data.sets.splits import Split, check_split
 from cifarzoo.zoo.card import CIFAR10_CLASSES
 
 __all__ = ["load_sample"]
@@ -19,7 +19,7 @@ _FOLDER = resources.files("cifarzoo.data") / "sample"
 _MOSAIC_COLUMNS = 50
 
 
-def load_sample(split: Literal["train", "test"] = "train") -> ImageSet:
+def load_sample(split: Split = "train") -> ImageSet:
     """Load the sample in the package: 2,000 training or 1,000 test images of CIFAR-10.
 
     They are the first 200 (100) images of each class of the official training (test) set, in
@@ -35,8 +35,7 @@ def load_sample(split: Literal["train", "test"] = "train") -> ImageSet:
         >>> load_sample("test")
         ImageSet('cifar10 sample test', 1,000 images 32x32, 10 classes)
     """
-    if split not in ("train", "test"):
-        raise ArgumentError(f"split must be 'train' or 'test'; got {split!r}")
+    check_split(split)
     labels = json.loads((_FOLDER / "labels.json").read_text(encoding="utf-8"))[split]
     mosaic = _read_mosaic(split)
     rows = len(labels) // _MOSAIC_COLUMNS

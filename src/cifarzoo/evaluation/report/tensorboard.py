@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from cifarzoo.evaluation.report.plots import (
     plot_reliability,
 )
 from cifarzoo.files.writing import make_directory
+from cifarzoo.plain import flatten
 from cifarzoo.recipe import Recipe
 
 __all__ = ["log_report"]
@@ -68,18 +68,11 @@ def log_report(
             writer.add_scalar(name, value)
     else:
         # in the same folder: the run stays one run
-        writer.add_hparams(_flat(recipe.to_dict()), results, run_name=".")
+        fields = {name: _shown(value) for name, value in flatten(recipe.to_dict()).items()}
+        writer.add_hparams(fields, results, run_name=".")
     writer.close()
 
 
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Fields with dotted names and values that TensorBoard can show."""
-    found: dict[str, Any] = {}
-    for key, value in fields.items():
-        if isinstance(value, Mapping):
-            found.update(_flat(value, f"{prefix}{key}."))
-        else:
-            found[prefix + key] = (
-                value if isinstance(value, bool | int | float | str) else str(value)
-            )
-    return found
+def _shown(value: Any) -> Any:
+    """What TensorBoard can show."""
+    return value if isinstance(value, bool | int | float | str) else str(value)
