@@ -157,6 +157,7 @@ def _height(point: Point) -> float:
 _ABOVE = (((0, 6), "center"),)
 _AROUND = (
     *(((8, -10), "left"), ((8, 4), "left"), ((-8, 4), "right"), ((-8, -10), "right")),
+    *(((8, -3), "left"), ((-8, -3), "right")),
     *(((-2, 9), "right"), ((2, 9), "left"), ((-2, -16), "right"), ((2, -16), "left")),
 )
 

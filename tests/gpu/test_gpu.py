@@ -138,6 +138,12 @@ def test_batches_are_those_of_the_processor(few: ImageSet) -> None:
         torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-5)
 
 
+def test_a_set_on_the_gpu_is_divided_as_on_the_processor(few: ImageSet) -> None:
+    there = ImageSet(few.images.to(DEVICE), few.labels.to(DEVICE), few.classes)
+    for one, other in zip(few.split(50), there.split(50), strict=True):
+        assert one.sha256() == other.sha256()
+
+
 def test_muon_moves_as_on_the_processor() -> None:
     generator = torch.Generator().manual_seed(0)
     matrices = torch.randn(5, 32, 72, generator=generator)
