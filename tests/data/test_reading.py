@@ -158,6 +158,26 @@ def test_its_own_names_in_another_order_are_refused() -> None:
     ]
 
 
+class Turned(Named):
+    """Changes the labels of what it is one of."""
+
+    def __getitem__(self, index: int) -> Any:
+        image, label = super().__getitem__(index)
+        return image, len(NAMES) - 1 - label
+
+
+def test_names_of_changed_labels_may_be_given() -> None:
+    given = NAMES[::-1]
+    assert ImageSet.from_dataset(Turned([0]), classes=given).classes == given
+
+
+@pytest.mark.parametrize("label", [None, 3, torch.tensor(3)])
+def test_a_table_without_labels_is_refused(label: Any) -> None:
+    table = {"image": torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "label": label}
+    with pytest.raises(InputError, match="label"):
+        ImageSet.from_dataset(table, classes=NAMES)
+
+
 # what the items are
 
 

@@ -159,6 +159,15 @@ def test_parts_may_be_written_in_capitals(train: str, test: str, photos: Path) -
         load_folder(photos)
 
 
+def test_a_class_may_be_called_as_a_part_is(photos: Path) -> None:
+    (photos / "train" / "red").rename(photos / "train" / "Train")  # what a locomotive pulls
+    classes = load_folder(photos / "train")
+    assert classes.classes == ("Train", "blue")
+    assert load_folder(photos / "train", "test").classes == classes.classes
+    with pytest.raises(DataNotFoundError, match="holds no folder 'train'; put the images"):
+        load_folder(photos / "train", "train")
+
+
 def test_parts_are_not_taken_for_classes(photos: Path) -> None:
     with pytest.raises(ArgumentError, match="the parts test and train, and no classes; choose one"):
         load_folder(photos)

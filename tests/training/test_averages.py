@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cifarzoo import (
     EpochRecord,
     History,
     ImageSet,
+    Loader,
     Logger,
     Trainer,
     evaluate,
@@ -139,6 +141,33 @@ def test_an_average_is_measured_with_a_stated_number_of_steps_too(few: ImageSet)
         inputs = model.dense(CIFAR10_PREPROCESSING.normalize(few.images).mean((2, 3)))
     assert model.norm.running_mean is not None
     torch.testing.assert_close(model.norm.running_mean, inputs.mean(0))
+
+
+class Drawing(Loader):
+    """Draws numbers of its own, and keeps where it stands."""
+
+    def __init__(self, images: ImageSet, **options: Any) -> None:
+        super().__init__(images, **options)
+        self.own = torch.Generator().manual_seed(1)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in super().__iter__():
+            yield images + torch.randn(1, generator=self.own), labels
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "own": self.own.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.own.set_state(state["own"])
+        super().load_state_dict({key: value for key, value in state.items() if key != "own"})
+
+
+def test_measuring_the_average_changes_nothing_of_a_loader_of_ones_own(few: ImageSet) -> None:
+    models = [Normalized(), Normalized()]
+    for model, val in zip(models, (None, few), strict=True):
+        loader = Drawing(few, batch_size=50, shuffle=True)
+        Trainer(model, MOVING, **PLACE).fit(loader, val)
+    assert same_state(*(dict(model.state_dict()) for model in models))
 
 
 class End(Logger):

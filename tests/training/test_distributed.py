@@ -47,10 +47,16 @@ class EndAfter(Logger):
         return record.epoch == int(os.environ.get("EPOCHS", 0))
 
 
+class Weighted(torch.nn.CrossEntropyLoss):
+    def forward(self, logits, targets):
+        return super().forward(logits, targets) + (0 if self.training else int(rank))
+
+
 trainer = Trainer(
     model,
     Recipe.load(folder / "recipe.json"),
     device="cpu",
+    loss=Weighted(weight=torch.arange(1.0, 11.0)) if "WEIGHTED" in os.environ else None,
     precision="float32",
     output=output,
     loggers=[CSVLogger(output / "log.csv"), EndAfter()],
@@ -158,6 +164,26 @@ def test_running_statistics_are_the_same_in_every_process(
         (record,) = json.loads((tmp_path / f"history{rank}.json").read_text())
         assert record["val_accuracy"] == pytest.approx(report.accuracy)
         assert record["val_loss"] == pytest.approx(report.loss, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_loss_of_ones_own_is_one_number_for_all_processes(
+    sample_train: ImageSet, tmp_path: Path
+) -> None:
+    """Of all images, of which each process has another number, and as the first process has it."""
+    PLAIN.replace(batch_size=48).save(tmp_path / "recipe.json")
+    index = torch.arange(200)
+    torch.save(index, tmp_path / "index.pt")
+    launch(tmp_path, 3, WEIGHTED="1")
+    images = sample_train.subset(index)
+    model = cifarzoo.create_model("simple").eval()
+    model.load_state_dict(torch.load(tmp_path / "weights0.pt"))
+    with torch.no_grad():
+        logits = model(cifarzoo.CIFAR10_PREPROCESSING.normalize(images.images))
+    loss = nn.functional.cross_entropy(logits, images.labels, weight=torch.arange(1.0, 11.0))
+    for rank in range(3):
+        record = json.loads((tmp_path / f"history{rank}.json").read_text())[-1]
+        assert record["val_loss"] == pytest.approx(float(loss), rel=1e-4)
 
 
 @pytest.mark.slow

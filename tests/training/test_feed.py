@@ -268,7 +268,7 @@ def test_processes_have_equal_shares_of_a_batch(few: ImageSet) -> None:
     [
         ((0, 1), (0, 1), True, True),
         ((1, 2), (1, 2), True, True),
-        ((0, 1), (1, 2), False, True),  # each measures all
+        ((0, 1), (1, 2), True, True),  # perhaps it has images of its own
         ((0, 2), (1, 2), False, False),
         ((0, 2), (0, 1), False, False),  # half of the images would be left out
     ],
@@ -291,18 +291,65 @@ def test_a_loader_makes_the_share_of_its_process(
             feed()
 
 
-def test_a_dataloader_without_shares_is_told_of(
+def test_batches_without_shares_are_told_of(
     few: ImageSet, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = {"rank": 0, "world_size": 2}
     data: Any = few
-    shared = DistributedSampler(data, num_replicas=2, rank=0)
-    for sampler in (shared, None):
-        loader: DataLoader[Any] = DataLoader(data, batch_size=50, sampler=sampler)
-        Feed.for_validation(loader, **PLACE, **world)  # each measures all
+    shared: Any = DataLoader(
+        data, batch_size=50, sampler=DistributedSampler(data, num_replicas=2, rank=0)
+    )
+    own = Loader(few, batch_size=50)
+    whole: Any = DataLoader(data, batch_size=50)
+    for source in (shared, DataLoader(Stream(), batch_size=None), make_batches(few)):
+        Feed.for_training(source, PLAIN, **PLACE, **world, steps=3)
+    for source in (own, whole):
+        Feed.for_validation(source, **PLACE, **world)  # each measures all
+        Feed.for_training(source, PLAIN, **PLACE, rank=1, world_size=2)
         assert not caplog.text
-        Feed.for_training(loader, PLAIN, **PLACE, **world)
-    assert "each of the 2 processes takes all batches of the DataLoader" in caplog.text
+        Feed.for_training(source, PLAIN, **PLACE, **world)
+        kind = type(source).__name__
+        assert f"each of the 2 processes takes all batches of its {kind}, which is" in caplog.text
+        caplog.clear()
+
+
+class Told(list[Any]):
+    """Batches that hear of epochs."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        super().__init__(batches)
+        self.heard: list[int] = []
+
+    def set_epoch(self, epoch: int) -> None:
+        self.heard.append(epoch)
+
+
+@pytest.mark.parametrize(
+    ("steps", "heard"), [(None, [0, 1, 2]), (2, [0, 1]), (10, [0, 1, 2, 3, 4, 5, 6, 7])]
+)
+def test_a_source_hears_of_its_passes(steps: int | None, heard: list[int]) -> None:
+    """An order that is drawn anew within a pass would leave images out."""
+    source = Told(numbered(4))
+    feed = Feed(source, **PLACE, steps=steps)
+    for number in range(3):
+        assert [*feed.epoch(number=number)]
+    assert source.heard == heard
+
+
+class Unrelated(list[Any]):
+    def set_epoch(self) -> None:
+        raise AssertionError
+
+
+class AlsoUnrelated(list[Any]):
+    def set_epoch(self, epoch: int, step: int) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("kind", [Unrelated, AlsoUnrelated])
+def test_other_methods_of_that_name_are_let_alone(kind: type[list[Any]]) -> None:
+    feed = Feed(kind(numbered(3)), **PLACE)
+    assert numbers(feed, number=1) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("is_in_batches", [False, True])

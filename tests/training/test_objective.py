@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, default_collate
 from torchvision.transforms import v2
 
 from cifarzoo import CIFAR10_PREPROCESSING, ImageSet, create_model
-from cifarzoo.errors import ArgumentError, InputError
+from cifarzoo.errors import ArgumentError, CheckpointError, InputError
 from cifarzoo.training import loop
 
 ONE_STEP = PLAIN.replace(epochs=1, batch_size=200, momentum=0, weight_decay=0)
@@ -253,25 +253,54 @@ def test_a_weighted_loss_is_validated_over_all_images_at_once(first: float, few:
 class Balanced(nn.Module):
     """Weights classes by how often it has met them."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "in place") -> None:
         super().__init__()
-        self.register_buffer("seen", torch.ones(10))
+        self.kind = kind
+        self.register_buffer("seen", None if kind == "made later" else torch.ones(10))
+        self.register_buffer("met", torch.zeros(0, dtype=torch.int64))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        seen = self.get_buffer("seen")
-        seen += torch.bincount(targets, minlength=10)
-        return F.cross_entropy(logits, targets, weight=seen.sum() / seen / 10)
+        now = torch.bincount(targets, minlength=10)
+        if self.kind == "in place":
+            self.seen = self.get_buffer("seen").add_(now)
+        elif self.kind == "growing":
+            self.met = torch.cat((self.get_buffer("met"), targets))
+            self.seen = torch.bincount(self.met, minlength=10) + 1.0
+        else:
+            self.seen = now + (torch.ones(10) if self.seen is None else self.seen)
+        return F.cross_entropy(logits, targets, weight=self.seen.sum() / self.seen / 10)
 
 
-def test_what_a_loss_keeps_goes_on_and_is_of_training_images(few: ImageSet, tmp_path: Path) -> None:
-    whole = make_trainer(PLAIN, loss=Balanced())
+@pytest.mark.parametrize("kind", ["in place", "made anew", "made later", "growing"])
+def test_what_a_loss_keeps_goes_on_and_is_of_training_images(
+    kind: str, few: ImageSet, tmp_path: Path
+) -> None:
+    whole = make_trainer(PLAIN, loss=Balanced(kind))
     whole.fit(few)
-    halves = {"output": tmp_path / "run", "loss": Balanced()}
+    halves: dict[str, Any] = {"output": tmp_path / "run", "loss": Balanced(kind)}
     with pytest.raises(KeyboardInterrupt):
         make_trainer(PLAIN, loggers=[InterruptAt(2, 1)], **halves).fit(few, uneven(few))
     again = make_trainer(PLAIN, **halves)
     again.fit(few, uneven(few), resume=True)
     assert same_state(weights(whole.model), weights(again.model))
+
+
+@pytest.mark.parametrize(
+    "other", [nn.CrossEntropyLoss(weight=torch.ones(10)), nn.CrossEntropyLoss(), None, Balanced()]
+)
+def test_a_run_does_not_go_on_with_another_loss(
+    other: nn.Module | None, few: ImageSet, tmp_path: Path
+) -> None:
+    """Of losses with buffers, as weights of the classes, this is known."""
+    loss = nn.CrossEntropyLoss(weight=torch.arange(1.0, 11.0))
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(loss=loss, loggers=[InterruptAt(2, 1)], output=tmp_path / "run").fit(few)
+    trainer = make_trainer(loss=other, output=tmp_path / "run")
+    before = weights(trainer.model)
+    with pytest.raises(CheckpointError, match="the loss differs from the one that the run began"):
+        trainer.fit(few, resume=True)
+    assert same_state(before, weights(trainer.model))
+    make_trainer(loss=loss, output=tmp_path / "run").fit(few, resume=True)
 
 
 def test_a_loss_is_told_how_labels_were_numbered(

@@ -264,7 +264,43 @@ class Hidden(nn.Module):
         return found
 
 
-@pytest.mark.parametrize("make", [OwnMode, Hidden])
+class NeedsMode(Net):
+    """Its part wants to be told the mode, as whoever holds it does."""
+
+    def __init__(self) -> None:
+        super().__init__(Told())
+
+
+class Told(nn.BatchNorm2d):
+    def __init__(self) -> None:
+        super().__init__(3)
+
+    def train(self, mode: bool) -> Told:  # type: ignore[override]  # no default
+        return super().train(mode)
+
+
+class Moving(OwnMode):
+    """Puts another tensor in the place of a buffer, in any mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count = self.get_buffer("count") + len(x)
+        return super().forward(x)
+
+
+def test_a_validation_leaves_the_buffers_that_were_there(few: ImageSet) -> None:
+    counts = []
+    for val in (None, few):
+        model = Moving()
+        cifarzoo.Trainer(model, SHORT, **CPU).fit(few, val)
+        counts.append(float(model.get_buffer("count")))
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("make", [OwnMode, Hidden, NeedsMode])
 def test_a_validation_is_what_an_evaluation_is(
     make: Callable[[], nn.Module], few: ImageSet
 ) -> None:
@@ -326,3 +362,16 @@ def test_gradients_of_others_are_not_clipped(few: ImageSet) -> None:
         assert frozen.grad.tolist() == torch.full_like(frozen, stale).tolist()
         finals.append(weights(model))
     assert same_state(*finals)
+
+
+class Growing(Net):
+    """Makes a part without tensors in its first pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "pool"):
+            self.pool = nn.AvgPool2d(1)
+        return super().forward(self.pool(x))
+
+
+def test_a_network_may_grow_in_its_first_pass(few: ImageSet) -> None:
+    fit(Growing(Counting(nn.Conv2d(3, 3, 1))), few, ema_decay=0.9)

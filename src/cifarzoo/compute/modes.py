@@ -31,7 +31,7 @@ class Modes:
         """Set every module to the mode that it had."""
         for module, mode in self._modes.items():
             if has_own_mode(type(module)):
-                module.train() if mode else module.eval()
+                module.train(True) if mode else module.eval()
         for module, mode in self._modes.items():
             module.training = mode
 

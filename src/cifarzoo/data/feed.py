@@ -249,7 +249,7 @@ class Feed:
         Raises:
             InputError: The source ends early.
         """
-        if number is not None:
+        if number is not None and self._fixed_steps is None:
             set_epoch(self.source, number)
         self._began = [each.get_state() for each in self._generators()]
         batches = self._iterate()
@@ -278,7 +278,7 @@ class Feed:
         stated number of steps: they may be a stream, which passes but once.
         """
         source = self.source
-        if isinstance(source, Loader):
+        if type(source) is Loader:  # a subclass may have a state of its own
             source = source.twin()
         elif self._fixed_steps is not None:
             return
@@ -392,9 +392,10 @@ def _length(source: Any) -> int:
 
 def _pass_after_pass(source: Batches) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches of ``source`` over and over, until a pass has none."""
-    is_left = True
+    is_left, passes = True, itertools.count()
     while is_left:
         is_left = False
+        set_epoch(source, next(passes))
         for batch in source:
             is_left = True
             yield batch

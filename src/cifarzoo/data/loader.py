@@ -170,7 +170,10 @@ class Loader:
             yield self._make(plan, batch)
 
     def twin(self) -> Loader:
-        """Copy the Loader: the copy stands where this one does, and goes its own way."""
+        """Copy the Loader: the copy stands where this one does, and goes its own way.
+
+        Of a subclass, what it adds is shared.
+        """
         twin = copy.copy(self)
         twin.generator = torch.Generator().manual_seed(self.generator.initial_seed())
         twin.generator.set_state(self.generator.get_state())

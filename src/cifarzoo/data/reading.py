@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
 from cifarzoo.data.batches import as_images, as_pair, check_extra, unpack
 from cifarzoo.data.classes import check_names, class_names, wholes_of
@@ -64,8 +64,12 @@ def read_dataset(
 
 def _check_order(dataset: Any, labels: Any, classes: Sequence[str] | None) -> None:
     """Refuse ``classes`` that are the data set's own in another order: labels are its numbers."""
-    if classes is None or any(isinstance(label, str) for label in labels):
+    is_list = isinstance(labels, list | tuple)
+    if classes is None or (is_list and any(isinstance(label, str) for label in labels)):
         return
+    makers = [kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)]
+    if len(makers) > 1 and makers[1] is not Dataset:  # it makes items of another's, perhaps with
+        return  # other labels
     with contextlib.suppress(InputError):  # parts that disagree, which ``classes`` settles
         own = class_names(dataset)
         if own is not None and own != (given := check_names(classes)) and {*own} == {*given}:

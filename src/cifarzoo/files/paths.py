@@ -72,7 +72,7 @@ def user_path(text: str | os.PathLike[str]) -> Path:
 
 
 def file_name(text: str) -> str:
-    """``text`` as a name that a file may have on any system.
+    """``text`` without the characters that the name of a file has not on every system.
 
     Example:
         >>> file_name("timm:resnet18"), file_name("mine/wide (2)")

@@ -74,7 +74,8 @@ def atomic_path(path: str | os.PathLike[str], *, replace: bool = True) -> Iterat
     try:
         with own:
             yield part
-            with part.open("r+b") as written:  # Windows flushes only what may be written
+            # Windows flushes only what may be written, and others write what may be read only
+            with part.open("r+b" if sys.platform == "win32" else "rb") as written:
                 os.fsync(written.fileno())
                 if not os.fstat(written.fileno()).st_size:
                     raise OutputError(f"cannot write {target}: nothing was written")

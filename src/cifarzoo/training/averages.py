@@ -56,9 +56,10 @@ def build_ema(model: nn.Module, recipe: Recipe) -> Any:
 
 def keep_extra_state(average: nn.Module, model: nn.Module) -> None:
     """Give an average what modules of ``model`` keep beside tensors: of that there is no mean."""
-    for mine, live in zip(average.modules(), model.modules(), strict=True):
-        if type(live).get_extra_state is not nn.Module.get_extra_state:
-            mine.set_extra_state(copy.deepcopy(live.get_extra_state()))
+    mine = dict(average.named_modules())  # without what a first pass has added to the model
+    for name, live in model.named_modules():
+        if name in mine and type(live).get_extra_state is not nn.Module.get_extra_state:
+            mine[name].set_extra_state(copy.deepcopy(live.get_extra_state()))
 
 
 class Lookahead:

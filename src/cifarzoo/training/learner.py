@@ -32,6 +32,7 @@ from cifarzoo.training.restoring import (
     take_optimizer,
 )
 from cifarzoo.training.setup import Setup
+from cifarzoo.training.validation import validate
 from cifarzoo.zoo.card import unwrap
 
 __all__ = ["Learner"]
@@ -244,27 +245,17 @@ class Learner:
         """The network that is measured and handed over: the averaged one, if there is one."""
         return unwrap(self.model) if self._ema is None else self._ema.module
 
-    @torch.no_grad()
     def validate(self, feed: Feed) -> tuple[float, float]:
-        """Mean loss and accuracy on ``feed``, over all processes; nothing is changed."""
-        judged = self.judged
-        self._world.share(judged)  # running statistics are of each process's own batches
-        found, wanted = [], []
-        with (
-            unchanged(judged),
-            evaluating(judged) as network,
-            cpu_kernels(network, enabled=self._kernels),
-        ):
-            for images, labels in feed.epoch():
-                with self.place.autocast():
-                    output = network(images)
-                check_logits(output, len(images))
-                found.append(output.float())
-                wanted.append(labels)
-        feed.check_late()
-        logits, truth = (self._world.gather(torch.cat(each)) for each in (found, wanted))
-        correct = int((logits.argmax(1) == truth).sum())
-        return float(self.objective.measure(logits, truth)), correct / len(truth)
+        """Mean loss and accuracy on ``feed``, over all processes, of the network that is judged."""
+        self._world.share(self.judged)  # running statistics are of each process's own batches
+        return validate(
+            self.judged,
+            feed,
+            self.objective,
+            place=self.place,
+            world=self._world,
+            kernels=self._kernels,
+        )
 
     def look_back(self) -> None:
         """Set the model to the slow weights of lookahead, if there are any, at the end of a run."""
@@ -317,14 +308,12 @@ class Learner:
         if untouched not in (None, self._untouched(state["optimizer"].get("state", ()))):
             raise CheckpointError("learner.optimizer.state lacks a parameter")
         self._expected = expected_state(self.optimizer)
-        parts = ["model", "ema", "lookahead", "scaler"]
-        if "loss" in state:  # older ones lack it
-            parts.append("loss")
         taken: Any = {
             name: take_like(state.get(name), own[name], f"learner.{name}")
-            for name in parts
+            for name in ("model", "ema", "lookahead", "scaler")
             if own[name]
         }
+        self.objective.check(state.get("loss"))
         optimizer = take_optimizer(
             state["optimizer"],
             self.optimizer,

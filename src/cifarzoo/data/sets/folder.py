@@ -95,8 +95,13 @@ def _find_part(path: Path, split: str | None) -> Path:
         return path
     if split not in [*_NAMES]:  # a list: what cannot be looked up may be asked for
         raise ArgumentError(f"split must be 'train', 'test' or None; got {shorten(split)}")
-    # of "Train" and "train" the one in small letters, which comes later
-    found = {each.name.casefold(): each for each in sorted(_folders(path))}
+    # of "Train" and "train" the one in small letters, which comes later; another may be a class
+    known = {name for names in _NAMES.values() for name in names}
+    found = {
+        each.name.casefold(): each
+        for each in sorted(_folders(path))
+        if each.name in known or any(find_images(part)[0] for part in _folders(each))
+    }
     for name in _NAMES[split]:
         if name in found:
             return found[name]
