@@ -17,7 +17,7 @@ from cifarzoo.evaluation import RobustnessReport
 
 TRAIN = """
 trainer = Trainer(
-    create_model("simple", seed=0), Recipe(epochs=3, batch_size=200), loggers=[ConsoleLogger()]
+    create_model("resnet20", seed=0), Recipe(epochs=3, batch_size=200), loggers=[ConsoleLogger()]
 )
 history = trainer.fit(train, test)
 """
@@ -103,7 +103,7 @@ def test_a_value_at_the_end_of_a_cell_is_shown(run: Run, name: str) -> None:
 
 def test_a_trainer_is_told_in_a_line(run: Run) -> None:
     (output,) = run.outputs("trainer")
-    assert output.data["text/plain"].startswith("Trainer('simple': 3 epochs, ")
+    assert output.data["text/plain"].startswith("Trainer('resnet20': 3 epochs, ")
 
 
 @pytest.mark.parametrize("name", ["matrix", "curves", "difference", "pyplot"])
